@@ -1,0 +1,6 @@
+"""Pyramid attention as a function of tensors: no weights, no framework."""
+
+from panet_plugin.ops.functional import IMPLEMENTATIONS, pyramid_attention
+from panet_plugin.ops.pyramid import DEFAULT_SCALES, build_pyramid
+
+__all__ = ["DEFAULT_SCALES", "IMPLEMENTATIONS", "build_pyramid", "pyramid_attention"]

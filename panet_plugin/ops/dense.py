@@ -1,0 +1,27 @@
+"""The reference implementation: every patch unfolded, every score stored."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from panet_plugin.ops.pyramid import key_scale, one_hot_of_maxima, overlap_divisor, unfold_patches
+
+
+def dense_pyramid_attention(
+    query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], softmax_scale: float, ksize: int, hard: bool
+) -> Tensor:
+    """Compute pyramid attention with one ``(N, H*W, keys)`` matrix; see :func:`~panet_plugin.ops.pyramid_attention`."""
+    scores = torch.cat(
+        [
+            unfold_patches(query, ksize).transpose(1, 2)
+            @ (unfold_patches(key, ksize) * key_scale(key, softmax_scale, ksize).flatten(2))
+            for key in keys
+        ],
+        dim=-1,
+    )
+    weights = one_hot_of_maxima(scores) if hard else scores.softmax(-1)
+    patches = torch.cat([unfold_patches(value, ksize) for value in values], dim=-1)
+    pasted = F.fold(patches @ weights.transpose(1, 2), query.shape[-2:], ksize, padding=ksize // 2)
+    return pasted / overlap_divisor(ksize)

@@ -1,0 +1,68 @@
+"""The public function: checks its arguments and picks an implementation."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from panet_plugin.ops.dense import dense_pyramid_attention
+
+#: Values of ``implementation``; ``"auto"`` picks by device, dtype and size.
+IMPLEMENTATIONS = ("auto", "dense")
+
+
+def pyramid_attention(
+    query: Tensor,
+    keys: Sequence[Tensor],
+    values: Sequence[Tensor],
+    *,
+    softmax_scale: float = 10.0,
+    ksize: int = 3,
+    hard: bool = False,
+    implementation: str = "auto",
+) -> Tensor:
+    """Attend from every pixel's patch to the patches of all pyramid levels (paper, section 3.2, equation 5).
+
+    Args:
+        query: ``(N, C, H, W)`` embedding of the input; its patches are not normalised.
+        keys: One ``(N, C, h, w)`` embedding per pyramid level; each patch is divided by its L2 norm.
+        values: One ``(N, D, h, w)`` embedding per level, of the same sizes as ``keys``.
+        softmax_scale: Temperature: scores are multiplied by it before the softmax over all levels.
+        ksize: Side of the matched and pasted patches in pixels, odd; 1 matches single pixels.
+        hard: Paste only the best match (all of them on ties) instead of the softmax average.
+        implementation: One of :data:`IMPLEMENTATIONS`.
+
+    Returns:
+        ``(N, D, H, W)``: overlap-added value patches divided by ``((ksize + 1) / 2) ** 2``. Zero padding throughout.
+
+    Raises:
+        ValueError: If a shape or an argument is not as described.
+    """
+    _check(query, keys, values, ksize, implementation)
+    dtype = query.dtype
+    # A temperature of 10 on sums over 288 products makes half precision useless here, so neither
+    # autocast nor a half-precision network reaches inside.
+    with torch.autocast(query.device.type, enabled=False):
+        if dtype in (torch.float16, torch.bfloat16):
+            query, keys, values = query.float(), [k.float() for k in keys], [v.float() for v in values]
+        return dense_pyramid_attention(query, keys, values, softmax_scale, ksize, hard).to(dtype)
+
+
+def _check(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], ksize: int, implementation: str) -> None:
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, got {implementation!r}")
+    if ksize < 1 or ksize % 2 == 0:
+        raise ValueError(f"ksize must be odd and positive, got {ksize!r}")
+    if len(keys) != len(values) or not keys:
+        raise ValueError(
+            f"expected one value per key and at least one level, got {len(keys)} keys, {len(values)} values"
+        )
+    if query.ndim != 4:
+        raise ValueError(f"query must be (N, C, H, W), got shape {tuple(query.shape)}")
+    for level, (key, value) in enumerate(zip(keys, values)):
+        if key.ndim != 4 or key.shape[:2] != query.shape[:2]:
+            raise ValueError(f"key {level} must be {tuple(query.shape[:2])} + (h, w), got shape {tuple(key.shape)}")
+        if value.ndim != 4 or value.shape[0] != key.shape[0] or value.shape[2:] != key.shape[2:]:
+            raise ValueError(
+                f"value {level} must be ({key.shape[0]}, D) + {tuple(key.shape[2:])}, got shape {tuple(value.shape)}"
+            )
