@@ -59,7 +59,7 @@ def _check(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], ksiz
         )
     if query.ndim != 4:
         raise ValueError(f"query must be (N, C, H, W), got shape {tuple(query.shape)}")
-    for level, (key, value) in enumerate(zip(keys, values)):
+    for level, (key, value) in enumerate(zip(keys, values, strict=True)):
         if key.ndim != 4 or key.shape[:2] != query.shape[:2]:
             raise ValueError(f"key {level} must be {tuple(query.shape[:2])} + (h, w), got shape {tuple(key.shape)}")
         if value.ndim != 4 or value.shape[0] != key.shape[0] or value.shape[2:] != key.shape[2:]:
