@@ -67,8 +67,8 @@ def build_from_state_dict(state: Mapping[str, Tensor]) -> nn.Module:
     if attention is None or "head.weight" not in state or state["head.weight"].ndim != 4 or state[attention].ndim != 4:
         raise CheckpointError(f"expected the weights of PANet or PA-EDSR, found {_shorten(list(state))}")
     mid_channels, in_channels = state["head.weight"].shape[:2]
-    arguments: dict[str, Any] = dict(in_channels=in_channels, mid_channels=mid_channels, num_blocks=blocks)
-    arguments["attention"] = dict(reduction=max(1, mid_channels // max(1, state[attention].shape[0])))
+    arguments: dict[str, Any] = {"in_channels": in_channels, "mid_channels": mid_channels, "num_blocks": blocks}
+    arguments["attention"] = {"reduction": max(1, mid_channels // max(1, state[attention].shape[0]))}
     network_class: type[nn.Module] = PANet
     if "mean" in state:
         network_class = PAEDSR
