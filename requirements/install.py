@@ -138,7 +138,7 @@ def create(venv: Path) -> None:
         elif entry.name != STATE:
             entry.unlink()
     command = [sys.executable, "-m", "venv", str(venv)]
-    made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+    made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if made.returncode:
         raise SetupError(f"making {venv} failed: {explain(made.stdout)}")
     write_state(venv, {"created": True})
@@ -211,21 +211,20 @@ def explain(log: str) -> str:
     if missing:
         return f"there is no ready-built package '{missing.group(1)}' for this Python on {platform.platform()}"
     lines = log.strip().splitlines()
-    return ([line for line in lines if re.match(r"\w*error\b", line, re.IGNORECASE)] or lines or ["no reason given"])[
-        -1
-    ]
+    errors = [line for line in lines if re.match(r"\w*error\b", line, re.IGNORECASE)]
+    return (errors or lines or ["no reason was given"])[-1]
 
 
 def pip_install(python: Path, *arguments: str) -> None:
     """Run ``pip install`` with its progress shown; raise SetupError with the reason when it fails."""
-    command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", *arguments]
+    command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-warn-conflicts", *arguments]
     # Only the errors pass through here: while its standard output is a terminal, pip draws progress bars.
-    process = subprocess.Popen(command, cwd=str(ROOT), stderr=subprocess.PIPE, universal_newlines=True)
     log = []
-    for line in process.stderr:
-        sys.stderr.write(line)
-        log.append(line)
-    if process.wait():
+    with subprocess.Popen(command, cwd=str(ROOT), stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            sys.stderr.write(line)
+            log.append(line)
+    if process.returncode:
         raise SetupError(explain("".join(log)))
 
 
@@ -237,13 +236,7 @@ def check_imports(python: Path) -> None:
         ("cv2", "; a system library may be missing (on Debian and Ubuntu: apt install libgl1 libglib2.0-0)"),
     ):
         command = [str(python), "-c", f"import {module}"]
-        loaded = subprocess.run(
-            command,
-            cwd=tempfile.gettempdir(),
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            universal_newlines=True,
-        )
+        loaded = subprocess.run(command, cwd=tempfile.gettempdir(), stderr=subprocess.PIPE, text=True)
         if loaded.returncode:
             raise SetupError(f"'import {module}' fails in this environment: {explain(loaded.stderr)}{hint}")
 
