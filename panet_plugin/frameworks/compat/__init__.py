@@ -10,6 +10,11 @@ from . import repairs_basicsr, repairs_mmagic
 
 __all__ = ["enable_basicsr", "enable_mmagic"]
 
+_MMAGIC_PACKAGES = (
+    *("apis", "datasets", "datasets.transforms", "engine", "evaluation", "models", "models.diffusion_schedulers"),
+    *("structures", "utils", "visualization"),
+)
+
 
 @functools.cache
 def enable_basicsr() -> None:
@@ -20,6 +25,7 @@ def enable_basicsr() -> None:
     """
     with repairs_basicsr.functional_tensor():
         importlib.import_module("basicsr")
+    repairs_basicsr.jpeg_quality()
     repairs_basicsr.resume_on_cpu()
     repairs_basicsr.distributed_on_cpu()
     repairs_basicsr.wrap_model_on_cpu()
@@ -34,6 +40,7 @@ def enable_mmagic() -> None:
     Raises:
         ImportError: MMagic, mmcv or MMEngine is not installed.
     """
+    repairs_mmagic.package_lookup()
     repairs_mmagic.checkpoint_globals()
     with (
         repairs_mmagic.numpy_bool8(),
@@ -41,5 +48,5 @@ def enable_mmagic() -> None:
         repairs_mmagic.optional_packages(),
         repairs_mmagic.diffusion_packages(),
     ):
-        for package in ("apis", "datasets", "engine", "evaluation", "models", "structures", "utils", "visualization"):
+        for package in _MMAGIC_PACKAGES:
             importlib.import_module(f"mmagic.{package}")

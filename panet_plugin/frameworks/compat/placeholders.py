@@ -86,10 +86,11 @@ class _Absent(ABCMeta):
 
     def _error(cls) -> ImportError:
         origin = next(base for base in cls.__mro__ if "_package" in vars(base))
+        package = origin._package.partition(".")[0]
         return ImportError(
-            f"{cls.__name__} needs {origin.__module__}.{origin.__name__}, but the package '{origin._package}' "
-            "is not installed, or not in a version that has it",
-            name=origin._package,
+            f"{cls.__name__} needs {origin.__module__}.{origin.__name__}, but the package '{package}' "
+            "is not installed, or not in a version or build that has it",
+            name=package,
         )
 
 

@@ -1,22 +1,25 @@
 """What BasicSR 1.4.2 needs on today's torchvision, and on machines without a GPU."""
 
+import contextlib
+import functools
 import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 
-@contextmanager
+@contextlib.contextmanager
 def functional_tensor() -> Iterator[None]:
     """Provide ``torchvision.transforms.functional_tensor`` during an import.
 
@@ -38,6 +41,27 @@ def functional_tensor() -> Iterator[None]:
         yield
     finally:
         del sys.modules[name]
+
+
+def jpeg_quality() -> None:
+    """Let BasicSR's JPEG degradation run.
+
+    Symptom: ``random_add_jpg_compression`` raises ``cv2.error``, can't parse 'params'.
+    Cause: it draws the quality as a float; OpenCV now wants an int, and used to truncate.
+    Does nothing if OpenCV takes a float.
+    """
+    with contextlib.suppress(cv2.error):
+        cv2.imencode(".jpg", np.zeros((1, 1), np.uint8), [cv2.IMWRITE_JPEG_QUALITY, np.float64(90)])
+        return
+    from basicsr.data import degradations
+
+    upstream = degradations.add_jpg_compression
+
+    @functools.wraps(upstream)
+    def add_jpg_compression(img: np.ndarray, quality: float = 90) -> np.ndarray:
+        return upstream(img, int(quality))
+
+    degradations.add_jpg_compression = add_jpg_compression
 
 
 def resume_on_cpu() -> None:

@@ -1,7 +1,11 @@
 """What MMagic 1.2.0, mmcv 2.1 and MMEngine 0.10 need on today's PyTorch and NumPy."""
 
+import importlib
+import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from importlib.metadata import packages_distributions
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,6 +105,41 @@ def compiled_ops() -> AbstractContextManager[None]:
     """
     extension = "mmcv._ext"
     return placeholders([] if importable({extension: ("get_compiler_version",)}) else [extension], called_at_import={})
+
+
+def package_lookup() -> None:
+    """Let MMEngine find installed packages.
+
+    Symptom: a config that inherits from ``mmagic::...`` raises ModuleNotFoundError for 'pkg_resources'.
+    Cause: ``mmengine/utils/package_utils.py`` uses a module that setuptools 82 dropped.
+    Does nothing if setuptools still has it.
+    """
+    if importlib.util.find_spec("pkg_resources"):
+        return
+    for name in ("mmengine.utils.package_utils", "mmengine.utils", "mmengine.config.config", "mmengine.hub.hub"):
+        module = importlib.import_module(name)
+        for function in (_is_installed, _get_installed_path):
+            if hasattr(module, function.__name__[1:]):
+                setattr(module, function.__name__[1:], function)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        _get_installed_path(package)
+    except (ModuleNotFoundError, RuntimeError):
+        return False
+    return True
+
+
+def _get_installed_path(package: str) -> str:
+    """Return the folder of a module, given its name or that of its distribution."""
+    modules = (name for name, owners in packages_distributions().items() if package in owners)
+    spec = importlib.util.find_spec(package) or importlib.util.find_spec(next(modules, package))
+    if spec is None:
+        raise ModuleNotFoundError(f"No package named {package!r}", name=package)
+    if spec.origin is None:
+        raise RuntimeError(f"{package} is a namespace package: it has no one folder")
+    return str(Path(spec.origin).parent)
 
 
 def checkpoint_globals() -> None:
