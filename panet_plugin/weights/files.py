@@ -151,6 +151,6 @@ def write_checkpoint(network: nn.Module, path: str | os.PathLike) -> None:
         else:
             torch.save({"params": state, "state_dict": {f"generator.{k}": v for k, v in state.items()}}, temporary)
         Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     finally:
         Path(temporary).unlink(missing_ok=True)
