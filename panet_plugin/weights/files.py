@@ -1,7 +1,9 @@
 """Checkpoint files: whatever a framework wrapped around a network's weights is taken off, nothing is executed."""
 
+import contextlib
 import os
 import pickle
+import re
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -79,13 +81,16 @@ def _read(path: Path) -> Any:
             return safetensors.torch.load_file(path)
         except safetensors.SafetensorError as error:
             raise CheckpointError(f"{path}: not a safetensors file ({error})") from error
-    inert = [(type("_Inert", (_Inert,), {}), name) for name in _MMENGINE_LOG]
+    # Without this context (PyTorch < 2.5) a file that needs it is refused.
+    inert = getattr(torch.serialization, "safe_globals", contextlib.nullcontext)
     try:
-        with torch.serialization.safe_globals(inert):
+        with inert([(type("_Inert", (_Inert,), {}), name) for name in _MMENGINE_LOG]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        # Past PyTorch's advice on how to load it all the same, which we do not pass on.
+        reason = re.search(r"(?:WeightsUnpickler error: |(?=Trying to load unsupported ))(.*)", str(error))
         raise CheckpointError(
-            f"{path}: refused, since it is no plain checkpoint of tensors ({str(error).splitlines()[0]})"
+            f"{path}: refused, since it is no plain checkpoint of tensors ({reason[1] if reason else error})"
         ) from error
     except (
         RuntimeError,
