@@ -59,7 +59,8 @@ def read_image(path: str | os.PathLike, gray: bool = False) -> np.ndarray:
 
 def encode_image(image: np.ndarray, suffix: str = ".png") -> bytes:
     """Encode (H, W), (H, W, 1) or RGB (H, W, 3), uint8 or uint16, in the format that a file suffix stands for."""
-    if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)):
+    shape_is_known = image.ndim in (2, 3) and image.shape[2:] in ((), (1,), (3,)) and image.size > 0
+    if image.dtype not in (np.uint8, np.uint16) or not shape_is_known:
         raise ValueError(f"expected uint8 or uint16, (H, W), (H, W, 1) or (H, W, 3), got {image.dtype} {image.shape}")
     if image.shape[2:] == (3,):
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)

@@ -457,7 +457,8 @@ def _publish(root: Path, building: Path, layout: Layout, old_manifest: dict[str,
     manifest = _read_json(building / "manifest.json")
     outputs, old_outputs = manifest["outputs"], (old_manifest or {"outputs": {}})["outputs"]
     # Until all is moved, the manifest in place says no more than what is ours.
-    write_bytes(root / layout.manifest, _json({"recipe": None, "outputs": old_outputs | outputs}))
+    (building / "claim.json").write_bytes(_json({"recipe": None, "outputs": old_outputs | outputs}))
+    (building / "claim.json").replace(root / layout.manifest)
     # The files are about to leave the folder that the records speak of.
     for folder in (building / "records", building / "discarded"):
         shutil.rmtree(folder, ignore_errors=True)
