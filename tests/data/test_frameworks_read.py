@@ -71,7 +71,7 @@ def test_mmagic(root, case, backend):
 
     lr_lmdb, hr_lmdb, lr_folder, hr_folder, template = CASES[case]
     if backend == "lmdb":
-        where = {"ann_file": str(root / hr_lmdb / "meta_info.txt"), "data_prefix": {"img": "", "gt": ""}}
+        where = {"data_root": str(root), "ann_file": f"{hr_lmdb}/meta_info.txt", "data_prefix": {"img": "", "gt": ""}}
         loading = [{"backend": "lmdb", "db_path": str(root / name)} for name in (lr_lmdb, hr_lmdb)]
     else:
         where = {
