@@ -1,6 +1,8 @@
 """What BasicSR 1.4.2 and MMagic 1.2.0 need to import and run on today's PyTorch, NumPy and OpenCV.
 
 Each repair is a function of its own, with the symptom, the cause and the condition under which it does nothing.
+Processes that are spawned start afresh: scripts call these functions at their top level, before any import of the
+frameworks, and guard ``__main__``.
 """
 
 import functools
@@ -42,6 +44,8 @@ def enable_mmagic() -> None:
     """
     repairs_mmagic.package_lookup()
     repairs_mmagic.checkpoint_globals()
+    # It registers an optimiser of transformers, which must be the real one or none.
+    importlib.import_module("mmengine.optim")
     with (
         repairs_mmagic.numpy_bool8(),
         repairs_mmagic.compiled_ops(),

@@ -55,7 +55,7 @@ def _remove_modules(packages: tuple[str, ...]) -> dict[str, ModuleType]:
     for name, module in removed.items():
         parent, _, child = name.rpartition(".")
         # The import system also binds a submodule in its parent, which may be a real package.
-        if parent in sys.modules and vars(sys.modules[parent]).get(child) is module:
+        if module and vars(sys.modules.get(parent, object)).get(child) is module:
             delattr(sys.modules[parent], child)
     return removed
 

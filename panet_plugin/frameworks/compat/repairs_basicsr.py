@@ -76,7 +76,7 @@ def resume_on_cpu() -> None:
         return
     import basicsr.train
 
-    basicsr.train.load_resume_state = basicsr.load_resume_state = _load_resume_state
+    basicsr.train.load_resume_state = _load_resume_state
 
 
 def _load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import packages_distributions
@@ -172,6 +173,7 @@ def _history_buffer_method(owner: Any, name: str) -> Callable[..., Any]:
     """Stand in for ``getattr`` in MMEngine's checkpoints."""
     from mmengine.logging import HistoryBuffer
 
-    if owner is not HistoryBuffer or name not in HistoryBuffer._statistics_methods:
-        raise ValueError(f"refused: the checkpoint asks for attribute {name!r} of {owner!r}")
-    return HistoryBuffer._statistics_methods[name]
+    methods = HistoryBuffer()._statistics_methods  # the first instance of a process fills the table
+    if owner is not HistoryBuffer or name not in methods:
+        raise pickle.UnpicklingError(f"refused: the checkpoint asks for attribute {name!r} of {owner!r}")
+    return methods[name]
