@@ -88,6 +88,11 @@ class Layout:
         """LMDB of the LR images or sub-images, of the same keys as the HR one."""
         return f"{self.name}_LR_bicubic_X{scale}{self._suffix}.lmdb"
 
+    def outputs(self, scales: Sequence[int]) -> list[str]:
+        """All folders and LMDBs of images."""
+        paths = [self.hr, self.hr_lmdb, *map(self.lr, scales), *map(self.lr_lmdb, scales)]
+        return [*paths, self.hr_sub, *map(self.lr_sub, scales)] if self.subimages else paths
+
 
 def prepare_set(
     hr_dir: str | os.PathLike,
@@ -166,7 +171,7 @@ def prepare_set(
             if building.exists():
                 shutil.rmtree(building)
         if not (building / "manifest.json").exists():
-            _check_nothing_foreign(root, layout, recipe, manifest)
+            _check_nothing_is_lost(root, layout, recipe, manifest, folders)
             write_bytes(building / "recipe.json", _json(recipe))
             _build(building, sources, layout, recipe, workers)
         _publish(root, building, layout, manifest)
@@ -438,13 +443,20 @@ def _count(path: Path) -> int:
     return len(list(path.glob("*.png")))
 
 
-def _check_nothing_foreign(root: Path, layout: Layout, recipe: dict[str, Any], manifest: dict[str, Any] | None) -> None:
-    scales = recipe["scales"]
-    wanted = [layout.hr, layout.hr_lmdb, *map(layout.lr, scales), *map(layout.lr_lmdb, scales)]
-    if layout.subimages:
-        wanted += [layout.hr_sub, *map(layout.lr_sub, scales)]
-    ours = {*recipe["in_place"], *(manifest["outputs"] if manifest else ())}
-    for path in wanted:
+def _check_nothing_is_lost(
+    root: Path,
+    layout: Layout,
+    recipe: dict[str, Any],
+    manifest: dict[str, Any] | None,
+    folders: dict[int, Path],
+) -> None:
+    """Refuse to replace or remove what this module did not make, and what it is about to read."""
+    ours = set(manifest["outputs"] if manifest else ())
+    wanted = layout.outputs(recipe["scales"])
+    sources = {folder.resolve() for folder in folders.values()}
+    for path in sorted(ours.union(wanted).difference(recipe["in_place"])):
+        if (root / path).resolve() in sources:
+            raise ValueError(f"{root / path} would be replaced, and cannot be the source: choose another name")
         if path not in ours and (root / path).exists():
             raise FileExistsError(
                 f"{root / path} exists and {root / layout.manifest} does not know it: move it away, choose another "

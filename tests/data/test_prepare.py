@@ -115,11 +115,8 @@ def test_layout_names_are_what_was_written(hr_dir, tmp_path):
     prepare_set(hr_dir, tmp_path / "root", "train", **SETTINGS)
     layout = Layout("train", subimages=True)
     outputs = json.loads((tmp_path / "root" / layout.manifest).read_text())["outputs"]
-    scales = SETTINGS["scales"]
-    names = [layout.hr, layout.hr_sub, layout.hr_lmdb]
-    for kind in (layout.lr, layout.lr_sub, layout.lr_lmdb):
-        names += map(kind, scales)
-    assert set(names) == outputs.keys()
+    assert set(layout.outputs(SETTINGS["scales"])) == outputs.keys()
+    assert all((tmp_path / "root" / path).is_dir() for path in outputs)
 
 
 def test_16_bit_and_gray(tmp_path):
@@ -293,6 +290,21 @@ def test_folder_of_someone_else_is_not_replaced(hr_dir, tmp_path):
     with pytest.raises(FileExistsError, match="train_HR_sub exists"):
         prepare_set(hr_dir, tmp_path / "root", "train", **SETTINGS)
     assert tree(tmp_path / "root") == before
+
+
+def test_source_is_never_replaced(hr_dir, tmp_path):
+    root = tmp_path / "root"
+    prepare_set(hr_dir, root, "train", **SETTINGS)
+    before = tree(root)
+    for subimage in (SETTINGS["subimage"], None):
+        with pytest.raises(ValueError, match="train_HR_sub would be replaced"):
+            prepare_set(root / "train_HR_sub", root, "train", scales=(2, 3), subimage=subimage)
+    assert {path: digest for path, digest in tree(root).items() if ".partial" not in path} == before
+    # The HR folder as its own source stays.
+    assert prepare_set(root / "train_HR", root, "train", **{**SETTINGS, "scales": (2,)})
+    assert {path: digest for path, digest in tree(root).items() if path.startswith("train_HR/")} == {
+        path: digest for path, digest in before.items() if path.startswith("train_HR/")
+    }
 
 
 # Given LR images
