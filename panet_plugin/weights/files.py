@@ -6,7 +6,7 @@ import pickle
 import re
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,22 @@ class _Inert:
         pass
 
 
+@contextlib.contextmanager
+def _only_inert(names: Iterable[str]) -> Iterator[None]:
+    """Let ``torch.load`` take inert objects for these classes, and nothing that a program has allowed elsewhere."""
+    if not hasattr(torch.serialization, "safe_globals"):  # PyTorch < 2.5: files with such classes are refused
+        yield
+        return
+    allowed = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals([(type("_Inert", (_Inert,), {}), name) for name in names])
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(allowed)
+
+
 def read_state_dict(source: str | os.PathLike | Mapping[str, Any]) -> dict[str, Tensor]:
     """Read the plain state dict of a network, in float32, on the CPU.
 
@@ -81,14 +97,12 @@ def _read(path: Path) -> Any:
             return safetensors.torch.load_file(path)
         except safetensors.SafetensorError as error:
             raise CheckpointError(f"{path}: not a safetensors file ({error})") from error
-    # Without this context (PyTorch < 2.5) a file that needs it is refused.
-    inert = getattr(torch.serialization, "safe_globals", contextlib.nullcontext)
     try:
-        with inert([(type("_Inert", (_Inert,), {}), name) for name in _MMENGINE_LOG]):
+        with _only_inert(_MMENGINE_LOG):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # Past PyTorch's advice on how to load it all the same, which we do not pass on.
-        reason = re.search(r"(?:WeightsUnpickler error: |(?=Trying to load unsupported ))(.*)", str(error))
+        reason = re.search(r"(?:WeightsUnpickler error:\s*|(?=Trying to load unsupported ))(.*)", str(error))
         raise CheckpointError(
             f"{path}: refused, since it is no plain checkpoint of tensors ({reason[1] if reason else error})"
         ) from error

@@ -10,7 +10,9 @@ from panet_plugin.metrics import PROTOCOLS, Protocol
 
 
 @METRIC_REGISTRY.register()
-def calculate_protocol_psnr(img: NDArray[np.uint8], img2: NDArray[np.uint8], protocol: str, scale: int = 1) -> float:
+def calculate_protocol_psnr(
+    img: NDArray[np.uint8], img2: NDArray[np.uint8], protocol: str, scale: int = 1, better: str = "higher"
+) -> float:
     """Return the PSNR in decibels by one of :data:`panet_plugin.metrics.PROTOCOLS`.
 
     Args:
@@ -18,6 +20,7 @@ def calculate_protocol_psnr(img: NDArray[np.uint8], img2: NDArray[np.uint8], pro
         img2: Ground truth, likewise.
         protocol: A key of ``PROTOCOLS``.
         scale: Upscaling factor.
+        better: Not for us: BasicSR gives every metric the option by which it keeps the best checkpoint.
 
     Raises:
         ValueError: If there is no such protocol.
@@ -26,7 +29,9 @@ def calculate_protocol_psnr(img: NDArray[np.uint8], img2: NDArray[np.uint8], pro
 
 
 @METRIC_REGISTRY.register()
-def calculate_protocol_ssim(img: NDArray[np.uint8], img2: NDArray[np.uint8], protocol: str, scale: int = 1) -> float:
+def calculate_protocol_ssim(
+    img: NDArray[np.uint8], img2: NDArray[np.uint8], protocol: str, scale: int = 1, better: str = "higher"
+) -> float:
     """Return the SSIM; arguments and errors as :func:`calculate_protocol_psnr`."""
     return _protocol(protocol).ssim(_to_rgb(img), _to_rgb(img2), scale)
 

@@ -3,8 +3,6 @@
 import contextlib
 import functools
 import importlib.util
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +12,10 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+
+from panet_plugin.frameworks.distributed import init_gloo
 
 
 @contextlib.contextmanager
@@ -112,17 +111,11 @@ def distributed_on_cpu() -> None:
 
 
 def _init_dist_pytorch(backend: str, **kwargs: Any) -> None:
-    dist.init_process_group("gloo", **kwargs)
+    init_gloo("pytorch")
 
 
 def _init_dist_slurm(backend: str, port: int | None = None) -> None:
-    hosts = ["scontrol", "show", "hostnames", os.environ["SLURM_NODELIST"]]
-    os.environ["MASTER_ADDR"] = subprocess.run(hosts, check=True, capture_output=True, text=True).stdout.split()[0]
-    os.environ["MASTER_PORT"] = str(port or os.environ.get("MASTER_PORT", 29500))
-    os.environ["RANK"] = os.environ["SLURM_PROCID"]
-    os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
-    os.environ["WORLD_SIZE"] = os.environ["SLURM_NTASKS"]
-    dist.init_process_group("gloo")
+    init_gloo("slurm", port)
 
 
 def wrap_model_on_cpu() -> None:

@@ -58,7 +58,8 @@ class PairedLMDBDataset(BasicImageDataset):
         if patch_size:
             before.append({"type": "PairedRandomCrop", "gt_patch_size": patch_size * scale})
         super().__init__(
-            ann_file=str(databases["gt"] / "meta_info.txt"),
+            ann_file=f"{databases['gt'].name}/meta_info.txt",
+            data_root=data_root,
             data_prefix={"img": "", "gt": ""},
             pipeline=[*before, *pipeline],
             **kwargs,

@@ -34,9 +34,11 @@ class _ProtocolMetric(BaseSampleWiseMetric):
     def process(self, data_batch: Any, data_samples: list[dict]) -> None:
         """Score the images of a batch."""
         for sample in data_samples:
-            restored = _to_rgb(sample["output"][self.pred_key], sample, "img")
+            # The order of the ground truth, which MMagic's data preprocessor has brought the prediction to as well.
+            order = sample.get(f"{self.gt_key}_output_channel_order")
+            restored = _to_rgb(sample["output"][self.pred_key], order)
             height, width = restored.shape[:2]
-            reference = _to_rgb(sample[self.gt_key], sample, "gt")[:height, :width]
+            reference = _to_rgb(sample[self.gt_key], order)[:height, :width]
             scale = round(height / sample["input"].shape[-2])
             self.results.append({self.metric: self.score(restored, reference, scale)})
 
@@ -55,11 +57,10 @@ class ProtocolSSIM(_ProtocolMetric):
     metric = "SSIM"
 
 
-def _to_rgb(image: Tensor, sample: dict, key: str) -> NDArray[np.uint8]:
+def _to_rgb(image: Tensor, order: str | None) -> NDArray[np.uint8]:
     array = quantize(image.detach().cpu().double().permute(1, 2, 0).numpy() / 255)
     if array.shape[2] != 3:
         return array
-    order = str(sample.get(f"{key}_channel_order")).lower()
-    if order not in ("rgb", "bgr"):
-        raise ValueError(f"the sample does not say the channel order of {key!r} ({key}_channel_order = {order})")
-    return array[..., ::-1] if order == "bgr" else array
+    if str(order).upper() not in ("RGB", "BGR"):
+        raise ValueError(f"the sample does not say the channel order of its images: expected RGB or BGR, got {order!r}")
+    return array[..., ::-1] if order.upper() == "BGR" else array

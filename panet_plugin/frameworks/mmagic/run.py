@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
@@ -65,7 +66,17 @@ def test(
     runner = _runner(_load(config, work_dir, options), launcher)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     model.generator.load_state_dict(state, strict=True)
-    return runner.test()
+    scores = _Scores()
+    runner.register_hook(scores)
+    runner.test()
+    return scores.metrics
+
+
+class _Scores(Hook):
+    """Keep what a test found: MMagic's test loop tells it to hooks alone."""
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self.metrics = metrics or {}
 
 
 def _load(config: Path, work_dir: Path | None, options: Mapping[str, Any] | None) -> Config:
@@ -80,9 +91,5 @@ def _runner(cfg: Config, launcher: str) -> Runner:
     if launcher != "none" and not torch.cuda.is_available():
         # MMEngine picks a CUDA device for every process; joining the group first keeps it from that.
         init_gloo(launcher)
-        cfg.model_wrapper_cfg = {
-            "type": "MMDistributedDataParallel",
-            "device_ids": None,
-            "broadcast_buffers": False,
-        }
+        cfg.model_wrapper_cfg = {"type": "MMDistributedDataParallel", "device_ids": None}
     return Runner.from_cfg(cfg)
