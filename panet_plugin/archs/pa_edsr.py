@@ -49,7 +49,9 @@ class PAEDSR(nn.Module):
         if len(mean) != in_channels:
             raise ValueError(f"mean must have one value per channel ({in_channels}), got {tuple(mean)}")
         middle = PyramidAttention(mid_channels, **{"reduction": 8, "res_scale": res_scale, **(attention or {})})
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        # A frozen parameter and no buffer: distributed training would broadcast a buffer in every forward pass, and
+        # BasicSR validates in the first process alone.
+        self.mean = nn.Parameter(torch.tensor(mean).view(1, -1, 1, 1), requires_grad=False)
         self.head = conv3x3(in_channels, mid_channels)
         self.body = ResidualTrunk(mid_channels, num_blocks, middle, nn.ReLU(), res_scale)
         self.upsample = _upsampler(scale, mid_channels)
