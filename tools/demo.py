@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from panet_plugin.data import Layout, read_image, write_bytes, write_image
+from panet_plugin.data import Layout, read_image, write_image
 from panet_plugin.degradations import imresize
+from panet_plugin.files import write_bytes
 from panet_plugin.inference import Restorer
 from panet_plugin.metrics import PROTOCOLS
 from panet_plugin.visualization import save_comparison

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from panet_plugin.files import write_bytes
+
 # Low: sets are read far more often than they are stored, and decoding time hardly depends on it.
 PNG_COMPRESSION = 1
 
@@ -70,19 +72,6 @@ def encode_image(image: np.ndarray, suffix: str = ".png") -> bytes:
     except cv2.error as error:
         raise ValueError(f"cannot encode {image.dtype} {image.shape} as {suffix!r}") from error
     return encoded.tobytes()
-
-
-def write_bytes(path: str | os.PathLike, content: bytes) -> None:
-    """Write a file under a temporary name and rename it, so that it is either whole or not there."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def write_image(path: str | os.PathLike, image: np.ndarray) -> None:

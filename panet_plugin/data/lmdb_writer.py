@@ -10,7 +10,7 @@ from pathlib import Path
 
 import lmdb
 
-from .images import PNG_COMPRESSION
+from panet_plugin.data.images import PNG_COMPRESSION
 
 # What the readers of both frameworks can look up: they cut keys at the first dot, space or slash and encode to ASCII.
 KEY = re.compile(r"[A-Za-z0-9_+-]{1,400}")

@@ -27,9 +27,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from ..degradations import imresize
-from .images import BadImageError, encode_image, read_image, write_bytes
-from .lmdb_writer import write_lmdb
+from panet_plugin.data.images import BadImageError, encode_image, read_image
+from panet_plugin.data.lmdb_writer import write_lmdb
+from panet_plugin.degradations import imresize
+from panet_plugin.files import write_bytes
 
 logger = logging.getLogger(__name__)
 

@@ -1,10 +1,10 @@
 """Checkpoint files: whatever a framework wrapped around a network's weights is taken off, nothing is executed."""
 
 import contextlib
+import io
 import os
 import pickle
 import re
-import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +14,8 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+
+from panet_plugin.files import write_bytes
 
 #: Keys under which the frameworks and the original keep a state dict, the averaged weights first.
 CONTAINERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
@@ -161,15 +163,10 @@ def write_checkpoint(network: nn.Module, path: str | os.PathLike) -> None:
         raise ValueError(f"{path}: a checkpoint is written as .safetensors or .pth")
     # Cloned, since safetensors refuses shared storage and PANet's blocks share their PReLU.
     state = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        if path.suffix == ".safetensors":
-            safetensors.torch.save_file(state, temporary, metadata={"format": "pt"})
-        else:
-            torch.save({"params": state, "state_dict": {f"generator.{k}": v for k, v in state.items()}}, temporary)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    if path.suffix == ".safetensors":
+        content = safetensors.torch.save(state, metadata={"format": "pt"})
+    else:
+        buffer = io.BytesIO()
+        torch.save({"params": state, "state_dict": {f"generator.{k}": v for k, v in state.items()}}, buffer)
+        content = buffer.getvalue()
+    write_bytes(path, content)

@@ -8,7 +8,7 @@ frameworks, and guard ``__main__``.
 import functools
 import importlib
 
-from . import repairs_basicsr, repairs_mmagic
+from panet_plugin.frameworks.compat import repairs_basicsr, repairs_mmagic
 
 __all__ = ["enable_basicsr", "enable_mmagic"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .placeholders import importable, placeholders
+from panet_plugin.frameworks.compat.placeholders import importable, placeholders
 
 # What MMagic imports at the top of its modules and its image restoration does without.
 _OPTIONAL = {
