@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from panet_plugin.ops.custom_op import recomputing_pyramid_attention, without_autocast
 from panet_plugin.ops.dense import dense_pyramid_attention
+from panet_plugin.ops.pyramid import key_scale
 
-#: Values of ``implementation``; ``"auto"`` picks by device, dtype and size.
-IMPLEMENTATIONS = ("auto", "dense")
+#: Values of ``implementation``; ``"auto"`` picks by device, dtype and what is asked for.
+IMPLEMENTATIONS = ("auto", "dense", "stream", "fused", "triton")
 
 
 def pyramid_attention(
@@ -30,22 +32,31 @@ def pyramid_attention(
         softmax_scale: Temperature: scores are multiplied by it before the softmax over all levels.
         ksize: Side of the matched and pasted patches in pixels, odd; 1 matches single pixels.
         hard: Paste only the best match (all of them on ties) instead of the softmax average.
-        implementation: One of :data:`IMPLEMENTATIONS`.
+        implementation: ``"dense"`` stores every score; the others compute them in blocks, in memory linear in the
+            pixels: ``"stream"`` anywhere, ``"fused"`` and ``"triton"`` for float32, ``ksize=3`` and not ``hard`` on
+            a CPU and on CUDA. ``"auto"`` picks the fastest that fits, and ``"dense"`` when exporting to ONNX.
 
     Returns:
         ``(N, D, H, W)``: overlap-added value patches divided by ``((ksize + 1) / 2) ** 2``. Zero padding throughout.
 
     Raises:
         ValueError: If a shape or an argument is not as described.
+        RuntimeError: If the implementation asked for is not available here, or on second derivatives of any but
+            ``"dense"``.
     """
     _check(query, keys, values, ksize, implementation)
     dtype = query.dtype
     # A temperature of 10 on sums over 288 products makes half precision useless here, so neither
     # autocast nor a half-precision network reaches inside.
-    with torch.autocast(query.device.type, enabled=False):
+    with without_autocast(query.device):
         if dtype in (torch.float16, torch.bfloat16):
             query, keys, values = query.float(), [k.float() for k in keys], [v.float() for v in values]
-        return dense_pyramid_attention(query, keys, values, softmax_scale, ksize, hard).to(dtype)
+        if implementation == "dense" or (implementation == "auto" and torch.onnx.is_in_onnx_export()):
+            output = dense_pyramid_attention(query, keys, values, softmax_scale, ksize, hard)
+        else:
+            scales = [key_scale(key, softmax_scale, ksize) for key in keys]
+            output, _ = recomputing_pyramid_attention(query, keys, scales, values, ksize, hard, implementation)
+        return output.to(dtype)
 
 
 def _check(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], ksize: int, implementation: str) -> None:

@@ -1,0 +1,142 @@
+"""The implementations that store no scores, as one PyTorch operator: autograd, tracing, choice of kernel."""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from panet_plugin.ops import stream
+
+try:
+    from panet_plugin.ops import fused
+except ImportError:
+    fused = None
+
+try:
+    from panet_plugin.ops import triton
+except ImportError:
+    triton = None
+
+#: Whether ``"auto"`` picks ``"triton"`` on CUDA. Read once: forward and backward must agree.
+AUTO_TRITON = os.environ.get("PANET_PLUGIN_TRITON") == "1"
+
+
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
+    """Return a context in which autocast does not reach the operations on a device."""
+    # Asked first: not every device has autocast, and exporters cannot do with a context they do not need.
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return contextlib.nullcontext()
+
+
+@torch.library.custom_op("panet_plugin::pyramid_attention", mutates_args=())
+def recomputing_pyramid_attention(
+    query: Tensor,
+    keys: Sequence[Tensor],
+    scales: Sequence[Tensor],
+    values: Sequence[Tensor],
+    ksize: int,
+    hard: bool,
+    implementation: str,
+) -> tuple[Tensor, Tensor]:
+    """Compute pyramid attention with blocks of scores that are computed again for the gradients.
+
+    Args:
+        query: ``(N, C, H, W)``.
+        keys: ``(N, C, h, w)`` per level.
+        scales: ``(N, 1, h, w)`` per level, from :func:`~panet_plugin.ops.pyramid.key_scale`.
+        values: ``(N, D, h, w)`` per level.
+        ksize: Side of a patch in pixels.
+        hard: Paste only the best matches.
+        implementation: ``"stream"``, ``"fused"``, ``"triton"``, or ``"auto"`` for the fastest that can do it.
+
+    Returns:
+        The output ``(N, D, H, W)``, and ``(N, H, W)`` for the backward pass.
+
+    Raises:
+        ValueError: If the implementation cannot do what is asked.
+        RuntimeError: If it is not available here. Also for second derivatives.
+    """
+    kernel, options = _resolve(implementation, query, ksize, hard)
+    with without_autocast(query.device):
+        return kernel.forward(query, keys, scales, values, *options)
+
+
+@torch.library.custom_op("panet_plugin::pyramid_attention_backward", mutates_args=())
+def _backward(
+    grad: Tensor,
+    query: Tensor,
+    keys: Sequence[Tensor],
+    scales: Sequence[Tensor],
+    values: Sequence[Tensor],
+    normaliser: Tensor,
+    ksize: int,
+    hard: bool,
+    implementation: str,
+) -> list[Tensor]:
+    kernel, options = _resolve(implementation, query, ksize, hard)
+    # Unlike the forward pass this one may well run where autocast is on.
+    with without_autocast(query.device):
+        d_query, *d_levels = kernel.backward(grad, query, keys, scales, values, normaliser, *options)
+    return [d_query, *(d for level in d_levels for d in level)]
+
+
+def _resolve(implementation: str, query: Tensor, ksize: int, hard: bool) -> tuple[ModuleType, tuple]:
+    """Return the module of an implementation and the arguments that only some take."""
+    # Only `stream` does more than the published network.
+    published = ksize == 3 and not hard and query.dtype == torch.float32
+    device = query.device.type
+    if implementation == "auto":
+        if published and device == "cpu" and fused is not None and fused.is_available():
+            implementation = "fused"
+        elif published and device == "cuda" and triton is not None and AUTO_TRITON:
+            implementation = "triton"
+        else:
+            implementation = "stream"
+    if implementation == "stream":
+        return stream, (ksize, hard)
+    kernel = {"fused": fused, "triton": triton}[implementation]
+    if kernel is None:
+        raise RuntimeError(f"implementation {implementation!r} is not installed; use 'auto' or 'stream'")
+    if not published:
+        raise ValueError(
+            f"implementation {implementation!r} does float32, ksize 3, hard=False only; "
+            f"got {query.dtype}, ksize {ksize}, hard={hard}: use 'auto' or 'stream'"
+        )
+    return kernel, ()
+
+
+@recomputing_pyramid_attention.register_fake
+def _(query, keys, scales, values, ksize, hard, implementation):
+    batch, _, height, width = query.shape
+    return query.new_empty(batch, values[0].shape[1], height, width), query.new_empty(batch, height, width)
+
+
+@_backward.register_fake
+def _(grad, query, keys, scales, values, normaliser, ksize, hard, implementation):
+    return [x.new_empty(x.shape) for x in (query, *keys, *scales, *values)]
+
+
+def _save(ctx, inputs, output) -> None:
+    query, keys, scales, values, *ctx.options = inputs
+    ctx.save_for_backward(query, *keys, *scales, *values, output[1])
+
+
+def _differentiate(ctx, grad, _):
+    query, *levels, normaliser = ctx.saved_tensors
+    count = len(levels) // 3
+    keys, scales, values = (levels[i : i + count] for i in (0, count, 2 * count))
+    d_query, *d_levels = _backward(grad, query, keys, scales, values, normaliser, *ctx.options)
+    d_keys, d_scales, d_values = (d_levels[i : i + count] for i in (0, count, 2 * count))
+    return d_query, d_keys, d_scales, d_values, None, None, None
+
+
+def _refuse(ctx, grads):
+    raise RuntimeError("only implementation='dense' has second derivatives of pyramid attention")
+
+
+recomputing_pyramid_attention.register_autograd(_differentiate, setup_context=_save)
+_backward.register_autograd(_refuse)
