@@ -54,7 +54,7 @@ def build() -> Path:
         if built := sorted(folder.glob(f"{stem}-*.so")):
             return built[0]
         raise BuildError("no C++ compiler found; install g++ or clang++, or set CXX")
-    library = folder / f"{stem}-{_digest(_run([*compiler, '--version']).encode())}.so"
+    library = folder / f"{stem}-{_digest(repr(compiler).encode(), _run([*compiler, '--version']).encode())}.so"
     if not library.exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)

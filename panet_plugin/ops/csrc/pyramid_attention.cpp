@@ -27,6 +27,13 @@
 #define PANET_RESTRICT
 #endif
 
+#ifndef FPL
+#define FPL 14000
+#define BPL 10000
+#endif
+#ifndef STEP
+#define STEP 24
+#endif
 namespace {
 
 using i64 = std::int64_t;
@@ -162,13 +169,13 @@ struct Operands {
 // Scores of one row pair: keeps the product and adds those of the two previous rows of the diagonal.
 struct SumOfThree {
     float *product, *sum;
-    const float *previous, *before;
-    i64 ld;
+    const float *previous, *before;  // `before` may be `product`
+    i64 ld, sum_ld;
     static constexpr bool unit_row_stride = true;
     PANET_INLINE void operator()(i64 row, i64 column, Vec c) const {
         const i64 at = row * ld + column;
+        store(sum + row * sum_ld + column, load(before + at) + load(previous + at) + c);
         store(product + at, c);
-        store(sum + at, load(before + at) + load(previous + at) + c);
     }
 };
 
@@ -337,33 +344,52 @@ struct Walk {
     float *dkey, *dvalue, *dscale;              // of the level: [row - grown key row][column][channel]; (h, w)
 };
 
-// A stack of (rows + 2) x (columns + LANES) matrices whose borders stay zero.
+// Matrices of (rows x columns), all of one size.
 class Planes {
   public:
-    Planes(i64 rows, i64 columns, int count) : capacity_((rows + 2) * (columns + LANES) + 2 * LANES), count_(count) {
-        storage_ = zeros(capacity_ * count);
-    }
-    void clear(i64 columns) {
-        ld_ = columns + LANES;
-        std::memset(storage_.get(), 0, capacity_ * count_ * 4);
-    }
-    float* operator[](int i) const { return storage_.get() + i * capacity_ + ld_ + LANES; }
-    i64 ld() const { return ld_; }
+    Planes(i64 rows, i64 columns, int count) : size_(rows * columns), storage_(zeros(size_ * count)) {}
+    float* operator[](int i) const { return storage_.get() + i * size_; }
 
   private:
-    i64 capacity_, ld_ = 0;
-    int count_;
+    i64 size_;
     Buffer storage_;
 };
 
-constexpr int planes_of(Pass pass) {
-    switch (pass) {
-        case Pass::statistics: return 5;
-        case Pass::output: return 10;
-        case Pass::dot: return 9;
-        default: return 19;
+// A window of rows moving down a matrix, with a border of zeros around the matrix. It holds the rows being written
+// and the two above them, so that it stays in the first-level cache.
+class Window {
+  public:
+    explicit Window(i64 columns) : ld_(columns + LANES), storage_(zeros((ROWS + 4) * ld_ + 2 * LANES)) {}
+    static constexpr i64 ROWS = STEP;
+    i64 ld() const { return ld_; }
+    // Address of row 0 of the matrix, from which the rows in the window can be reached.
+    float* matrix() const { return at(0); }
+    void clear(i64 begin, i64 end) { std::memset(at(begin), 0, (end - begin) * ld_ * 4); }
+    // Makes `first` the first row to be written; 0 starts a new matrix.
+    void move_to(i64 first) {
+        const float* kept = at(first - 2);
+        first_ = first;
+        if (first == 0)
+            clear(-2, 0);
+        else
+            std::memmove(at(first - 2), kept, 2 * ld_ * 4);
     }
-}
+
+  private:
+    float* at(i64 row) const { return storage_.get() + LANES + (row - first_ + 2) * ld_; }
+    i64 ld_, first_ = 0;
+    Buffer storage_;
+};
+
+// Planes: 0 zeros; then rings of two of products with the keys (1) and of weights (3), and the boxed weights (5);
+// for the gradients the same of products with the values (6) and of the scores' gradients (8, 10).
+struct Scratch {
+    Planes planes;
+    Window scores, dweights, sums, dsums;
+    Scratch(const Tiling& tiling, int count)
+        : planes(tiling.key_block + 2, tiling.tile_width, count), scores(tiling.tile_width),
+          dweights(tiling.tile_width), sums(tiling.tile_width), dsums(tiling.tile_width) {}
+};
 
 PANET_INLINE Vec diagonal(const float* p, i64 ld) {
     return load_unaligned(p - ld - 1) + load(p) + load_unaligned(p + ld + 1);
@@ -388,7 +414,7 @@ PANET_INLINE void update_statistics(const float* scores, i64 ld, const float* sc
 template <Pass PASS>
 class Walker {
   public:
-    Walker(const Walk& walk, i64 level, Planes& planes, Range key_rows) : w_(walk), p_(*walk.problem), planes_(planes) {
+    Walker(const Walk& walk, i64 level, Scratch& scratch, Range key_rows) : w_(walk), p_(*walk.problem), s_(scratch) {
         height_ = p_.level_height[level];
         width_ = p_.level_width[level];
         const i64 pixels = height_ * width_;
@@ -402,209 +428,221 @@ class Walker {
     }
 
   private:
-    static constexpr bool needs_grad = PASS == Pass::dot || PASS == Pass::gradient;
-    static constexpr bool needs_box = PASS == Pass::output || PASS == Pass::gradient;
+    static constexpr bool has_grad = PASS == Pass::dot || PASS == Pass::gradient;
+    static constexpr bool has_box = PASS == Pass::output || PASS == Pass::gradient;
 
     void block(Range owned) {
-        owned_ = owned;
         columns_ = owned.grown(width_);
-        planes_.clear(w_.tile_width);
+        owned_ = {owned.begin - columns_.begin, owned.end - columns_.begin};
         const Range queries = w_.query_rows.grown(p_.height), keys = key_rows_.grown(height_);
         for (i64 shift = keys.begin - (queries.end - 1); shift < keys.end - queries.begin; ++shift) {
-            const i64 first = std::max(w_.query_rows.begin, key_rows_.begin - shift);
-            const i64 last = std::min(w_.query_rows.end, key_rows_.end - shift) - 1;
-            if (first <= last)
-                diagonal_of_rows(shift, first, last, std::max({first - 1, queries.begin, keys.begin - shift}),
-                                 std::min({last + 1, queries.end - 1, keys.end - 1 - shift}));
+            first_ = std::max(w_.query_rows.begin, key_rows_.begin - shift);
+            last_ = std::min(w_.query_rows.end, key_rows_.end - shift) - 1;
+            begin_ = std::max({first_ - 1, queries.begin, keys.begin - shift});
+            end_ = std::min({last_ + 1, queries.end - 1, keys.end - 1 - shift});
+            if (first_ > last_) continue;
+            for (i64 row = begin_; row <= end_ + (has_box ? 2 : 1); ++row) step(row, shift);
         }
     }
 
-    // Weights exist for query rows first..last, products and pasted values for begin..end (inclusive).
-    void diagonal_of_rows(i64 shift, i64 first, i64 last, i64 begin, i64 end) {
-        const int zero = 0;
-        for (i64 i = begin; i <= end + (needs_box ? 2 : 1); ++i) {
-            const bool product = i <= end, weights = first <= i - 1 && i - 1 <= last;
-            const bool paste = needs_box && begin <= i - 2;
-            if (!product && !weights && !paste) continue;
-            auto ring = [&](int base, i64 row, bool exists) {
-                return planes_[exists ? base + static_cast<int>(row % 3) : zero];
-            };
-            auto products = [&](int base, i64 row) { return ring(base, row, begin <= row && row <= end); };
-            auto exps = [&](int base, i64 row) { return ring(base, row, first <= row && row <= last); };
-            constexpr i64 step = 24;
-            const i64 rows = columns_.size();
-            for (i64 r = 0, done = 0, pasted = 0; pasted < rows; r += step) {
-                const i64 made = std::min(r + step, rows);
-                if (r < rows) {
-                    scores(product, i, i + shift, r, made, products(1, i), products(1, i - 1), products(1, i - 2),
-                           planes_[4], w_.query, p_.key_channels, key_);
-                    if constexpr (needs_grad)
-                        scores(product, i, i + shift, r, made, products(5, i), products(5, i - 1), products(5, i - 2),
-                               planes_[8], w_.grad, p_.value_channels, value_);
-                }
-                const i64 ready = made == rows ? rows : made - 1;
-                if constexpr (PASS == Pass::statistics) {
-                    if (weights) statistics(i - 1, i - 1 + shift, done, ready);
-                } else if constexpr (PASS == Pass::dot) {
-                    if (weights) dot(i - 1, i - 1 + shift, done, ready);
-                } else if constexpr (PASS == Pass::output) {
-                    if (weights || paste) output(weights, i - 1, i - 1 + shift, done, ready, exps(5, i - 1), exps(5, i - 2), exps(5, i - 3));
-                } else if (weights || paste) {
-                    gradient(weights, i - 1, i - 1 + shift, done, ready, exps(9, i - 1), exps(9, i - 2), exps(9, i - 3),
-                             exps(14, i - 1), exps(14, i - 2), exps(14, i - 3));
-                }
-                done = ready;
-                const i64 finished = ready == rows ? rows : ready - 1;
-                if (paste) {
-                    constexpr int sum = PASS == Pass::output ? 8 : 12;
-                    box(planes_[sum], planes_[sum + 1], pasted, finished);
-                    if constexpr (PASS == Pass::gradient) box(planes_[17], planes_[18], pasted, finished);
-                }
-                pasted = finished;
+    // Products of query row `row`, weights of the row before, pasted values of the one before that: a row of weights
+    // needs the products of both its neighbours. Cut into windows of key columns, each stage one column behind.
+    void step(i64 row, i64 shift) {
+        const bool weights = first_ <= row - 1 && row - 1 <= last_, box = has_box && begin_ <= row - 2;
+        const i64 columns = columns_.size();
+        for (i64 begin = 0, done = 0, boxed = 0;; begin += Window::ROWS) {
+            const i64 end = std::min(begin + Window::ROWS, columns), ready = end == columns ? columns : end - 1;
+            products(row, row + shift, begin, end, s_.scores, 1, w_.query, p_.key_channels, key_);
+            if constexpr (has_grad)
+                products(row, row + shift, begin, end, s_.dweights, 6, w_.grad, p_.value_channels, value_);
+            if constexpr (PASS == Pass::statistics) {
+                if (weights) statistics(row - 1, row - 1 + shift, done, ready);
+            } else if constexpr (PASS == Pass::dot) {
+                if (weights) dot(row - 1, row - 1 + shift, done, ready);
+            } else if (weights || box) {
+                if constexpr (PASS == Pass::output) output(weights, row - 1, row - 1 + shift, done, ready);
+                if constexpr (PASS == Pass::gradient) gradient(weights, row - 1, row - 1 + shift, done, ready);
+                const i64 finished = ready == columns ? columns : ready - 1;
+                sum_diagonals(s_.sums, s_.planes[5], boxed, finished);
+                if constexpr (PASS == Pass::gradient) sum_diagonals(s_.dsums, s_.planes[10], boxed, finished);
+                boxed = finished;
             }
-            if (paste) {
-                if constexpr (PASS == Pass::output) paste_values(i - 2, i - 2 + shift);
-                if constexpr (PASS == Pass::gradient) accumulate_gradients(i - 2, i - 2 + shift);
-            }
+            done = ready;
+            if (end == columns) break;
+        }
+        if constexpr (PASS == Pass::output) {
+            if (box) paste_values(row - 2, row - 2 + shift);
+        }
+        if constexpr (PASS == Pass::gradient) {
+            if (box) accumulate_gradients(row - 2, row - 2 + shift);
         }
     }
 
-    void scores(bool product, i64 query_row, i64 key_row, i64 begin, i64 end, float* now, const float* previous,
-                const float* before, float* sum, const float* queries, i64 channels, const float* keys) {
-        const i64 ld = planes_.ld();
-        if (product) {
-            const Operands o{keys + key_row * width_ + columns_.begin, 1, height_ * width_,
-                             queries + query_row * channels * w_.tile_width, w_.tile_width, static_cast<int>(channels)};
-            multiply(o, SumOfThree{now, sum, previous, before, ld}, begin, end, w_.tile_width);
+    // Of a ring of two planes, the one of `row`: that of two rows ago, overwritten in place.
+    float* ring(int base, i64 row) const { return s_.planes[base + static_cast<int>(row & 1)]; }
+    const float* product_plane(int base, i64 row) const {
+        return begin_ <= row && row <= end_ ? ring(base, row) : s_.planes[0];
+    }
+    const float* weight_plane(int base, i64 row) const {
+        return first_ <= row && row <= last_ ? ring(base, row) : s_.planes[0];
+    }
+
+    void products(i64 row, i64 key_row, i64 begin, i64 end, Window& window, int base, const float* queries,
+                  i64 channels, const float* keys) {
+        const i64 width = w_.tile_width;
+        window.move_to(begin);
+        float* sum = window.matrix();
+        const float *previous = product_plane(base, row - 1), *before = product_plane(base, row - 2);
+        if (row <= end_) {
+            multiply({keys + key_row * width_ + columns_.begin, 1, height_ * width_, queries + row * channels * width,
+                      width, static_cast<int>(channels)},
+                     SumOfThree{ring(base, row), sum, previous, before, width, window.ld()}, begin, end, width);
         } else {
             for (i64 r = begin; r < end; ++r)
-                for (i64 x = r * ld; x < r * ld + w_.tile_width; x += LANES)
-                    store(sum + x, load(before + x) + load(previous + x));
+                for (i64 x = 0; x < width; x += LANES)
+                    store(sum + r * window.ld() + x, load(before + r * width + x) + load(previous + r * width + x));
         }
-    }
-
-    Range owned_part(i64 begin, i64 end) const {
-        return {std::max(begin, owned_.begin - columns_.begin), std::min(end, owned_.end - columns_.begin)};
+        if (end == columns_.size()) window.clear(end, end + 1);
     }
 
     void statistics(i64 query_row, i64 key_row, i64 begin, i64 end) {
-        const Range rows = owned_part(begin, end);
         const float* scale = scale_ + key_row * width_ + columns_.begin;
-        const i64 ld = planes_.ld(), at = query_row * w_.tile_width;
+        const float* scores = s_.scores.matrix();
+        const i64 ld = s_.scores.ld(), query = query_row * w_.tile_width;
+        begin = std::max(begin, owned_.begin);
+        end = std::min(end, owned_.end);
         for (i64 x = 0; x < w_.tile_width; x += LANES) {
-            float *maximum = w_.maximum + at + x, *sum = w_.factor + at + x;
-            i64 r = rows.begin;
-            for (; r + 8 <= rows.end; r += 8)
-                update_statistics<8>(planes_[4] + r * ld + x, ld, scale + r, maximum, sum);
-            for (; r + 3 <= rows.end; r += 3)
-                update_statistics<3>(planes_[4] + r * ld + x, ld, scale + r, maximum, sum);
-            for (; r < rows.end; ++r) update_statistics<1>(planes_[4] + r * ld + x, ld, scale + r, maximum, sum);
+            float *maximum = w_.maximum + query + x, *sum = w_.factor + query + x;
+            i64 r = begin;
+            for (; r + 8 <= end; r += 8) update_statistics<8>(scores + r * ld + x, ld, scale + r, maximum, sum);
+            for (; r + 3 <= end; r += 3) update_statistics<3>(scores + r * ld + x, ld, scale + r, maximum, sum);
+            for (; r < end; ++r) update_statistics<1>(scores + r * ld + x, ld, scale + r, maximum, sum);
         }
     }
 
     void dot(i64 query_row, i64 key_row, i64 begin, i64 end) {
-        const Range rows = owned_part(begin, end);
         const float* scale = scale_ + key_row * width_ + columns_.begin;
-        const i64 ld = planes_.ld(), query = query_row * w_.tile_width;
+        const float *scores = s_.scores.matrix(), *dweights = s_.dweights.matrix();
+        const i64 ld = s_.scores.ld(), query = query_row * w_.tile_width;
+        begin = std::max(begin, owned_.begin);
+        end = std::min(end, owned_.end);
         for (i64 x = 0; x < w_.tile_width; x += LANES) {
             const Vec maximum = load(w_.maximum + query + x);
             Vec sum = load(w_.factor + query + x), dot = load(w_.dot + query + x);
-            for (i64 r = rows.begin; r < rows.end; ++r) {
-                const Vec score = diagonal(planes_[4] + r * ld + x, ld);
+            for (i64 r = begin; r < end; ++r) {
+                const Vec score = diagonal(scores + r * ld + x, ld);
                 const Vec weight = exp2_or_zero(rounded(score * (scale[r] * LOG2_E)) - maximum);
                 sum += weight;
-                dot += weight * diagonal(planes_[8] + r * ld + x, ld);
+                dot += weight * diagonal(dweights + r * ld + x, ld);
             }
             store(w_.factor + query + x, sum);
             store(w_.dot + query + x, dot);
         }
     }
 
-    void output(bool weights, i64 query_row, i64 key_row, i64 begin, i64 end, float* now, const float* previous,
-                const float* before) {
-        const Range rows = owned_part(begin, end);
-        const float* scale = scale_ + key_row * width_ + columns_.begin;
-        const i64 ld = planes_.ld(), query = query_row * w_.tile_width;
-        float* sum = planes_[8];
-        for (i64 r = rows.begin; r < rows.end; ++r) {
-            for (i64 x = 0; x < w_.tile_width; x += LANES) {
-                const i64 at = r * ld + x;
-                Vec total = load(before + at) + load(previous + at);
-                if (weights) {
-                    const Vec t = rounded(diagonal(planes_[4] + at, ld) * (scale[r] * LOG2_E));
-                    const Vec weight = exp2_or_zero(t - load(w_.maximum + query + x)) * load(w_.factor + query + x);
-                    store(now + at, weight);
-                    total += weight;
-                }
-                store(sum + at, total);
-            }
-        }
+    // Moves the window on and calls body(key column, its row in the window) for the owned ones; others become zero.
+    template <class Body>
+    void for_owned(Window& window, i64 begin, i64 end, const Body& body) {
+        window.move_to(begin);
+        const i64 from = std::min(std::max(begin, owned_.begin), end), to = std::max(std::min(end, owned_.end), from);
+        window.clear(begin, from);
+        window.clear(to, end == columns_.size() ? end + 1 : end);
+        for (i64 r = from; r < to; ++r) body(r, window.matrix() + r * window.ld());
     }
 
-    void gradient(bool weights, i64 query_row, i64 key_row, i64 begin, i64 end, float* now, const float* previous,
-                  const float* before, float* dnow, const float* dprevious, const float* dbefore) {
-        const Range rows = owned_part(begin, end);
-        const i64 key = key_row * width_ + columns_.begin, query = query_row * w_.tile_width, ld = planes_.ld();
-        float *sum = planes_[12], *dsum = planes_[17];
-        for (i64 r = rows.begin; r < rows.end; ++r) {
-            Vec dscale = {};
-            for (i64 x = 0; x < w_.tile_width; x += LANES) {
-                const i64 at = r * ld + x;
-                Vec total = load(before + at) + load(previous + at);
-                Vec dtotal = load(dbefore + at) + load(dprevious + at);
+    void output(bool weights, i64 query_row, i64 key_row, i64 begin, i64 end) {
+        const float* scale = scale_ + key_row * width_ + columns_.begin;
+        const float *previous = weight_plane(3, query_row - 1), *before = weight_plane(3, query_row - 2);
+        const i64 width = w_.tile_width, query = query_row * width, ld = s_.scores.ld();
+        for_owned(s_.sums, begin, end, [&](i64 r, float* sum) {
+            const float* score = s_.scores.matrix() + r * ld;
+            float* now = ring(3, query_row) + r * width;
+            for (i64 x = 0; x < width; x += LANES) {
+                Vec total = load(before + r * width + x) + load(previous + r * width + x);
                 if (weights) {
-                    const float scale = scale_[key + r];
-                    const Vec score = diagonal(planes_[4] + at, ld);
+                    const Vec t = rounded(diagonal(score + x, ld) * (scale[r] * LOG2_E));
+                    const Vec weight = exp2_or_zero(t - load(w_.maximum + query + x)) * load(w_.factor + query + x);
+                    store(now + x, weight);
+                    total += weight;
+                }
+                store(sum + x, total);
+            }
+        });
+    }
+
+    void gradient(bool weights, i64 query_row, i64 key_row, i64 begin, i64 end) {
+        const float* scales = scale_ + key_row * width_ + columns_.begin;
+        float* dscales = w_.dscale + key_row * width_ + columns_.begin;
+        const float *previous = weight_plane(3, query_row - 1), *before = weight_plane(3, query_row - 2);
+        const float *dprevious = weight_plane(8, query_row - 1), *dbefore = weight_plane(8, query_row - 2);
+        const i64 width = w_.tile_width, query = query_row * width, ld = s_.scores.ld();
+        for_owned(s_.dsums, begin, end, [](i64, float*) {});
+        for_owned(s_.sums, begin, end, [&](i64 r, float* sum) {
+            const float *scores = s_.scores.matrix() + r * ld, *dweights = s_.dweights.matrix() + r * ld;
+            float *now = ring(3, query_row) + r * width, *dnow = ring(8, query_row) + r * width;
+            float* dsum = s_.dsums.matrix() + r * ld;
+            const float scale = scales[r];
+            Vec dscale = {};
+            for (i64 x = 0; x < width; x += LANES) {
+                Vec total = load(before + r * width + x) + load(previous + r * width + x);
+                Vec dtotal = load(dbefore + r * width + x) + load(dprevious + r * width + x);
+                if (weights) {
+                    const Vec score = diagonal(scores + x, ld);
                     const Vec t = rounded(score * (scale * LOG2_E));
                     const Vec weight = exp2_or_zero(t - load(w_.maximum + query + x)) * load(w_.factor + query + x);
-                    const Vec d = weight * (diagonal(planes_[8] + at, ld) - load(w_.dot + query + x));
+                    const Vec d = weight * (diagonal(dweights + x, ld) - load(w_.dot + query + x));
                     dscale += d * score;
-                    store(now + at, weight);
-                    store(dnow + at, d * scale);
+                    store(now + x, weight);
+                    store(dnow + x, d * scale);
                     total += weight;
                     dtotal += d * scale;
                 }
-                store(sum + at, total);
-                store(dsum + at, dtotal);
+                store(sum + x, total);
+                store(dsum + x, dtotal);
             }
-            if (weights) w_.dscale[key + r] += sum_lanes(dscale);
-        }
+            if (weights) dscales[r] += sum_lanes(dscale);
+        });
     }
 
-    void box(const float* from, float* to, i64 begin, i64 end) {
-        const i64 ld = planes_.ld();
+    void sum_diagonals(const Window& from, float* to, i64 begin, i64 end) {
+        const i64 ld = from.ld();
         for (i64 r = begin; r < end; ++r)
-            for (i64 x = r * ld; x < r * ld + w_.tile_width; x += LANES) store(to + x, diagonal(from + x, ld));
+            for (i64 x = 0; x < w_.tile_width; x += LANES)
+                store(to + r * w_.tile_width + x, diagonal(from.matrix() + r * ld + x, ld));
     }
 
     void paste_values(i64 query_row, i64 key_row) {
-        const Operands o{value_ + key_row * width_ + columns_.begin, height_ * width_, 1, planes_[9], planes_.ld(),
-                         static_cast<int>(columns_.size())};
-        float* out = w_.out + (query_row - w_.first) * p_.value_channels * w_.tile_width;
-        multiply(o, Accumulate{out, w_.tile_width}, 0, p_.value_channels, w_.tile_width);
+        const i64 width = w_.tile_width;
+        float* out = w_.out + (query_row - w_.first) * p_.value_channels * width;
+        multiply({value_ + key_row * width_ + columns_.begin, height_ * width_, 1, s_.planes[5], width,
+                  static_cast<int>(columns_.size())},
+                 Accumulate{out, width}, 0, p_.value_channels, width);
     }
 
     void accumulate_gradients(i64 query_row, i64 key_row) {
-        const i64 ck = round_up(p_.key_channels), cv = round_up(p_.value_channels), ld = planes_.ld();
+        const i64 ck = round_up(p_.key_channels), cv = round_up(p_.value_channels), width = w_.tile_width;
         const i64 row = (key_row - key_rows_.grown(height_).begin) * width_ + columns_.begin;
         const int queries = static_cast<int>(w_.columns.size());
-        const float *weights = planes_[13], *dscores = planes_[18];
-        multiply({weights, ld, 1, w_.grad_pixels + query_row * w_.tile_width * cv, cv, queries},
+        const float *weights = s_.planes[5], *dscores = s_.planes[10];
+        multiply({weights, width, 1, w_.grad_pixels + query_row * width * cv, cv, queries},
                  Accumulate{w_.dvalue + row * cv, cv}, 0, columns_.size(), cv);
-        multiply({dscores, ld, 1, w_.query_pixels + query_row * w_.tile_width * ck, ck, queries},
+        multiply({dscores, width, 1, w_.query_pixels + query_row * width * ck, ck, queries},
                  Accumulate{w_.dkey + row * ck, ck}, 0, columns_.size(), ck);
-        float* dquery = w_.out + (query_row - w_.first) * p_.key_channels * w_.tile_width;
-        multiply({key_ + key_row * width_ + columns_.begin, height_ * width_, 1, dscores, ld,
+        float* dquery = w_.out + (query_row - w_.first) * p_.key_channels * width;
+        multiply({key_ + key_row * width_ + columns_.begin, height_ * width_, 1, dscores, width,
                   static_cast<int>(columns_.size())},
-                 Accumulate{dquery, w_.tile_width}, 0, p_.key_channels, w_.tile_width);
+                 Accumulate{dquery, width}, 0, p_.key_channels, width);
     }
 
     const Walk& w_;
     const Problem& p_;
-    Planes& planes_;
-    i64 height_, width_;
+    Scratch& s_;
+    i64 height_, width_;  // of the level
     const float *key_, *value_, *scale_;
-    Range key_rows_, owned_, columns_;
+    Range key_rows_;         // owned rows of the level
+    Range columns_, owned_;  // the block's columns with borders; the owned ones, counted from columns_.begin
+    i64 first_, last_;       // query rows with weights on the current diagonal (inclusive)
+    i64 begin_, end_;        // query rows with products and pasted values (inclusive)
 };
 
 // ---------------------------------------------------------------------------------------------- drivers
@@ -613,11 +651,9 @@ i64 widest_level(const Problem& p) { return *std::max_element(p.level_width, p.l
 i64 tallest_level(const Problem& p) { return *std::max_element(p.level_height, p.level_height + p.levels); }
 
 // Planes larger than this many floats leave the second-level cache.
-constexpr i64 FORWARD_PLANE = 14000, BACKWARD_PLANE = 10000;
+constexpr i64 FORWARD_PLANE = FPL, BACKWARD_PLANE = BPL;
 
-Planes planes_for(const Tiling& tiling, Pass pass) {
-    return Planes(tiling.key_block + 2, tiling.tile_width, planes_of(pass));
-}
+constexpr int FORWARD_PLANES = 6, BACKWARD_PLANES = 11;
 
 struct Borders {
     Range owned, all;
@@ -643,7 +679,7 @@ bool forward(const Problem& p, float* out, float* log_sums) {
                       query.get() + (y - all_rows.begin) * p.key_channels * tile);
         Buffer maximum = zeros(rows.size() * tile), sum = zeros(rows.size() * tile);
         std::fill_n(maximum.get(), rows.size() * tile, -std::numeric_limits<float>::max());
-        Planes planes = planes_for(tiling, Pass::output);
+        Scratch scratch(tiling, FORWARD_PLANES);
 
         Walk walk{};
         walk.problem = &p;
@@ -658,7 +694,7 @@ bool forward(const Problem& p, float* out, float* log_sums) {
         walk.first = all_rows.begin;
         walk.out = task_pasted(task);
         for (i64 level = 0; level < p.levels; ++level)
-            Walker<Pass::statistics>(walk, level, planes, {0, p.level_height[level]});
+            Walker<Pass::statistics>(walk, level, scratch, {0, p.level_height[level]});
         for (i64 y = rows.begin; y < rows.end; ++y) {
             float *top = walk.maximum + y * tile, *total = walk.factor + y * tile;
             for (i64 x = 0; x < tile; ++x) {
@@ -673,7 +709,7 @@ bool forward(const Problem& p, float* out, float* log_sums) {
             }
         }
         for (i64 level = 0; level < p.levels; ++level)
-            Walker<Pass::output>(walk, level, planes, {0, p.level_height[level]});
+            Walker<Pass::output>(walk, level, scratch, {0, p.level_height[level]});
     });
     if (!ok) return false;
 
@@ -743,9 +779,9 @@ bool backward(const Problem& p, const float* log_sums, float* dquery, float* con
     ok = ok && parallel(p.batch * tiling.tiles * strips, p.threads, [&](i64 task) {
         Walk walk = walk_of(task / (tiling.tiles * strips), task / strips % tiling.tiles);
         walk.query_rows = part_of(p.height, strips, task % strips);
-        Planes planes = planes_for(tiling, Pass::dot);
+        Scratch scratch(tiling, BACKWARD_PLANES);
         for (i64 level = 0; level < p.levels; ++level)
-            Walker<Pass::dot>(walk, level, planes, {0, p.level_height[level]});
+            Walker<Pass::dot>(walk, level, scratch, {0, p.level_height[level]});
         for (i64 i = walk.query_rows.begin * tile; i < walk.query_rows.end * tile; ++i) {
             if (walk.factor[i] == 0.f) continue;  // not an owned column
             walk.factor[i] = 1.f / walk.factor[i];
@@ -767,7 +803,7 @@ bool backward(const Problem& p, const float* log_sums, float* dquery, float* con
     Buffer key_sums = zeros(p.batch * offset.back() * ck_padded), value_sums = zeros(p.batch * offset.back() * cv_padded);
     ok = parallel(tasks, p.threads, [&](i64 task) {
         const i64 item = task / parts, part = task % parts;
-        Planes planes = planes_for(tiling, Pass::gradient);
+        Scratch scratch(tiling, BACKWARD_PLANES);
         for (i64 t = 0; t < tiling.tiles; ++t) {
             Walk walk = walk_of(item, t);
             walk.out = query_sums.get() + task * query_floats + t * p.height * ck * tile;
@@ -776,7 +812,7 @@ bool backward(const Problem& p, const float* log_sums, float* dquery, float* con
                 walk.dkey = key_sums.get() + pixels * ck_padded;
                 walk.dvalue = value_sums.get() + pixels * cv_padded;
                 walk.dscale = dscales[level] + item * p.level_height[level] * p.level_width[level];
-                Walker<Pass::gradient>(walk, level, planes, part_of(p.level_height[level], parts, part));
+                Walker<Pass::gradient>(walk, level, scratch, part_of(p.level_height[level], parts, part));
             }
         }
     });
