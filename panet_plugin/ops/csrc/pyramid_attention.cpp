@@ -581,7 +581,7 @@ class Walker {
             const float *scores = s_.scores.matrix() + r * ld, *dweights = s_.dweights.matrix() + r * ld;
             float *now = ring(3, query_row) + r * width, *dnow = ring(8, query_row) + r * width;
             float* dsum = s_.dsums.matrix() + r * ld;
-            const float scale = scales[r];
+            const float scale = weights ? scales[r] : 0.f;
             Vec dscale = {};
             for (i64 x = 0; x < width; x += LANES) {
                 Vec total = load(before + r * width + x) + load(previous + r * width + x);
