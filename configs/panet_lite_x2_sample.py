@@ -1,9 +1,10 @@
 # The demonstration: panet_lite_x2_div2k.py on the sample set of data_prep/sample.py, a few minutes on two CPU cores.
+# SAMPLE_ROOT moves the data.
 _base_ = ["panet_lite_x2_div2k.py"]
 
-data_root = "data/sample"
-iterations = 1500
-interval = 250
+data_root = "{{$SAMPLE_ROOT:data/sample}}"
+iterations = 800
+interval = 200
 model = dict(generator=dict(num_blocks=4))
 train_dataloader = dict(
     batch_size=8,

@@ -4,6 +4,7 @@ Run from the top of the project: the commands that it prints are those that a us
 """
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from panet_plugin.visualization import save_comparison
 from panet_plugin.weights import load_official
 
 CONFIG = "configs/panet_lite_x2_sample.py"
-SAMPLE = Path("data/sample")
+SAMPLE = Path(os.environ.get("SAMPLE_ROOT", "data/sample"))
 SCALE = 2
 
 

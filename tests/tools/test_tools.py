@@ -1,0 +1,81 @@
+"""The command-line tools, as a user runs them."""
+
+import golden_networks as golden
+import pytest
+import torch
+
+from panet_plugin.data import read_image
+from panet_plugin.weights import load_official, read_state_dict
+
+
+def test_demo_at_a_tiny_size(run_tool, tmp_path):
+    options = [
+        "train_cfg.max_iters=2",
+        "train_cfg.val_interval=2",
+        "default_hooks.checkpoint.interval=2",
+        "train_dataloader.batch_size=2",
+        "train_dataloader.dataset.patch_size=12",
+        "train_dataloader.num_workers=0",
+        "train_dataloader.persistent_workers=False",
+        "model.generator.mid_channels=8",
+        "model.generator.attention.levels=1",
+    ]
+    sample, work_dir = tmp_path / "sample", tmp_path / "demo"
+    output = run_tool("demo.py", "--work-dir", work_dir, "--cfg-options", *options, SAMPLE_ROOT=str(sample))
+    assert "$ python data_prep/sample.py" in output
+    assert "$ python tools/train.py configs/panet_lite_x2_sample.py" in output
+    assert "dB from bicubic" in output
+    pictures = sorted(path.name for path in (sample / "DIV2K_valid_HR").iterdir())
+    assert sorted(path.name for path in (work_dir / "restored").iterdir()) == pictures
+    for name in pictures:
+        assert read_image(work_dir / "restored" / name).shape == read_image(sample / "DIV2K_valid_HR" / name).shape
+    report = (work_dir / "report.md").read_text()
+    assert all(name.removesuffix(".png") in report for name in pictures)
+    assert "| mean |" in report
+    assert min(read_image(work_dir / "comparison.png").shape[:2]) > 1000
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize("name", ["panet_gray", "pa_edsr_x4"])
+def test_convert_checkpoint(name, suffix, run_tool, tmp_path):
+    official = golden.state_dict(name)
+    torch.save(official, tmp_path / "official.pt")
+    output = run_tool("convert_checkpoint.py", tmp_path / "official.pt", tmp_path / f"ours.{suffix}")
+    network = load_official(official)
+    assert type(network).__name__ in output
+    converted = read_state_dict(tmp_path / f"ours.{suffix}")
+    assert set(converted) == set(network.state_dict())
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(converted[key], value, rtol=0, atol=0)
+
+
+def test_a_converted_checkpoint_is_loaded_by_both_frameworks_own_loaders(run_tool, tmp_path):
+    torch.save(golden.state_dict("pa_edsr_x2"), tmp_path / "official.pt")
+    run_tool("convert_checkpoint.py", tmp_path / "official.pt", tmp_path / "ours.pth")
+    expected = load_official(golden.state_dict("pa_edsr_x2")).state_dict()
+    arguments = {"type": "PAEDSR", "scale": 2, "num_blocks": 4}
+
+    from basicsr.models.sr_model import SRModel
+    from mmagic.registry import MODELS
+    from mmengine.runner import load_checkpoint
+
+    import panet_plugin.frameworks.basicsr
+    import panet_plugin.frameworks.mmagic  # noqa: F401
+
+    theirs = SRModel({
+        **{"num_gpu": 0, "dist": False, "is_train": False, "network_g": dict(arguments)},
+        "path": {"pretrain_network_g": str(tmp_path / "ours.pth"), "strict_load_g": True},
+    }).net_g  # fmt: skip
+    model = MODELS.build(
+        {
+            "type": "BaseEditModel",
+            "generator": arguments,
+            "pixel_loss": {"type": "L1Loss"},
+            "data_preprocessor": {"type": "DataPreprocessor"},
+            "_scope_": "mmagic",
+        }
+    )
+    load_checkpoint(model, str(tmp_path / "ours.pth"), strict=True)
+    for network in (theirs, model.generator):
+        for key, value in network.state_dict().items():
+            torch.testing.assert_close(value, expected[key], rtol=0, atol=0)
