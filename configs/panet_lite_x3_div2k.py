@@ -1,12 +1,8 @@
 # A small PA-EDSR x3 that a laptop can train.
-_base_ = ["_base_/schedule_lite.py", "_base_/restoration.py", "_base_/div2k_sr.py"]
+_base_ = ["panet_lite_x2_div2k.py"]
 
 scale = 3
-model = dict(
-    generator=dict(
-        type="PAEDSR", scale=scale, mid_channels=32, num_blocks=8, res_scale=1.0, attention=dict(reduction=2)
-    )
-)
-train_dataloader = dict(dataset=dict(scale=scale), num_workers=2)
+model = dict(generator=dict(scale=scale))
+train_dataloader = dict(dataset=dict(scale=scale))
 val_dataloader = dict(dataset=dict(scale=scale))
 test_dataloader = val_dataloader

@@ -11,14 +11,15 @@ For ``--name NAME``, under ``--out ROOT``:
   NAME.json                            what the set was made from
 
 With ``--subimage none`` there are no sub-images, and the LMDBs, NAME_HR.lmdb and NAME_LR_bicubic_X2.lmdb, hold the
-whole images: this is what the configs validate on. KEY is the name of the source image without its suffix.
+whole images: this is what the configs validate on. Attention takes time that grows with the square of the pixels, so
+``--crop 240`` keeps the middle of each for that. KEY is the name of the source image without its suffix.
 
 DIV2K, downloaded and unpacked to data/DIV2K, becomes what the configs expect by
 
   python data_prep/make_lmdb.py --hr data/DIV2K/DIV2K_train_HR --lr data/DIV2K/DIV2K_train_LR_bicubic \
       --out data/DIV2K --name DIV2K_train
   python data_prep/make_lmdb.py --hr data/DIV2K/DIV2K_valid_HR --lr data/DIV2K/DIV2K_valid_LR_bicubic \
-      --out data/DIV2K --name DIV2K_valid --subimage none
+      --out data/DIV2K --name DIV2K_valid --subimage none --crop 240
 
 A run that was interrupted is taken up by the same command; a set that is complete is left alone.
 """
@@ -66,6 +67,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="SIZE STEP",
         help="side and step of the HR sub-images in pixels, or none (default: 480 240)",
     )
+    parser.add_argument(
+        "--crop", type=int, metavar="SIDE", help="keep only the middle SIDE x SIDE pixels of each HR image"
+    )
     parser.add_argument("--skip-bad", action="store_true", help="list bad images and go on instead of stopping")
     parser.add_argument("--workers", type=int, metavar="N", help="number of threads (default: one per core)")
     return parser.parse_args(arguments)
@@ -83,6 +87,7 @@ def main() -> None:
             scales=arguments.scale,
             lr_dir=arguments.lr,
             subimage=arguments.subimage,
+            crop=arguments.crop,
             skip_bad=arguments.skip_bad,
             workers=arguments.workers,
         )

@@ -11,8 +11,6 @@ from skimage import data
 
 from panet_plugin.data import prepare_set, write_image
 
-# Helpers such as golden_networks.
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "frameworks")]
 torch.set_num_threads(2)
 
 ROOT = Path(__file__).parents[1]

@@ -13,6 +13,8 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="checkpoint to read")
     parser.add_argument("target", type=Path, help=".pth or .safetensors to write")
     args = parser.parse_args()
+    if args.target.suffix not in (".pth", ".safetensors"):
+        parser.error(f"{args.target}: the target must end in .pth or .safetensors")
     with report_errors():
         network = load_official(args.source)
         write_checkpoint(network, args.target)

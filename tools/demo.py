@@ -12,14 +12,15 @@ import time
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from panet_plugin.data import Layout, read_image, write_image
 from panet_plugin.degradations import imresize
 from panet_plugin.files import write_bytes
+from panet_plugin.frameworks.mmagic.run import load_network
 from panet_plugin.inference import Restorer
 from panet_plugin.metrics import PROTOCOLS
 from panet_plugin.visualization import save_comparison
-from panet_plugin.weights import load_official
 
 CONFIG = "configs/panet_lite_x2_sample.py"
 SAMPLE = Path(os.environ.get("SAMPLE_ROOT", "data/sample"))
@@ -33,17 +34,17 @@ def run(*command: str) -> None:
         sys.exit(code)
 
 
-def report(checkpoint: Path, out: Path) -> float:
+def report(network: nn.Module, out: Path) -> float:
     """Restore the held-out pictures; write them, a table and a figure.
 
     Args:
-        checkpoint: Weights of the trained network.
+        network: The trained network.
         out: Folder of the report.
 
     Returns:
         By how many decibels PANet is better than bicubic interpolation, on average.
     """
-    layout, protocol, restorer = Layout("DIV2K_valid"), PROTOCOLS["sr_y"], Restorer(load_official(checkpoint))
+    layout, protocol, restorer = Layout("DIV2K_valid"), PROTOCOLS["sr_y"], Restorer(network)
     names, scores, rows = [], [], []
     for path in sorted((SAMPLE / layout.hr).glob("*.png")):
         truth = read_image(path)
@@ -83,7 +84,8 @@ def main() -> None:
     run("tools/train.py", CONFIG, "--work-dir", str(args.work_dir), "--resume", *options)
     checkpoint = Path((args.work_dir / "last_checkpoint").read_text())
     print(f"\nRestoring the held-out pictures with {checkpoint}\n")
-    gain = report(checkpoint, args.work_dir)
+    # The trainer left the config there as it was trained.
+    gain = report(load_network(args.work_dir / Path(CONFIG).name, checkpoint), args.work_dir)
     print(f"\nPANet is {gain:+.2f} dB from bicubic after {(time.monotonic() - begin) / 60:.1f} minutes.")
     print(f"Table, figure and pictures: {args.work_dir}/report.md, comparison.png, restored/")
 

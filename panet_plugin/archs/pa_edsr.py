@@ -48,7 +48,18 @@ class PAEDSR(nn.Module):
             mean = DIV2K_MEAN if in_channels == 3 else (0.0,) * in_channels
         if len(mean) != in_channels:
             raise ValueError(f"mean must have one value per channel ({in_channels}), got {tuple(mean)}")
-        middle = PyramidAttention(mid_channels, **{"reduction": 8, "res_scale": res_scale, **(attention or {})})
+        #: What the constructor was given, for checkpoints; the mean is among the weights.
+        self.arguments = {
+            "scale": scale,
+            "in_channels": in_channels,
+            "mid_channels": mid_channels,
+            "num_blocks": num_blocks,
+            "res_scale": res_scale,
+            "attention": dict(attention or {}),
+        }
+        middle = PyramidAttention(
+            mid_channels, **{"reduction": 8, "res_scale": res_scale, **self.arguments["attention"]}
+        )
         # A frozen parameter and no buffer: distributed training would broadcast a buffer in every forward pass, and
         # BasicSR validates in the first process alone.
         self.mean = nn.Parameter(torch.tensor(mean).view(1, -1, 1, 1), requires_grad=False)

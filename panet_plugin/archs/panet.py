@@ -34,7 +34,15 @@ class PANet(nn.Module):
         attention: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        middle = PyramidAttention(mid_channels, **(attention or {}))
+        #: What the constructor was given, for checkpoints.
+        self.arguments = {
+            "in_channels": in_channels,
+            "mid_channels": mid_channels,
+            "num_blocks": num_blocks,
+            "res_scale": res_scale,
+            "attention": dict(attention or {}),
+        }
+        middle = PyramidAttention(mid_channels, **self.arguments["attention"])
         self.head = conv3x3(in_channels, mid_channels)
         self.body = ResidualTrunk(mid_channels, num_blocks, middle, nn.PReLU(), res_scale)
         self.tail = conv3x3(mid_channels, in_channels)

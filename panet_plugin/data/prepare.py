@@ -103,6 +103,7 @@ def prepare_set(
     scales: Sequence[int] = (2, 3, 4),
     lr_dir: str | os.PathLike | None = None,
     subimage: tuple[int, int] | None = (480, 240),
+    crop: int | None = None,
     skip_bad: bool = False,
     workers: int | None = None,
 ) -> bool:
@@ -122,6 +123,8 @@ def prepare_set(
         subimage: Side and step of the HR sub-images in pixels, multiples of every scale; the last one of a row or
             column is moved inwards to end at the border, and an image smaller than the side gives a single one.
             None: no sub-images, the LMDBs hold the whole images.
+        crop: Side in pixels, a multiple of every scale, of the square that is kept of the middle of an HR image:
+            whole pictures are too many pixels to validate on during training. None keeps all.
         skip_bad: Leave out images that cannot be used, and list them, instead of stopping at the first.
         workers: Number of threads; the number of usable cores by default.
 
@@ -136,7 +139,7 @@ def prepare_set(
         ValueError: Scales or sub-image sizes that do not work, or no image at all.
     """
     scales = sorted(set(scales))
-    _check_settings(name, scales, subimage)
+    _check_settings(name, scales, subimage, crop)
     root = Path(root)
     layout = Layout(name, subimage is not None)
     folders = _source_folders(Path(hr_dir), None if lr_dir is None else Path(lr_dir), scales)
@@ -148,6 +151,7 @@ def prepare_set(
         "name": name,
         "scales": scales,
         "subimage": None if subimage is None else list(subimage),
+        "crop": crop,
         "lr": "bicubic" if lr_dir is None else "given",
         "in_place": in_place,
         "skip_bad": skip_bad,
@@ -191,7 +195,7 @@ class _Source:
     lr: dict[int, Path]
 
 
-def _check_settings(name: str, scales: list[int], subimage: tuple[int, int] | None) -> None:
+def _check_settings(name: str, scales: list[int], subimage: tuple[int, int] | None, crop: int | None) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ValueError(f"the name of a set may hold letters, digits, '_' and '-' only, got {name!r}")
     if not scales or any(scale != int(scale) or scale < 2 for scale in scales):
@@ -199,6 +203,8 @@ def _check_settings(name: str, scales: list[int], subimage: tuple[int, int] | No
     multiple = math.lcm(*scales)
     if subimage is not None and any(size < 1 or size % multiple for size in subimage):
         raise ValueError(f"sub-image size and step must be multiples of {multiple} for scales {scales}, got {subimage}")
+    if crop is not None and (crop < 1 or crop % multiple):
+        raise ValueError(f"crop must be a multiple of {multiple} for scales {scales}, got {crop}")
 
 
 def _key(path: Path) -> str:
@@ -313,7 +319,7 @@ def _make_image(source: _Source, building: Path, layout: Layout, recipe: dict[st
     record = _read_json(record_path)
     if record is None:
         try:
-            hr, lr = _load_pair(source, recipe["scales"])
+            hr, lr = _load_pair(source, recipe["scales"], recipe["crop"])
         except BadImageError as error:
             if not recipe["skip_bad"]:
                 raise
@@ -324,8 +330,8 @@ def _make_image(source: _Source, building: Path, layout: Layout, recipe: dict[st
     return record
 
 
-def _load_pair(source: _Source, scales: list[int]) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """HR image cropped to a multiple of all scales, and its LR images, read or made."""
+def _load_pair(source: _Source, scales: list[int], crop: int | None) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """HR image cropped to a multiple of all scales, or to its middle, and its LR images, read or made."""
     hr = read_image(source.hr)
     full = hr.shape[:2]
     multiple = math.lcm(*scales)
@@ -348,6 +354,12 @@ def _load_pair(source: _Source, scales: list[int]) -> tuple[np.ndarray, dict[int
                 f"{full[0] // scale}x{full[1] // scale} for x{scale} of {source.hr.name}"
             )
         lr[scale] = given[: height // scale, : width // scale]
+    if crop:
+        # Made from the whole first: an LR image of its own would be blurred differently at the new border.
+        top, left = (max(side - crop, 0) // 2 // multiple * multiple for side in (height, width))
+        bottom, right = min(top + crop, height), min(left + crop, width)
+        hr = hr[top:bottom, left:right]
+        lr = {s: image[top // s : bottom // s, left // s : right // s] for s, image in lr.items()}
     return hr, lr
 
 

@@ -20,7 +20,7 @@ LAUNCHERS = ("none", "pytorch", "slurm")
 
 # Where data-loading workers are spawned and not forked, they import the main script's imports and then unpickle one
 # of BasicSR's datasets: the repairs must come first. Our own datasets for MMagic bring them along.
-if multiprocessing.parent_process() is not None:
+if multiprocessing.parent_process() is not None and any(word.endswith((".yml", ".yaml")) for word in sys.argv):
     enable_basicsr()
 
 
@@ -43,8 +43,8 @@ def framework_of(config: Path) -> ModuleType:
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """End the program with a message where a file is missing or is no checkpoint; other errors keep their traceback."""
+    """End the program with a message where a file is missing, unfit or not to be written."""
     try:
         yield
-    except (FileNotFoundError, CheckpointError) as error:
+    except (OSError, CheckpointError) as error:
         sys.exit(f"error: {error}")

@@ -1,10 +1,14 @@
 """Pictures side by side."""
 
+import io
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+from panet_plugin.files import write_bytes
 
 
 def save_comparison(path: str | os.PathLike, rows: Sequence[Mapping[str, NDArray]], title: str = "") -> None:
@@ -30,4 +34,6 @@ def save_comparison(path: str | os.PathLike, rows: Sequence[Mapping[str, NDArray
             axis.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axis.set_title(caption, fontsize=9)
             axis.axis("off")
-    figure.savefig(path, dpi=150)
+    content = io.BytesIO()
+    figure.savefig(content, format=Path(path).suffix[1:], dpi=150)
+    write_bytes(path, content.getvalue())

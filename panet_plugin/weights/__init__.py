@@ -1,6 +1,7 @@
 """Reading checkpoints safely, and the original networks' checkpoints as ours."""
 
-from panet_plugin.weights.files import CheckpointError, read_state_dict, write_checkpoint
-from panet_plugin.weights.official import build_from_state_dict, load_official
+from panet_plugin.weights.errors import CheckpointError
+from panet_plugin.weights.files import read_state_dict, write_checkpoint
+from panet_plugin.weights.official import load_official, load_weights
 
-__all__ = ["CheckpointError", "build_from_state_dict", "load_official", "read_state_dict", "write_checkpoint"]
+__all__ = ["CheckpointError", "load_official", "load_weights", "read_state_dict", "write_checkpoint"]

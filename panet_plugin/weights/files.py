@@ -2,10 +2,10 @@
 
 import contextlib
 import io
+import json
 import os
 import pickle
 import re
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from panet_plugin.files import write_bytes
+from panet_plugin.weights.errors import CheckpointError, shorten
+from panet_plugin.weights.names import from_original, is_original
 
 #: Keys under which the frameworks and the original keep a state dict, the averaged weights first.
 CONTAINERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
+
+#: Key under which :func:`write_checkpoint` keeps the network's arguments, as JSON.
+ARGUMENTS = "panet_plugin"
 
 #: Prefixes that wrappers put before every name, innermost last; averaged weights are preferred.
 PREFIXES = ("module.", "_orig_mod.", "generator_ema.", "generator.")
@@ -41,10 +46,6 @@ _MMENGINE_LOG = (
     "builtins.getattr",
     "getattr",
 )
-
-
-class CheckpointError(ValueError):
-    """A file or state dict is not a checkpoint that we can use; the message says what was found."""
 
 
 class _Inert:
@@ -81,24 +82,65 @@ def read_state_dict(source: str | os.PathLike | Mapping[str, Any]) -> dict[str, 
             such a file holds. ``{"params": ...}``, ``{"state_dict": ...}`` and the like are opened, prefixes such as
             ``module.`` and ``generator.`` removed; averaged (EMA) weights are preferred.
 
+    Returns:
+        The tensors by our names, whatever names the source has.
+
     Raises:
         FileNotFoundError: If there is no such file.
         CheckpointError: If the source is not a checkpoint.
     """
+    return read_checkpoint(source)[0]
+
+
+def read_checkpoint(
+    source: str | os.PathLike | Mapping[str, Any],
+) -> tuple[dict[str, Tensor], Mapping[str, Any] | None]:
+    """Read a state dict as :func:`read_state_dict`, and what is known of the network's arguments besides.
+
+    Those of a network that :func:`write_checkpoint` wrote are known, and those of the original, which are all as
+    published (an empty mapping); otherwise it is None.
+    """
     if isinstance(source, Mapping):
-        return _unwrap(source, "the given mapping")
+        return _interpret(source, source.get(ARGUMENTS), "the given mapping")
     path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint file")
-    return _unwrap(_read(path), str(path))
-
-
-def _read(path: Path) -> Any:
     if path.suffix == ".safetensors":
         try:
-            return safetensors.torch.load_file(path)
+            with safetensors.safe_open(path, "pt") as file:
+                found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - the file is no mapping
+                arguments = (file.metadata() or {}).get(ARGUMENTS)
         except safetensors.SafetensorError as error:
             raise CheckpointError(f"{path}: not a safetensors file ({error})") from error
+    else:
+        found = _load(path)
+        arguments = found.get(ARGUMENTS) if isinstance(found, Mapping) else None
+    return _interpret(found, arguments, str(path))
+
+
+def _interpret(found: Any, arguments: Any, name: str) -> tuple[dict[str, Tensor], Mapping[str, Any] | None]:
+    state = _unwrap(found, name)
+    if not is_original(state):
+        return state, _arguments(arguments, name)
+    try:
+        return from_original(state), {}
+    except CheckpointError as error:
+        raise CheckpointError(f"{name}: {error}") from error
+
+
+def _arguments(text: Any, name: str) -> Mapping[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        arguments = json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{name}: {ARGUMENTS!r} is not JSON ({error})") from error
+    if not isinstance(arguments, Mapping):
+        raise CheckpointError(f"{name}: expected {ARGUMENTS!r} to be an object, found {arguments!r}")
+    return arguments
+
+
+def _load(path: Path) -> Any:
     try:
         with _only_inert(_MMENGINE_LOG):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -108,16 +150,7 @@ def _read(path: Path) -> Any:
         raise CheckpointError(
             f"{path}: refused, since it is no plain checkpoint of tensors ({reason[1] if reason else error})"
         ) from error
-    except (
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        IndexError,
-        TypeError,
-        zipfile.BadZipFile,
-    ) as error:
+    except Exception as error:
         # A damaged or foreign file fails anywhere inside the unpickler.
         raise CheckpointError(f"{path}: not a checkpoint file, or damaged ({type(error).__name__}: {error})") from error
 
@@ -130,25 +163,20 @@ def _unwrap(found: Any, name: str) -> dict[str, Tensor]:
     tensors = {key: value for key, value in found.items() if isinstance(value, Tensor)}
     if not tensors or len(tensors) < len(found):
         others = ", ".join(f"{key!r} ({type(value).__name__})" for key, value in found.items() if key not in tensors)
-        raise CheckpointError(f"{name}: expected a state dict of tensors, found {_shorten(others) or 'an empty one'}")
+        raise CheckpointError(f"{name}: expected a state dict of tensors, found {shorten(others) or 'an empty one'}")
     for prefix in PREFIXES:
         if inner := {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}:
             strangers = [key for key in tensors if not key.startswith((prefix, *FOREIGN_PREFIXES))]
             if strangers:
                 raise CheckpointError(
-                    f"{name}: some names begin with {prefix!r} and others do not: {_shorten(strangers)}"
+                    f"{name}: some names begin with {prefix!r} and others do not: {shorten(strangers)}"
                 )
             tensors = inner
     return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
 
 
-def _shorten(names: str | list[str], limit: int = 300) -> str:
-    text = names if isinstance(names, str) else ", ".join(names)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
 def write_checkpoint(network: nn.Module, path: str | os.PathLike) -> None:
-    """Write a network's weights so that both frameworks read them; an interrupted write leaves no file.
+    """Write a network's weights and arguments, so that both frameworks read them; nothing half-written stays.
 
     Args:
         network: One of our networks.
@@ -163,10 +191,12 @@ def write_checkpoint(network: nn.Module, path: str | os.PathLike) -> None:
         raise ValueError(f"{path}: a checkpoint is written as .safetensors or .pth")
     # Cloned, since safetensors refuses shared storage and PANet's blocks share their PReLU.
     state = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
+    arguments = {ARGUMENTS: json.dumps(network.arguments)} if network.arguments else {}
     if path.suffix == ".safetensors":
-        content = safetensors.torch.save(state, metadata={"format": "pt"})
+        content = safetensors.torch.save(state, metadata={"format": "pt", **arguments})
     else:
         buffer = io.BytesIO()
-        torch.save({"params": state, "state_dict": {f"generator.{k}": v for k, v in state.items()}}, buffer)
+        generator = {f"generator.{key}": value for key, value in state.items()}
+        torch.save({"params": state, "state_dict": generator, **arguments}, buffer)
         content = buffer.getvalue()
     write_bytes(path, content)

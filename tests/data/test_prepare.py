@@ -376,6 +376,30 @@ def test_images_in_place_stay_as_they_are(hr_dir, lr_dir, tmp_path, subimage):
 # Being killed
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_crop_keeps_the_middle(hr_dir, lr_dir, tmp_path, given):
+    root = tmp_path / "root"
+    settings = {"scales": (2, 3), "subimage": None, "lr_dir": lr_dir if given else None}
+    prepare_set(hr_dir, tmp_path / "whole", "DIV2K_valid", **settings)
+    prepare_set(hr_dir, root, "DIV2K_valid", crop=36, **settings)
+    layout = Layout("DIV2K_valid")
+    for path, scale in ((layout.hr_lmdb, 1), (layout.lr_lmdb(2), 2), (layout.lr_lmdb(3), 3)):
+        whole, cropped = read_lmdb(tmp_path / "whole" / path), read_lmdb(root / path)
+        # 60x84: 12 rows and 24 columns are left out on either side, 24x40 is cut to 24x36.
+        middle = np.s_[12 // scale : 48 // scale, 24 // scale : 60 // scale]
+        np.testing.assert_array_equal(cropped["0001"], whole["0001"][middle])
+        assert cropped["0003"].shape == (24 // scale, 36 // scale, 3)
+
+
+def test_cropping_pictures_in_place_leaves_them_whole(hr_dir, tmp_path):
+    layout, root = Layout("DIV2K_valid"), tmp_path / "root"
+    shutil.copytree(hr_dir, root / layout.hr)
+    before = tree(root / layout.hr)
+    prepare_set(root / layout.hr, root, "DIV2K_valid", scales=[2], subimage=None, crop=24)
+    assert tree(root / layout.hr) == before
+    assert read_lmdb(root / layout.hr_lmdb)["0001"].shape == (24, 24, 3)
+
+
 @pytest.fixture(scope="module")
 def context():
     """Starts processes that have all imported already: they run, and can be killed, within milliseconds."""

@@ -1,12 +1,13 @@
 """Two processes on gloo, through the scripts that users start."""
 
+import os
 import re
 import socket
 
 import pytest
 import small_runs
 
-from panet_plugin.weights import load_official
+from panet_plugin.weights import read_state_dict
 
 FRAMEWORKS = ["mmagic", "basicsr"]
 
@@ -29,12 +30,15 @@ def test_training_in_two_processes(framework, run_tool, tmp_path, port):
         *small_runs.options(framework),
         PORT=port,
     )
+    assert small_runs.validations(framework, output) == 3 - (framework == "mmagic")
     if framework == "mmagic":
         assert re.search(r"\[4/4\]", output)
+        assert "GPU number: 2" in output
         checkpoint = tmp_path / "iter_4.pth"
     else:
+        assert "World size (gpu number): 2" in output
         checkpoint = tmp_path / "experiments/panet_x2_div2k/models/net_g_4.pth"
-    load_official(checkpoint)
+    assert read_state_dict(checkpoint)
     tested = run_tool(
         "dist_test.sh",
         small_runs.config(framework),
@@ -45,7 +49,7 @@ def test_training_in_two_processes(framework, run_tool, tmp_path, port):
         *small_runs.options(framework),
         PORT=port,
     )
-    assert "PSNR" in tested or "psnr" in tested
+    assert re.search(r"Iter\(test\).* PSNR: [\d.]+" if framework == "mmagic" else r"# psnr: [\d.]+", tested)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -55,3 +59,29 @@ def test_averaged_gradients_are_those_of_the_global_batch(framework, run_tool, t
         count = re.search(rf"rank {rank} of 2: (\d+) gradients agree", output)
         assert count, output
         assert int(count[1]) > 20
+
+
+def test_several_nodes(run_tool):
+    environment = {"NNODES": "3", "NODE_RANK": "2", "MASTER_ADDR": "10.0.0.1", "PORT": "1234", "PYTHON": "echo"}
+    output = run_tool("dist_train.sh", "CONFIG", 8, "--resume", **environment)
+    for word in ("--nnodes=3", "--node_rank=2", "--master_addr=10.0.0.1", "--master_port=1234", "--nproc_per_node=8"):
+        assert word in output
+    assert output.rstrip().endswith("train.py CONFIG --launcher pytorch --resume")
+
+
+@pytest.mark.parametrize(("gres", "expected"), [(None, "--gres=gpu:4 "), ("", "")])
+def test_slurm(run_tool, tmp_path, gres, expected):
+    (tmp_path / "srun").write_text('#!/bin/sh\necho "$MASTER_PORT: $@"\n')
+    (tmp_path / "srun").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GPUS": "8", "GPUS_PER_NODE": "4", "PYTHON": "python"}
+    environment |= {} if gres is None else {"GRES": gres}
+    output = run_tool("slurm_train.sh", "night", "panet", "CONFIG", "--resume", **environment)
+    assert output == (
+        f"29500: --partition=night --job-name=panet {expected}--ntasks=8 --ntasks-per-node=4 --cpus-per-task=5 "
+        "--kill-on-bad-exit=1 python -u tools/train.py CONFIG --launcher slurm --resume\n"
+    )
+
+
+@pytest.mark.parametrize("script", ["dist_train.sh", "dist_test.sh", "slurm_train.sh"])
+def test_too_few_arguments(script, run_tool):
+    assert "usage" in run_tool(script, code=2)

@@ -1,5 +1,6 @@
 """What importing a bridge registers, and that every config builds from it."""
 
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,13 +9,16 @@ import pytest
 import torch
 from mmengine.config import Config
 
+import panet_plugin
 from panet_plugin.frameworks.launch import framework_of
 
 ROOT = Path(__file__).parents[2]
 MMAGIC_CONFIGS = sorted(ROOT.glob("configs/*.py"))
 BASICSR_CONFIGS = sorted(ROOT.glob("configs/basicsr/*.yml"))
 FRAMEWORKS = {"basicsr", "mmagic", "mmengine", "mmcv"}
-CORE = ["ops", "archs", "degradations", "metrics", "weights", "inference", "visualization", "data"]
+CORE = sorted(
+    room.name for room in pkgutil.iter_modules(panet_plugin.__path__) if room.ispkg and room.name != "frameworks"
+)
 
 
 def test_the_core_imports_no_framework():
@@ -32,6 +36,35 @@ def test_every_room_lists_its_public_names(room):
     assert module.__all__
     for name in module.__all__:
         assert hasattr(module, name)
+
+
+TINY = {
+    "PANet": {"mid_channels": 4, "num_blocks": 1},
+    "PAEDSR": {"mid_channels": 8, "num_blocks": 1, "scale": 3},
+    "PyramidAttention": {"channels": 3, "levels": 2},
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("framework", ["mmagic", "basicsr"])
+def test_every_registered_network_builds_and_runs(framework, name):
+    framework_of((MMAGIC_CONFIGS if framework == "mmagic" else BASICSR_CONFIGS)[0])
+    if framework == "mmagic":
+        from mmagic.registry import MODELS
+
+        network = MODELS.build({"type": name, **TINY[name]})
+    elif name == "PyramidAttention":
+        return  # a block is no arch
+    else:
+        from basicsr.archs import build_network
+
+        network = build_network({"type": name, **TINY[name]})
+    scale = TINY[name].get("scale", 1)
+    output = network(torch.rand(2, 3, 7, 6))
+    assert output.shape == (2, 3, 7 * scale, 6 * scale)
+    output.sum().backward()
+    with pytest.raises(TypeError):
+        type(network)(unknown=1)
 
 
 def test_names_in_basicsr():
@@ -60,6 +93,7 @@ def test_names_in_mmagic():
 @pytest.mark.parametrize("path", MMAGIC_CONFIGS, ids=lambda path: path.stem)
 def test_mmagic_configs_build(path, div2k, monkeypatch):
     monkeypatch.setenv("DIV2K_ROOT", str(div2k))
+    monkeypatch.setenv("SAMPLE_ROOT", str(div2k))
     framework_of(path)
     from mmagic.registry import DATASETS, EVALUATORS, MODELS
     from mmengine.registry import init_default_scope
@@ -71,7 +105,6 @@ def test_mmagic_configs_build(path, div2k, monkeypatch):
     assert sum(parameter.numel() for parameter in model.generator.parameters()) > 0
     EVALUATORS.build(config.val_evaluator)
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
-        loader.dataset.data_root = str(div2k)
         dataset = DATASETS.build(loader.dataset)
         sample = dataset[0]
         height, width = sample["inputs"].shape[-2:]
@@ -99,6 +132,7 @@ def test_basicsr_configs_build(path, div2k, monkeypatch):
         assert sample["gt"].shape[-2:] == (height * options["scale"], width * options["scale"])
         if phase == "train":
             assert (height, width) == (48, 48)
+            assert options["network_g"].get("scale", options["network_g"].get("upscale")) == options["scale"]
     for metric in options["val"]["metrics"].values():
         assert metric["scale"] == options["scale"]
 
@@ -127,7 +161,7 @@ def test_without_the_data_the_command_is_named(config, run_tool, tmp_path):
     output = run_tool("train.py", config, "--work-dir", tmp_path, code=1, DIV2K_ROOT=str(tmp_path / "none"))
     assert "Traceback" not in output
     assert str(tmp_path / "none") in output
-    assert "data_prep/make_lmdb.py" in output
+    assert f"data_prep/make_lmdb.py --hr {tmp_path / 'none'}/DIV2K_train_HR" in output
 
 
 @pytest.mark.parametrize(
@@ -138,6 +172,7 @@ def test_without_the_data_the_command_is_named(config, run_tool, tmp_path):
         (("test.py", "configs/panet_x2_div2k.py", "none.pth"), "none.pth"),
         (("test.py", "configs/panet_x2_div2k.py", "README.md"), "README.md"),
         (("convert_checkpoint.py", "README.md", "out.pth"), "README.md"),
+        (("convert_checkpoint.py", "tests/golden/panet_gray.npz", "README.md/out.pth"), "panet_gray.npz"),
     ],
 )
 def test_wrong_files_are_named(arguments, message, run_tool):

@@ -1,5 +1,8 @@
 """The command-line tools, as a user runs them."""
 
+import importlib
+import re
+
 import golden_networks as golden
 import pytest
 import torch
@@ -30,6 +33,10 @@ def test_demo_at_a_tiny_size(run_tool, tmp_path):
     for name in pictures:
         assert read_image(work_dir / "restored" / name).shape == read_image(sample / "DIV2K_valid_HR" / name).shape
     report = (work_dir / "report.md").read_text()
+    # What is reported is what the trainer's own validation found.
+    psnr, ssim = re.findall(r"PSNR: ([\d.]+) +SSIM: ([\d.]+)", output)[-1]
+    mean = report[report.index("| mean |") :].splitlines()[0].split("|")[-2]
+    assert [float(score) for score in mean.split("/")] == pytest.approx([float(psnr), float(ssim)], abs=0.006)
     assert all(name.removesuffix(".png") in report for name in pictures)
     assert "| mean |" in report
     assert min(read_image(work_dir / "comparison.png").shape[:2]) > 1000
@@ -55,12 +62,11 @@ def test_a_converted_checkpoint_is_loaded_by_both_frameworks_own_loaders(run_too
     expected = load_official(golden.state_dict("pa_edsr_x2")).state_dict()
     arguments = {"type": "PAEDSR", "scale": 2, "num_blocks": 4}
 
+    importlib.import_module("panet_plugin.frameworks.basicsr")
+    importlib.import_module("panet_plugin.frameworks.mmagic")
     from basicsr.models.sr_model import SRModel
     from mmagic.registry import MODELS
     from mmengine.runner import load_checkpoint
-
-    import panet_plugin.frameworks.basicsr
-    import panet_plugin.frameworks.mmagic  # noqa: F401
 
     theirs = SRModel({
         **{"num_gpu": 0, "dist": False, "is_train": False, "network_g": dict(arguments)},

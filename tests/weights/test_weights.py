@@ -91,6 +91,38 @@ def test_round_trip(name, suffix, tmp_path):
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        PANet(1, 8, 3, res_scale=0.5, attention={"levels": 2, "ksize": 1, "res_scale": 0.3, "softmax_scale": 4.0}),
+        PAEDSR(3, mid_channels=8, num_blocks=2, res_scale=1.0, mean=(0.1, 0.2, 0.3), attention={"levels": 3}),
+    ],
+    ids=["PANet", "PAEDSR"],
+)
+def test_what_shapes_do_not_tell_is_in_the_file(network, suffix, tmp_path):
+    write_checkpoint(network, tmp_path / f"own{suffix}")
+    loaded = load_official(tmp_path / f"own{suffix}")
+    features = torch.rand(1, network.arguments["in_channels"], 12, 10)
+    torch.testing.assert_close(loaded(features), network(features), rtol=0, atol=0)
+
+
+def test_a_state_dict_that_does_not_say_it_is_warned_of(tmp_path):
+    network = PAEDSR(mid_channels=8, num_blocks=2)
+    with pytest.warns(UserWarning, match="as published"):
+        loaded = load_official(network.state_dict())
+    assert_same(loaded, network)
+
+
+@pytest.mark.parametrize(
+    "arguments", ["{", "3", '{"num_blocks": 1000000000, "what": 1}', '{"attention": {"levels": 99}}']
+)
+def test_spoilt_arguments_are_refused(arguments):
+    state = PAEDSR(mid_channels=8, num_blocks=2).state_dict()
+    with pytest.raises(CheckpointError):
+        load_official({"params": state, "panet_plugin": arguments})
+
+
 def test_both_frameworks_names_share_one_copy_of_the_tensors(official, tmp_path):
     network = load_official(official)
     write_checkpoint(network, tmp_path / "both.pth")
@@ -144,6 +176,14 @@ def test_what_is_no_checkpoint_says_what_was_found(official, spoil, found, tmp_p
     assert "spoilt.pth" in str(caught.value)
 
 
+def test_the_callers_tensors_are_not_shared(official):
+    before = {key: value.clone() for key, value in official.items()}
+    with torch.no_grad():
+        for parameter in load_official(official).parameters():
+            parameter.zero_()
+    assert all(torch.equal(official[key], value) for key, value in before.items())
+
+
 def test_a_mean_shift_for_another_range_is_refused():
     state = golden.state_dict("pa_edsr_x2")
     for key in ("sub_mean.bias", "add_mean.bias"):
@@ -172,7 +212,7 @@ def test_an_untrusted_pickle_is_not_executed(tmp_path, legacy):
     assert not trace.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"PK\x03\x04 truncated", bytes(1000)])
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"PK\x03\x04 truncated", bytes(1000), b"\x80\x02j\x01"])
 @pytest.mark.parametrize("name", ["damaged.pth", "damaged.safetensors"])
 def test_a_damaged_file_is_named(tmp_path, content, name):
     (tmp_path / name).write_bytes(content)

@@ -1,5 +1,6 @@
 """Training and testing with BasicSR's pipelines."""
 
+import copy
 import logging
 import multiprocessing
 import sys
@@ -12,11 +13,13 @@ from typing import Any
 
 import torch
 import yaml
+from basicsr.archs import build_network
 from basicsr.test import test_pipeline
 from basicsr.train import train_pipeline
 from mmengine.config import Config
 
-from panet_plugin.weights import read_state_dict
+from panet_plugin.data import missing_data
+from panet_plugin.weights import load_weights, read_state_dict
 
 logger = logging.getLogger(__name__)
 
@@ -67,15 +70,15 @@ def test(
         options: Overrides of the options.
 
     Raises:
-        CheckpointError: If the file is not a checkpoint.
-        FileNotFoundError: If a dataset does not exist.
+        FileNotFoundError: If the file or a dataset does not exist.
+        CheckpointError: If the file is not a checkpoint, or not that of ``network_g``.
     """
-    state = read_state_dict(checkpoint)
     opt = load_options(config, options)
     opt["datasets"] = {name: dataset for name, dataset in opt["datasets"].items() if not name.startswith("train")}
+    load_weights(build_network(copy.deepcopy(opt["network_g"])), checkpoint)  # for its error
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder, "network_g.pth")
-        torch.save({"params": state}, weights)
+        torch.save({"params": read_state_dict(checkpoint)}, weights)
         opt["path"].update(pretrain_network_g=str(weights), param_key_g="params", strict_load_g=True)
         with _command_line(config, opt, launcher):
             test_pipeline(str(Path(work_dir or ".").absolute()))
@@ -84,16 +87,27 @@ def test(
 def load_options(config: Path, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Read an option file with its ``_base_`` files and overrides, and check that its data exists.
 
+    What depends on the upscaling factor follows ``scale``: ``{scale}`` in a dataset's paths, ``gt_size`` from the
+    ``patch_size`` of the low-quality images, and the ``scale`` of our metrics.
+
     Raises:
         FileNotFoundError: If a dataset does not exist.
     """
     cfg = Config.fromfile(config, import_custom_modules=False)
     cfg.merge_from_dict(dict(options or {}))
     opt = cfg.to_dict()
+    scale = opt.get("scale", 1)
     for dataset in opt["datasets"].values():
         for key in ("dataroot_gt", "dataroot_lq"):
-            if (root := dataset.get(key)) and not Path(root).expanduser().exists():
-                raise FileNotFoundError(f"{root} ({key}): no such data; data_prep/make_lmdb.py makes it")
+            if root := dataset.get(key):
+                dataset[key] = root.replace("{scale}", str(scale))
+                if not Path(dataset[key]).expanduser().exists():
+                    raise missing_data(dataset[key])
+        if "patch_size" in dataset:
+            dataset["gt_size"] = dataset.pop("patch_size") * scale
+    for metric in (opt.get("val", {}).get("metrics") or {}).values():
+        if metric["type"].startswith("calculate_protocol_"):
+            metric.setdefault("scale", scale)
     return opt
 
 

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 from mmagic.datasets import BasicImageDataset
 from mmengine.registry import DATASETS
 
+from panet_plugin.data import missing_data
+
 
 @DATASETS.register_module()
 class PairedLMDBDataset(BasicImageDataset):
@@ -44,7 +46,7 @@ class PairedLMDBDataset(BasicImageDataset):
         databases = {"img": Path(data_root, img.format(scale=scale)), "gt": Path(data_root, gt.format(scale=scale))}
         for database in databases.values():
             if not Path(database, "data.mdb").is_file():
-                raise FileNotFoundError(f"{database}: no such LMDB; data_prep/make_lmdb.py makes it")
+                raise missing_data(database)
         before = [
             {
                 "type": "LoadImageFromFile",

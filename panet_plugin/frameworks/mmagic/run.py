@@ -8,11 +8,13 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
+from torch import nn
 
 import panet_plugin.frameworks.mmagic  # noqa: F401 - a config that does not import the bridge finds it all the same
 from panet_plugin.frameworks.distributed import init_gloo
-from panet_plugin.weights import read_state_dict
+from panet_plugin.weights import load_weights
 
 
 def train(
@@ -59,17 +61,25 @@ def test(
         The metrics by name.
 
     Raises:
-        CheckpointError: If the file is not a checkpoint.
-        RuntimeError: If the weights are not those of the config's generator.
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it is not a checkpoint, or not that of the config's generator.
     """
-    state = read_state_dict(checkpoint)
     runner = _runner(_load(config, work_dir, options), launcher)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    model.generator.load_state_dict(state, strict=True)
+    load_weights(model.generator, checkpoint)
     scores = _Scores()
     runner.register_hook(scores)
     runner.test()
     return scores.metrics
+
+
+def load_network(config: Path, checkpoint: Path) -> nn.Module:
+    """Build the generator of a config with the weights of a checkpoint; errors as :func:`test`."""
+    cfg = Config.fromfile(config)
+    init_default_scope(cfg.get("default_scope", "mmagic"))
+    network = MODELS.build(cfg.model.generator)
+    load_weights(network, checkpoint)
+    return network.eval()
 
 
 class _Scores(Hook):
@@ -91,5 +101,11 @@ def _runner(cfg: Config, launcher: str) -> Runner:
     if launcher != "none" and not torch.cuda.is_available():
         # MMEngine picks a CUDA device for every process; joining the group first keeps it from that.
         init_gloo(launcher)
-        cfg.model_wrapper_cfg = {"type": "MMDistributedDataParallel", "device_ids": None}
+        cfg.model_wrapper_cfg = {
+            "type": "MMDistributedDataParallel",
+            "broadcast_buffers": False,
+            "find_unused_parameters": cfg.get("find_unused_parameters", False),
+            **(cfg.get("model_wrapper_cfg") or {}),
+            "device_ids": None,
+        }
     return Runner.from_cfg(cfg)

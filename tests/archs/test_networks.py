@@ -1,0 +1,55 @@
+"""What the goldens do not show of the networks."""
+
+import pytest
+import torch
+from torch import nn
+
+from panet_plugin.archs import PAEDSR, PANet, PyramidAttention
+
+
+def test_initialisation_is_that_of_pytorch():
+    torch.manual_seed(0)
+    block = PyramidAttention()
+    torch.manual_seed(0)
+    expected = nn.Conv2d(64, 32, 1)
+    torch.testing.assert_close(block.query[0].weight, expected.weight, rtol=0, atol=0)
+    slopes = [module.weight.item() for module in PANet(num_blocks=2).modules() if isinstance(module, nn.PReLU)]
+    assert slopes == [0.25] * 4  # three embeddings, and one slope that the residual blocks share
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: PyramidAttention(levels=0), "levels"),
+        (lambda: PyramidAttention(levels=11), "levels"),
+        (lambda: PyramidAttention(ksize=2), "ksize"),
+        (lambda: PyramidAttention(reduction=65), "reduction"),
+        (lambda: PyramidAttention(implementation="fast"), "'fast'"),
+        (lambda: PANet(num_blocks=-1), "num_blocks"),
+        (lambda: PAEDSR(scale=5), "scale"),
+        (lambda: PAEDSR(in_channels=1, mean=(0.1, 0.2)), "mean"),
+    ],
+)
+def test_bad_arguments_are_named(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+@pytest.mark.parametrize("network", [PANet, PAEDSR, PyramidAttention])
+def test_unknown_arguments_are_errors(network):
+    with pytest.raises(TypeError, match="num_block"):
+        network(num_block=3)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
+def test_scales(scale):
+    network = PAEDSR(scale=scale, mid_channels=4, num_blocks=1, attention={"reduction": 1, "levels": 2})
+    assert network(torch.rand(1, 3, 6, 5)).shape == (1, 3, 6 * scale, 5 * scale)
+
+
+def test_the_mean_is_neither_trained_nor_lost():
+    network = PAEDSR(mid_channels=8, num_blocks=0)
+    network(torch.rand(1, 3, 12, 12)).sum().backward()
+    assert network.mean.grad is None
+    assert "mean" in network.state_dict()
+    assert dict(network.named_buffers()) == {}
