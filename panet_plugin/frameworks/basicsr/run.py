@@ -1,6 +1,5 @@
 """Training and testing with BasicSR's pipelines."""
 
-import copy
 import logging
 import multiprocessing
 import sys
@@ -13,9 +12,9 @@ from typing import Any
 
 import torch
 import yaml
-from basicsr.archs import build_network
 from basicsr.test import test_pipeline
 from basicsr.train import train_pipeline
+from basicsr.utils.registry import ARCH_REGISTRY
 from mmengine.config import Config
 
 from panet_plugin.data import missing_data
@@ -75,7 +74,9 @@ def test(
     """
     opt = load_options(config, options)
     opt["datasets"] = {name: dataset for name, dataset in opt["datasets"].items() if not name.startswith("train")}
-    load_weights(build_network(copy.deepcopy(opt["network_g"])), checkpoint)  # for its error
+    # For its error. Not by build_network, which would start BasicSR's log before the pipeline says where it goes.
+    arguments = dict(opt["network_g"])
+    load_weights(ARCH_REGISTRY.get(arguments.pop("type"))(**arguments), checkpoint)
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder, "network_g.pth")
         torch.save({"params": read_state_dict(checkpoint)}, weights)
