@@ -27,13 +27,6 @@
 #define PANET_RESTRICT
 #endif
 
-#ifndef FPL
-#define FPL 14000
-#define BPL 10000
-#endif
-#ifndef STEP
-#define STEP 24
-#endif
 namespace {
 
 using i64 = std::int64_t;
@@ -293,9 +286,9 @@ struct Tiling {
 };
 
 // Parts per batch item that keep all threads busy; every part pays for a border of one row on each side.
-i64 parts_per_item(i64 items, i64 rows, int threads) {
+i64 parts_per_item(i64 items, i64 rows, int threads, i64 least = 1) {
     const i64 most = std::max<i64>(1, rows / 8);
-    i64 parts = 1;
+    i64 parts = least;
     while (parts < most && items * parts % threads != 0 && items * parts < 4 * threads) ++parts;
     return parts;
 }
@@ -373,7 +366,7 @@ class Planes {
 class Window {
   public:
     explicit Window(i64 columns) : ld_(columns + LANES), storage_(zeros((ROWS + 4) * ld_ + 2 * LANES)) {}
-    static constexpr i64 ROWS = STEP;
+    static constexpr i64 ROWS = 24;
     i64 ld() const { return ld_; }
     // Address of row 0 of the matrix, from which the rows in the window can be reached.
     float* matrix() const { return at(0); }
@@ -679,8 +672,8 @@ class Walker {
 i64 widest_level(const Problem& p) { return *std::max_element(p.level_width, p.level_width + p.levels); }
 i64 tallest_level(const Problem& p) { return *std::max_element(p.level_height, p.level_height + p.levels); }
 
-// Planes larger than this many floats leave the second-level cache.
-constexpr i64 FORWARD_PLANE = FPL, BACKWARD_PLANE = BPL;
+// Larger planes (in floats) and strips of more query rows leave the second-level cache.
+constexpr i64 PLANE = 20000, STRIP = 64;
 
 constexpr int FORWARD_PLANES = 6, BACKWARD_PLANES = 11;
 
@@ -690,8 +683,8 @@ struct Borders {
 };
 
 bool forward(const Problem& p, float* out, float* log_sums) {
-    const Tiling tiling(p.width, widest_level(p), FORWARD_PLANE);
-    const i64 strips = parts_per_item(p.batch * tiling.tiles, p.height, p.threads);
+    const Tiling tiling(p.width, widest_level(p), PLANE);
+    const i64 strips = parts_per_item(p.batch * tiling.tiles, p.height, p.threads, (p.height + STRIP - 1) / STRIP);
     const i64 tile = tiling.tile_width, tasks = p.batch * tiling.tiles * strips;
     const i64 row_floats = p.value_channels * tile, strip_rows = (p.height + strips - 1) / strips + 2;
     Buffer pasted = zeros(tasks * strip_rows * row_floats);
@@ -762,7 +755,7 @@ bool forward(const Problem& p, float* out, float* log_sums) {
 
 bool backward(const Problem& p, const float* log_sums, float* dquery, float* const* dkeys, float* const* dscales,
               float* const* dvalues) {
-    const Tiling tiling(p.width, widest_level(p), BACKWARD_PLANE);
+    const Tiling tiling(p.width, widest_level(p), PLANE);
     const i64 tile = tiling.tile_width, ck = p.key_channels, cv = p.value_channels;
     const i64 ck_padded = round_up(ck), cv_padded = round_up(cv), tile_rows = p.batch * tiling.tiles * p.height;
     Buffer query = zeros(tile_rows * ck * tile), query_pixels = zeros(tile_rows * tile * ck_padded);
@@ -804,7 +797,7 @@ bool backward(const Problem& p, const float* log_sums, float* dquery, float* con
 
     // First pass: the mean of the weights' gradients under the weights, per query. A logarithm in 32 bits is too coarse
     // to normalise the weights of a large softmax scale, so their sum is taken again.
-    const i64 strips = parts_per_item(p.batch * tiling.tiles, p.height, p.threads);
+    const i64 strips = parts_per_item(p.batch * tiling.tiles, p.height, p.threads, (p.height + STRIP - 1) / STRIP);
     ok = ok && parallel(p.batch * tiling.tiles * strips, p.threads, [&](i64 task) {
         Walk walk = walk_of(task / (tiling.tiles * strips), task / strips % tiling.tiles);
         walk.query_rows = part_of(p.height, strips, task % strips);
