@@ -63,13 +63,13 @@ def test_without_a_compiler_a_library_built_before_serves(source, monkeypatch, t
     monkeypatch.delenv("CXX", raising=False)
     assert build.build() == library
     source.write_text("int changed;\n")
-    with pytest.raises(build.BuildError, match="no C\\+\\+ compiler"):
+    with pytest.raises(build.BuildError, match=r"no C\+\+ compiler"):
         build.build()
 
 
 def test_a_failing_compiler_leaves_nothing_behind(source, tmp_path):
     source.write_text("this is not C++\n")
-    with pytest.raises(build.BuildError, match="kernel.cpp"):
+    with pytest.raises(build.BuildError, match=r"kernel\.cpp"):
         build.build()
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -89,7 +89,7 @@ def test_an_unwritable_cache_is_an_error(source, monkeypatch, tmp_path, obstacle
         if os.access(place, os.W_OK):
             pytest.skip("this user may write anywhere")
     monkeypatch.setenv("PANET_PLUGIN_CACHE", str(place / "cache"))
-    with pytest.raises(build.BuildError, match="cannot write to .*place"):
+    with pytest.raises(build.BuildError, match=r"cannot write to .*place"):
         build.build()
 
 

@@ -117,7 +117,7 @@ def test_returns_the_base_2_logarithm_of_the_denominator():
 
 
 def test_all_zero_input_gives_zeros():
-    query, keys, scales, values = random_arguments(1, 4, 4, (6, 7), [(6, 7), (4, 4)])
+    query, keys, _, values = random_arguments(1, 4, 4, (6, 7), [(6, 7), (4, 4)])
     zeros = torch.zeros_like(query), [k * 0 for k in keys], [key_scale(k * 0, 10.0, 3) for k in keys]
     output, log_sums = fused.forward(*zeros, [v * 0 for v in values])
     assert not output.any()

@@ -27,13 +27,6 @@
 #define PANET_RESTRICT
 #endif
 
-#ifndef FPL
-#define FPL 14000
-#define BPL 10000
-#endif
-#ifndef STEP
-#define STEP 24
-#endif
 namespace {
 
 using i64 = std::int64_t;
@@ -189,6 +182,18 @@ struct Accumulate {
     }
 };
 
+// Fetches the part of C that a register block will add to.
+template <int ROWS, int VECS>
+PANET_INLINE void prefetch(const Accumulate& sink, i64 row, i64 column) {
+#if defined(__GNUC__)
+    PANET_UNROLL for (int i = 0; i < ROWS; ++i)
+        PANET_UNROLL for (int j = 0; j < VECS; ++j)
+            __builtin_prefetch(sink.c + (row + i) * sink.ld + column + j * LANES, 1);
+#endif
+}
+template <int ROWS, int VECS>
+PANET_INLINE void prefetch(const SumOfThree&, i64, i64) {}
+
 template <int ROWS, int VECS, class Sink>
 PANET_INLINE void register_block(const Operands& o, const Sink& sink, i64 row, i64 column) {
     Vec acc[ROWS][VECS] = {};
@@ -196,6 +201,7 @@ PANET_INLINE void register_block(const Operands& o, const Sink& sink, i64 row, i
     const i64 depth_stride = Sink::unit_row_stride ? o.depth_stride : 1;
     const float* PANET_RESTRICT a = o.a + row * row_stride;
     const float* PANET_RESTRICT b = o.b + column;
+    prefetch<ROWS, VECS>(sink, row, column);
     for (int k = 0; k < o.depth; ++k, a += depth_stride, b += o.ldb) {
         Vec bv[VECS];
         PANET_UNROLL for (int j = 0; j < VECS; ++j) bv[j] = load(b + j * LANES);
@@ -280,9 +286,9 @@ struct Tiling {
 };
 
 // Parts per batch item that keep all threads busy; every part pays for a border of one row on each side.
-i64 parts_per_item(i64 items, i64 rows, int threads) {
+i64 parts_per_item(i64 items, i64 rows, int threads, i64 least = 1) {
     const i64 most = std::max<i64>(1, rows / 8);
-    i64 parts = 1;
+    i64 parts = least;
     while (parts < most && items * parts % threads != 0 && items * parts < 4 * threads) ++parts;
     return parts;
 }
@@ -360,7 +366,7 @@ class Planes {
 class Window {
   public:
     explicit Window(i64 columns) : ld_(columns + LANES), storage_(zeros((ROWS + 4) * ld_ + 2 * LANES)) {}
-    static constexpr i64 ROWS = STEP;
+    static constexpr i64 ROWS = 24;
     i64 ld() const { return ld_; }
     // Address of row 0 of the matrix, from which the rows in the window can be reached.
     float* matrix() const { return at(0); }
@@ -409,6 +415,46 @@ PANET_INLINE void update_statistics(const float* scores, i64 ld, const float* sc
     PANET_UNROLL for (int r = 0; r < ROWS; ++r) total += exp2_or_zero(t[r] - top);
     store(maximum, top);
     store(sum, total);
+}
+
+// Adds a row to those of the two previous query rows of the diagonal; `before` may be where the row itself is kept.
+struct Sums {
+    const float *previous, *before;
+    float* sum;
+    PANET_INLINE Vec two(i64 x) const { return load(before + x) + load(previous + x); }
+    void of_two(i64 width) const {
+        for (i64 x = 0; x < width; x += LANES) store(sum + x, two(x));
+    }
+};
+
+// Weights of one key for a row of queries.
+void weigh(const float* score, i64 ld, float scale, const float* maximum, const float* factor, i64 width, float* weights,
+           Sums sums) {
+    for (i64 x = 0; x < width; x += LANES) {
+        const Vec two = sums.two(x), t = rounded(diagonal(score + x, ld) * scale);
+        const Vec weight = exp2_or_zero(t - load(maximum + x)) * load(factor + x);
+        store(weights + x, weight);
+        store(sums.sum + x, two + weight);
+    }
+}
+
+// The same and the gradients of the scores; returns the gradient of the key's scale.
+float differentiate(const float* score, const float* dweight, i64 ld, float scale, const float* maximum,
+                    const float* factor, const float* dot, i64 width, float* weights, float* dscores, Sums sums,
+                    Sums dsums) {
+    Vec dscale = {};
+    for (i64 x = 0; x < width; x += LANES) {
+        const Vec two = sums.two(x), dtwo = dsums.two(x);
+        const Vec s = diagonal(score + x, ld), t = rounded(s * (scale * LOG2_E));
+        const Vec weight = exp2_or_zero(t - load(maximum + x)) * load(factor + x);
+        const Vec d = weight * (diagonal(dweight + x, ld) - load(dot + x)), scaled = d * scale;
+        dscale += d * s;
+        store(weights + x, weight);
+        store(dscores + x, scaled);
+        store(sums.sum + x, two + weight);
+        store(dsums.sum + x, dtwo + scaled);
+    }
+    return sum_lanes(dscale);
 }
 
 template <Pass PASS>
@@ -551,22 +597,15 @@ class Walker {
     }
 
     void output(bool weights, i64 query_row, i64 key_row, i64 begin, i64 end) {
-        const float* scale = scale_ + key_row * width_ + columns_.begin;
+        const float* scales = scale_ + key_row * width_ + columns_.begin;
         const float *previous = weight_plane(3, query_row - 1), *before = weight_plane(3, query_row - 2);
-        const i64 width = w_.tile_width, query = query_row * width, ld = s_.scores.ld();
+        const float *maximum = w_.maximum + query_row * w_.tile_width, *factor = w_.factor + query_row * w_.tile_width;
+        const i64 width = w_.tile_width, ld = s_.scores.ld();
         for_owned(s_.sums, begin, end, [&](i64 r, float* sum) {
-            const float* score = s_.scores.matrix() + r * ld;
-            float* now = ring(3, query_row) + r * width;
-            for (i64 x = 0; x < width; x += LANES) {
-                Vec total = load(before + r * width + x) + load(previous + r * width + x);
-                if (weights) {
-                    const Vec t = rounded(diagonal(score + x, ld) * (scale[r] * LOG2_E));
-                    const Vec weight = exp2_or_zero(t - load(w_.maximum + query + x)) * load(w_.factor + query + x);
-                    store(now + x, weight);
-                    total += weight;
-                }
-                store(sum + x, total);
-            }
+            const Sums sums{previous + r * width, before + r * width, sum};
+            if (!weights) return sums.of_two(width);
+            weigh(s_.scores.matrix() + r * ld, ld, scales[r] * LOG2_E, maximum, factor, width,
+                  ring(3, query_row) + r * width, sums);
         });
     }
 
@@ -578,29 +617,12 @@ class Walker {
         const i64 width = w_.tile_width, query = query_row * width, ld = s_.scores.ld();
         for_owned(s_.dsums, begin, end, [](i64, float*) {});
         for_owned(s_.sums, begin, end, [&](i64 r, float* sum) {
-            const float *scores = s_.scores.matrix() + r * ld, *dweights = s_.dweights.matrix() + r * ld;
-            float *now = ring(3, query_row) + r * width, *dnow = ring(8, query_row) + r * width;
-            float* dsum = s_.dsums.matrix() + r * ld;
-            const float scale = weights ? scales[r] : 0.f;
-            Vec dscale = {};
-            for (i64 x = 0; x < width; x += LANES) {
-                Vec total = load(before + r * width + x) + load(previous + r * width + x);
-                Vec dtotal = load(dbefore + r * width + x) + load(dprevious + r * width + x);
-                if (weights) {
-                    const Vec score = diagonal(scores + x, ld);
-                    const Vec t = rounded(score * (scale * LOG2_E));
-                    const Vec weight = exp2_or_zero(t - load(w_.maximum + query + x)) * load(w_.factor + query + x);
-                    const Vec d = weight * (diagonal(dweights + x, ld) - load(w_.dot + query + x));
-                    dscale += d * score;
-                    store(now + x, weight);
-                    store(dnow + x, d * scale);
-                    total += weight;
-                    dtotal += d * scale;
-                }
-                store(sum + x, total);
-                store(dsum + x, dtotal);
-            }
-            if (weights) dscales[r] += sum_lanes(dscale);
+            const Sums sums{previous + r * width, before + r * width, sum};
+            const Sums dsums{dprevious + r * width, dbefore + r * width, s_.dsums.matrix() + r * ld};
+            if (!weights) return sums.of_two(width), dsums.of_two(width);
+            dscales[r] += differentiate(s_.scores.matrix() + r * ld, s_.dweights.matrix() + r * ld, ld, scales[r],
+                                        w_.maximum + query, w_.factor + query, w_.dot + query, width,
+                                        ring(3, query_row) + r * width, ring(8, query_row) + r * width, sums, dsums);
         });
     }
 
@@ -650,8 +672,8 @@ class Walker {
 i64 widest_level(const Problem& p) { return *std::max_element(p.level_width, p.level_width + p.levels); }
 i64 tallest_level(const Problem& p) { return *std::max_element(p.level_height, p.level_height + p.levels); }
 
-// Planes larger than this many floats leave the second-level cache.
-constexpr i64 FORWARD_PLANE = FPL, BACKWARD_PLANE = BPL;
+// Larger planes (in floats) and strips of more query rows leave the second-level cache.
+constexpr i64 PLANE = 20000, STRIP = 64;
 
 constexpr int FORWARD_PLANES = 6, BACKWARD_PLANES = 11;
 
@@ -661,8 +683,8 @@ struct Borders {
 };
 
 bool forward(const Problem& p, float* out, float* log_sums) {
-    const Tiling tiling(p.width, widest_level(p), FORWARD_PLANE);
-    const i64 strips = parts_per_item(p.batch * tiling.tiles, p.height, p.threads);
+    const Tiling tiling(p.width, widest_level(p), PLANE);
+    const i64 strips = parts_per_item(p.batch * tiling.tiles, p.height, p.threads, (p.height + STRIP - 1) / STRIP);
     const i64 tile = tiling.tile_width, tasks = p.batch * tiling.tiles * strips;
     const i64 row_floats = p.value_channels * tile, strip_rows = (p.height + strips - 1) / strips + 2;
     Buffer pasted = zeros(tasks * strip_rows * row_floats);
@@ -733,7 +755,7 @@ bool forward(const Problem& p, float* out, float* log_sums) {
 
 bool backward(const Problem& p, const float* log_sums, float* dquery, float* const* dkeys, float* const* dscales,
               float* const* dvalues) {
-    const Tiling tiling(p.width, widest_level(p), BACKWARD_PLANE);
+    const Tiling tiling(p.width, widest_level(p), PLANE);
     const i64 tile = tiling.tile_width, ck = p.key_channels, cv = p.value_channels;
     const i64 ck_padded = round_up(ck), cv_padded = round_up(cv), tile_rows = p.batch * tiling.tiles * p.height;
     Buffer query = zeros(tile_rows * ck * tile), query_pixels = zeros(tile_rows * tile * ck_padded);
@@ -775,7 +797,7 @@ bool backward(const Problem& p, const float* log_sums, float* dquery, float* con
 
     // First pass: the mean of the weights' gradients under the weights, per query. A logarithm in 32 bits is too coarse
     // to normalise the weights of a large softmax scale, so their sum is taken again.
-    const i64 strips = parts_per_item(p.batch * tiling.tiles, p.height, p.threads);
+    const i64 strips = parts_per_item(p.batch * tiling.tiles, p.height, p.threads, (p.height + STRIP - 1) / STRIP);
     ok = ok && parallel(p.batch * tiling.tiles * strips, p.threads, [&](i64 task) {
         Walk walk = walk_of(task / (tiling.tiles * strips), task / strips % tiling.tiles);
         walk.query_rows = part_of(p.height, strips, task % strips);
