@@ -1,0 +1,34 @@
+# One environment, made when first needed and reused. To use one of your own: make ... VENV=/path/to/env
+VENV ?= .venv
+# The Python that makes it: the first of these that can.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3 "$(VENV)/bin/python"; do \
+	"$$python" requirements/install.py --check >/dev/null 2>&1 && echo "$$python" && exit; done; echo python3)
+RUN = "$(VENV)/bin/python"
+
+.PHONY: help env demo test lint bench clean
+
+help: ## show this list (the default)
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
+	@echo "Variables: VENV (default .venv), PYTHON (to make it with), ARGS (for test and bench)"
+
+env: ## make or update the environment
+	@python="$(PYTHON)"; command -v "$$python" >/dev/null || \
+		{ echo "error: '$$python' not found: install Python 3.11, or name one with PYTHON=/path/to/python" >&2; exit 1; }; \
+	"$$python" requirements/install.py "$(VENV)"
+
+demo: env ## train a small PANet on sample photographs and restore held-out ones: see work_dirs/demo
+	@$(RUN) tools/demo.py
+
+test: env ## run the tests; e.g. ARGS="tests/ops -x"
+	@$(RUN) -m pytest $(ARGS)
+
+lint: env ## check style and formatting
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+
+bench: env ## measure the attention's speed and memory
+	@$(RUN) tools/benchmark_attention.py $(ARGS)
+
+clean: ## remove caches, build products and the demo's results; the environment and data/ stay
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis work_dirs/demo
+	@find . -path ./.git -prune -o -path "./$(VENV)" -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

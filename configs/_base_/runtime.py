@@ -1,0 +1,33 @@
+# Everything that no experiment changes: registration, logging, checkpoints, validation loop.
+default_scope = "mmagic"
+custom_imports = dict(imports=["panet_plugin.frameworks.mmagic"], allow_failed_imports=False)
+
+default_hooks = dict(
+    timer=dict(type="IterTimerHook"),
+    logger=dict(type="LoggerHook", interval=100),
+    param_scheduler=dict(type="ParamSchedulerHook"),
+    checkpoint=dict(
+        type="CheckpointHook",
+        interval=5000,
+        by_epoch=False,
+        max_keep_ckpts=10,
+        save_best="PSNR",
+        rule="greater",
+    ),
+    sampler_seed=dict(type="DistSamplerSeedHook"),
+)
+env_cfg = dict(
+    cudnn_benchmark=True,
+    mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
+    dist_cfg=dict(backend="nccl"),
+)
+log_level = "INFO"
+log_processor = dict(type="LogProcessor", window_size=100, by_epoch=False)
+vis_backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
+visualizer = dict(type="Visualizer", vis_backends=vis_backends)
+randomness = dict(seed=0)
+load_from = None
+resume = False
+
+val_cfg = dict(type="MultiValLoop")
+test_cfg = dict(type="MultiTestLoop")

@@ -1,0 +1,11 @@
+# A schedule for a laptop: Adam 2e-4 falls along a cosine to 1e-6 in 20k iterations.
+_base_ = ["runtime.py"]
+
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=20_000, val_interval=1000)
+optim_wrapper = dict(
+    type="OptimWrapper",
+    constructor="DefaultOptimWrapperConstructor",
+    optimizer=dict(type="Adam", lr=2e-4, betas=(0.9, 0.999), eps=1e-8),
+)
+param_scheduler = dict(type="CosineAnnealingLR", by_epoch=False, T_max=20_000, eta_min=1e-6)
+default_hooks = dict(checkpoint=dict(interval=1000))

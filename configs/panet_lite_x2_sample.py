@@ -1,0 +1,20 @@
+# The demonstration: panet_lite_x2_div2k.py on the sample set of data_prep/sample.py, a few minutes on two CPU cores.
+_base_ = ["panet_lite_x2_div2k.py"]
+
+data_root = "data/sample"
+iterations = 1500
+interval = 250
+model = dict(generator=dict(num_blocks=4))
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    dataset=dict(data_root=data_root, patch_size=24),
+)
+val_dataloader = dict(num_workers=0, dataset=dict(data_root=data_root))
+test_dataloader = val_dataloader
+
+train_cfg = dict(max_iters=iterations, val_interval=interval)
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+param_scheduler = dict(T_max=iterations)
+default_hooks = dict(checkpoint=dict(interval=interval, max_keep_ckpts=1), logger=dict(interval=50))
+log_processor = dict(window_size=50)

@@ -1,0 +1,84 @@
+"""Write a small set, shaped like DIV2K, from the photographs that scikit-image and scikit-learn ship; no download.
+
+Training:
+  brick      CC0, from CC0Textures (gray)
+  camera     CC0, Lav Varshney (gray)
+  chelsea    CC0, Stefan van der Walt
+  flower     CC BY 2.0, flickr.com/photos/vultilion
+  grass      CC0, Linolafett (gray)
+  gravel     CC0, from CC0Textures (gray)
+  hubble     public domain, NASA / ESA: Hubble eXtreme Deep Field
+  retina     CC0, Mikael Haeggstroem
+  rocket     public domain, SpaceX
+Validation:
+  astronaut  public domain, NASA: Eileen Collins
+  china      CC BY 2.0, flickr.com/photos/danielbuechele
+  coffee     CC0, Rachel Michetti
+
+Pictures that carry traces of JPEG or of demosaicing are shrunk first; all gray pictures become RGB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from panet_plugin.data import prepare_set, read_image, write_image
+from panet_plugin.degradations import imresize
+
+# name: (package, file, factor by which the picture is shrunk)
+TRAINING = {
+    "brick": ("skimage", "data/brick.png", 1),
+    "camera": ("skimage", "data/camera.png", 1),
+    "chelsea": ("skimage", "data/chelsea.png", 1),
+    "flower": ("sklearn", "datasets/images/flower.jpg", 2),
+    "grass": ("skimage", "data/grass.png", 1),
+    "gravel": ("skimage", "data/gravel.png", 1),
+    "hubble": ("skimage", "data/hubble_deep_field.jpg", 2),
+    "retina": ("skimage", "data/retina.jpg", 4),
+    "rocket": ("skimage", "data/rocket.jpg", 2),
+}
+VALIDATION = {
+    "astronaut": ("skimage", "data/astronaut.png", 2),
+    "china": ("sklearn", "datasets/images/china.jpg", 2),
+    "coffee": ("skimage", "data/coffee.png", 2),
+}
+SCALES = (2, 3, 4)
+# Small enough that a loader spends little time on decoding what it then crops away.
+SUBIMAGE = (192, 96)
+
+
+def write_pictures(pictures: dict[str, tuple[str, str, int]], folder: Path) -> None:
+    """Write the packages' pictures, shrunk where the table says so, as PNG files."""
+    for name, (package, file, shrink) in pictures.items():
+        spec = find_spec(package)
+        if spec is None:
+            raise ModuleNotFoundError(f"the sample pictures come with {package}, which is not installed")
+        image = read_image(Path(spec.submodule_search_locations[0]) / file)
+        write_image(folder / f"{name}.png", imresize(image, 1 / shrink))
+
+
+def main() -> None:
+    """Prepare the training and the validation set."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path("data/sample"), help="where to (default: %(default)s)")
+    root = parser.parse_args().root
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        for name, pictures, subimage in (
+            ("DIV2K_train", TRAINING, SUBIMAGE),
+            ("DIV2K_valid", VALIDATION, None),
+        ):
+            with tempfile.TemporaryDirectory() as folder:
+                write_pictures(pictures, Path(folder))
+                prepare_set(folder, root, name, scales=SCALES, subimage=subimage)
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"sample: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Pyramid attention as a block with weights."""
+
+from torch import Tensor, nn
+
+from panet_plugin.ops import IMPLEMENTATIONS, build_pyramid, pyramid_attention
+from panet_plugin.ops.pyramid import ladder
+
+
+class PyramidAttention(nn.Module):
+    """Pyramid attention block (paper, section 3.2 and figure 3).
+
+    With ``levels=1`` it is patch-based single-scale non-local attention, with ``ksize=1`` pixel-wise matching.
+
+    Args:
+        channels: Channels C of the features.
+        levels: Number of pyramid levels, 1 to 10, of scales 1, 0.9, 0.8, ...
+        reduction: The embeddings that are matched have ``channels // reduction`` channels.
+        ksize: Side of the matched and pasted patches in pixels, odd.
+        softmax_scale: Temperature of the softmax over the patches of all levels.
+        hard: Paste only the best match instead of the softmax average.
+        res_scale: Factor of the input that is added to the attention.
+        implementation: How to compute it; one of :data:`panet_plugin.ops.IMPLEMENTATIONS`.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+
+    def __init__(
+        self,
+        channels: int = 64,
+        levels: int = 5,
+        reduction: int = 2,
+        ksize: int = 3,
+        softmax_scale: float = 10.0,
+        hard: bool = False,
+        res_scale: float = 1.0,
+        implementation: str = "auto",
+    ) -> None:
+        super().__init__()
+        if reduction < 1 or channels // reduction < 1:
+            raise ValueError(f"reduction must be from 1 to channels ({channels}), got {reduction}")
+        if ksize < 1 or ksize % 2 == 0:
+            raise ValueError(f"ksize must be odd and positive, got {ksize}")
+        if implementation not in IMPLEMENTATIONS:
+            raise ValueError(f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, got {implementation!r}")
+        self.scales = ladder(levels)
+        self.ksize = ksize
+        self.softmax_scale = softmax_scale
+        self.hard = hard
+        self.res_scale = res_scale
+        self.implementation = implementation
+        self.query = _embedding(channels, channels // reduction)
+        self.key = _embedding(channels, channels // reduction)
+        self.value = _embedding(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``attention(x) + res_scale * x`` for features of shape ``(N, C, H, W)``."""
+        pyramid = build_pyramid(x, self.scales)
+        attended = pyramid_attention(
+            self.query(x),
+            [self.key(level) for level in pyramid],
+            [self.value(level) for level in pyramid],
+            softmax_scale=self.softmax_scale,
+            ksize=self.ksize,
+            hard=self.hard,
+            implementation=self.implementation,
+        )
+        return attended + self.res_scale * x
+
+    def extra_repr(self) -> str:
+        """Name the settings that no sub-module shows."""
+        return (
+            f"levels={len(self.scales)}, ksize={self.ksize}, softmax_scale={self.softmax_scale:g}, "
+            f"hard={self.hard}, res_scale={self.res_scale:g}, implementation={self.implementation!r}"
+        )
+
+
+def _embedding(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1), nn.PReLU())

@@ -1,0 +1,125 @@
+"""Training and testing with BasicSR's pipelines."""
+
+import logging
+import multiprocessing
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from basicsr.test import test_pipeline
+from basicsr.train import train_pipeline
+from mmengine.config import Config
+
+from panet_plugin.weights import read_state_dict
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    config: Path,
+    *,
+    work_dir: Path | None = None,
+    resume: bool = False,
+    launcher: str = "none",
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Train as a BasicSR option file says.
+
+    Args:
+        config: A ``.yml`` file; ``_base_`` and ``{{$VARIABLE:default}}`` are understood as in MMEngine's configs.
+        work_dir: Where ``experiments/<name>`` and ``tb_logger/<name>`` go; otherwise the working directory.
+        resume: Continue from the last whole training state in ``work_dir``, if there is one.
+        launcher: ``"none"``, or what started the processes of distributed training: ``"pytorch"`` or ``"slurm"``.
+        options: Overrides of the options, by dotted name.
+
+    Raises:
+        FileNotFoundError: If a dataset does not exist.
+    """
+    opt = load_options(config, options)
+    root = Path(work_dir or ".").absolute()
+    if resume and (state := last_state(root / "experiments" / opt["name"])):
+        opt["path"]["resume_state"] = str(state)
+    with _command_line(config, opt, launcher):
+        train_pipeline(str(root))
+
+
+def test(
+    config: Path,
+    checkpoint: Path,
+    *,
+    work_dir: Path | None = None,
+    launcher: str = "none",
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Score a checkpoint on the validation sets of a BasicSR option file; arguments as :func:`train`.
+
+    Args:
+        config: A ``.yml`` file.
+        checkpoint: Weights of ``network_g``, in any form that :func:`panet_plugin.weights.read_state_dict` reads.
+        work_dir: Where ``results/<name>`` goes.
+        launcher: What started the processes.
+        options: Overrides of the options.
+
+    Raises:
+        CheckpointError: If the file is not a checkpoint.
+        FileNotFoundError: If a dataset does not exist.
+    """
+    state = read_state_dict(checkpoint)
+    opt = load_options(config, options)
+    opt["datasets"] = {name: dataset for name, dataset in opt["datasets"].items() if not name.startswith("train")}
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder, "network_g.pth")
+        torch.save({"params": state}, weights)
+        opt["path"].update(pretrain_network_g=str(weights), param_key_g="params", strict_load_g=True)
+        with _command_line(config, opt, launcher):
+            test_pipeline(str(Path(work_dir or ".").absolute()))
+
+
+def load_options(config: Path, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Read an option file with its ``_base_`` files and overrides, and check that its data exists.
+
+    Raises:
+        FileNotFoundError: If a dataset does not exist.
+    """
+    cfg = Config.fromfile(config, import_custom_modules=False)
+    cfg.merge_from_dict(dict(options or {}))
+    opt = cfg.to_dict()
+    for dataset in opt["datasets"].values():
+        for key in ("dataroot_gt", "dataroot_lq"):
+            if (root := dataset.get(key)) and not Path(root).expanduser().exists():
+                raise FileNotFoundError(f"{root} ({key}): no such data; data_prep/make_lmdb.py makes it")
+    return opt
+
+
+def last_state(experiment: Path) -> Path | None:
+    """Return the newest training state of an experiment that was written to its end, or None."""
+    states = sorted(experiment.glob("training_states/*.state"), key=lambda path: float(path.stem), reverse=True)
+    for state in states:
+        network = experiment / "models" / f"net_g_{state.stem}.pth"
+        # A process that was killed while it wrote leaves a file without the directory at its end.
+        if zipfile.is_zipfile(state) and zipfile.is_zipfile(network):
+            return state
+        logger.warning("%s or %s is not whole; looking for an older one", state, network)
+    return None
+
+
+@contextmanager
+def _command_line(config: Path, opt: Mapping[str, Any], launcher: str) -> Iterator[None]:
+    """Say the options in the only way that BasicSR listens to: a file and ``sys.argv``."""
+    # Asking fixes the platform's own start method; BasicSR would change it to spawn for distributed training.
+    multiprocessing.get_start_method()
+    before = sys.argv
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, config.name)
+        file.write_text(yaml.safe_dump(opt, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        sys.argv = [before[0], "-opt", str(file), "--launcher", launcher]
+        try:
+            yield
+        finally:
+            sys.argv = before

@@ -1,0 +1,56 @@
+"""What BasicSR 1.4.2 and MMagic 1.2.0 need to import and run on today's PyTorch, NumPy and OpenCV.
+
+Each repair is a function of its own, with the symptom, the cause and the condition under which it does nothing.
+Processes that are spawned start afresh: scripts call these functions at their top level, before any import of the
+frameworks, and guard ``__main__``.
+"""
+
+import functools
+import importlib
+
+from panet_plugin.frameworks.compat import repairs_basicsr, repairs_mmagic
+
+__all__ = ["enable_basicsr", "enable_mmagic"]
+
+_MMAGIC_PACKAGES = (
+    *("apis", "datasets", "datasets.transforms", "engine", "evaluation", "models", "models.diffusion_schedulers"),
+    *("structures", "utils", "visualization"),
+)
+
+
+@functools.cache
+def enable_basicsr() -> None:
+    """Make BasicSR import and run; further calls do nothing.
+
+    Raises:
+        ImportError: BasicSR is not installed.
+    """
+    with repairs_basicsr.functional_tensor():
+        importlib.import_module("basicsr")
+    repairs_basicsr.jpeg_quality()
+    repairs_basicsr.resume_on_cpu()
+    repairs_basicsr.distributed_on_cpu()
+    repairs_basicsr.wrap_model_on_cpu()
+
+
+@functools.cache
+def enable_mmagic() -> None:
+    """Make MMagic, with mmcv and MMEngine, import and run; further calls do nothing.
+
+    MMagic's packages are imported here: it looks into all of them as soon as a registry is asked for a class.
+
+    Raises:
+        ImportError: MMagic, mmcv or MMEngine is not installed.
+    """
+    repairs_mmagic.package_lookup()
+    repairs_mmagic.checkpoint_globals()
+    # It registers an optimiser of transformers, which must be the real one or none.
+    importlib.import_module("mmengine.optim")
+    with (
+        repairs_mmagic.numpy_bool8(),
+        repairs_mmagic.compiled_ops(),
+        repairs_mmagic.optional_packages(),
+        repairs_mmagic.diffusion_packages(),
+    ):
+        for package in _MMAGIC_PACKAGES:
+            importlib.import_module(f"mmagic.{package}")

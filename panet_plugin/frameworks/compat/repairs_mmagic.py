@@ -1,0 +1,179 @@
+"""What MMagic 1.2.0, mmcv 2.1 and MMEngine 0.10 need on today's PyTorch and NumPy."""
+
+import importlib
+import importlib.util
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from panet_plugin.frameworks.compat.placeholders import importable, placeholders
+
+# What MMagic imports at the top of its modules and its image restoration does without.
+_OPTIONAL = {
+    "albumentations": {"albumentations": ("Compose",)},
+    "huggingface_hub": {"huggingface_hub": ("snapshot_download",)},
+    "lpips": {"lpips": ("LPIPS",)},
+    "pandas": {"pandas": ("DataFrame",)},
+    "resize_right": {"resize_right": ("resize",)},
+    "safetensors": {"safetensors": ("safe_open",)},
+}
+# These import each other, so that a placeholder for one would spoil the others.
+_DIFFUSION = {
+    "diffusers": {
+        "diffusers.models.unet_2d_condition": ("UNet2DConditionOutput",),
+        "diffusers": ("DiffusionPipeline", "Transformer2DModel"),
+        "diffusers.configuration_utils": ("ConfigMixin", "register_to_config"),
+        "diffusers.models.attention": ("AdaLayerNorm", "Attention", "BasicTransformerBlock", "FeedForward"),
+        "diffusers.models.embeddings": ("TimestepEmbedding", "Timesteps"),
+        "diffusers.models.modeling_utils": ("ModelMixin",),
+        "diffusers.pipelines.paint_by_example": ("PaintByExampleImageEncoder",),
+        "diffusers.pipelines.stable_diffusion": ("StableUnCLIPImageNormalizer",),
+        "diffusers.schedulers": ("DDPMScheduler",),
+        "diffusers.utils": ("BaseOutput", "is_torch_version"),
+        "diffusers.utils.import_utils": ("is_xformers_available",),
+    },
+    "transformers": {
+        "transformers.models.clip.feature_extraction_clip": ("CLIPFeatureExtractor",),
+        "transformers": (
+            *("CLIPConfig", "CLIPImageProcessor", "CLIPModel", "CLIPPreTrainedModel", "CLIPTextModel"),
+            *("CLIPTokenizer", "CLIPVisionConfig", "CLIPVisionModel", "CLIPVisionModelWithProjection"),
+            "PreTrainedModel",
+        ),
+        "transformers.modeling_outputs": ("BaseModelOutputWithPooling",),
+    },
+    "controlnet_aux": {"controlnet_aux": ("HEDdetector",)},
+}
+
+
+@contextmanager
+def numpy_bool8() -> Iterator[None]:
+    """Provide ``np.bool8`` during an import.
+
+    Symptom: ``import mmagic.utils`` raises AttributeError, module 'numpy' has no attribute 'bool8'.
+    Cause: ``mmagic/utils/trans_utils.py`` uses, in a table, a name that NumPy 2 dropped.
+    Does nothing if NumPy has the name.
+    """
+    if hasattr(np, "bool8"):
+        yield
+        return
+    np.bool8 = np.bool_
+    try:
+        yield
+    finally:
+        del np.bool8
+
+
+def optional_packages() -> AbstractContextManager[None]:
+    """Stand in, during an import, for packages that MMagic imports but image restoration does not need.
+
+    Symptom: ``import mmagic.models`` raises ImportError for diffusers, lpips, pandas and others in turn.
+    Cause: ``mmagic/models/editors/__init__.py`` imports every editor, and each of them what it needs.
+    Does nothing for a package that has all that MMagic imports from it.
+    """
+    packages = [package for package, needs in _OPTIONAL.items() if not importable(needs)]
+    return placeholders(packages, called_at_import={})
+
+
+def diffusion_packages() -> AbstractContextManager[None]:
+    """Stand in, during an import, for diffusers and its relatives, installed or not.
+
+    Symptom: ``import mmagic.models`` raises ImportError for a submodule of diffusers or transformers.
+    Cause: current releases have removed modules that MMagic imports. The packages are hidden during the import and
+    restored after it, so that other code may use them.
+    Does nothing if all of them have all that MMagic imports from them.
+    """
+    if all(importable(needs) for needs in _DIFFUSION.values()):
+        return placeholders([], called_at_import={})
+    return placeholders(
+        _DIFFUSION,
+        called_at_import={"is_xformers_available": lambda: False, "register_to_config": lambda init: init},
+    )
+
+
+def compiled_ops() -> AbstractContextManager[None]:
+    """Stand in, during an import, for mmcv's compiled operators.
+
+    Symptom: ``import mmcv.ops``, and with it ``mmagic.models``, raises ModuleNotFoundError for 'mmcv._ext'.
+    Cause: mmcv-lite has no compiled part, and mmcv with one does not build with today's PyTorch. The stand-in must go
+    after the import: MMEngine takes its presence for a sign that mmcv is complete.
+    Does nothing if mmcv has a compiled part that loads.
+    """
+    extension = "mmcv._ext"
+    return placeholders([] if importable({extension: ("get_compiler_version",)}) else [extension], called_at_import={})
+
+
+def package_lookup() -> None:
+    """Let MMEngine find installed packages.
+
+    Symptom: a config that inherits from ``mmagic::...`` raises ModuleNotFoundError for 'pkg_resources'.
+    Cause: ``mmengine/utils/package_utils.py`` uses a module that setuptools 82 dropped.
+    Does nothing if setuptools still has it.
+    """
+    if importlib.util.find_spec("pkg_resources"):
+        return
+    for name in ("mmengine.utils.package_utils", "mmengine.utils", "mmengine.config.config", "mmengine.hub.hub"):
+        module = importlib.import_module(name)
+        for function in (_is_installed, _get_installed_path):
+            if hasattr(module, function.__name__[1:]):
+                setattr(module, function.__name__[1:], function)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        _get_installed_path(package)
+    except (ModuleNotFoundError, RuntimeError):
+        return False
+    return True
+
+
+def _get_installed_path(package: str) -> str:
+    """Return the folder of a module, given its name or that of its distribution."""
+    modules = (name for name, owners in packages_distributions().items() if package in owners)
+    spec = importlib.util.find_spec(package) or importlib.util.find_spec(next(modules, package))
+    if spec is None:
+        raise ModuleNotFoundError(f"No package named {package!r}", name=package)
+    if spec.origin is None:
+        raise RuntimeError(f"{package} is a namespace package: it has no one folder")
+    return str(Path(spec.origin).parent)
+
+
+def checkpoint_globals() -> None:
+    """Let ``torch.load(weights_only=True)`` read what MMEngine stores beside the weights.
+
+    Symptom: resuming raises UnpicklingError, weights only load failed.
+    Cause: MMEngine's checkpoints hold the log as HistoryBuffer objects: NumPy arrays, and methods which pickle as
+    ``getattr(HistoryBuffer, name)``. The latter is granted by a ``getattr`` that serves nothing else.
+    Does nothing if PyTorch has no such list (it then has no such check by default either).
+    """
+    if not hasattr(torch.serialization, "add_safe_globals"):
+        return
+    from mmengine.logging import HistoryBuffer
+
+    rebuild_array, rebuild_scalar = np.empty(0).__reduce__()[0], np.float64().__reduce__()[0]
+    allowed: list[Any] = [
+        HistoryBuffer,
+        np.ndarray,
+        np.dtype,
+        (_history_buffer_method, "builtins.getattr"),
+        # Files written with NumPy 1 say numpy.core, those written with NumPy 2 numpy._core.
+        *((rebuild_array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+        *((rebuild_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+        *{type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"},
+    ]
+    torch.serialization.add_safe_globals(allowed)
+
+
+def _history_buffer_method(owner: Any, name: str) -> Callable[..., Any]:
+    """Stand in for ``getattr`` in MMEngine's checkpoints."""
+    from mmengine.logging import HistoryBuffer
+
+    methods = HistoryBuffer()._statistics_methods  # the first instance of a process fills the table
+    if owner is not HistoryBuffer or name not in methods:
+        raise pickle.UnpicklingError(f"refused: the checkpoint asks for attribute {name!r} of {owner!r}")
+    return methods[name]

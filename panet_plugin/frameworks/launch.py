@@ -1,0 +1,50 @@
+"""What the command-line tools share: which framework runs a config, overrides, errors without a traceback."""
+
+import importlib
+import multiprocessing
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from mmengine.config import DictAction as Overrides
+
+from panet_plugin.frameworks.compat import enable_basicsr
+from panet_plugin.weights import CheckpointError
+
+__all__ = ["LAUNCHERS", "Overrides", "framework_of", "report_errors"]
+
+#: What may have started the processes of distributed training.
+LAUNCHERS = ("none", "pytorch", "slurm")
+
+# Where data-loading workers are spawned and not forked, they import the main script's imports and then unpickle one
+# of BasicSR's datasets: the repairs must come first. Our own datasets for MMagic bring them along.
+if multiprocessing.parent_process() is not None:
+    enable_basicsr()
+
+
+def framework_of(config: Path) -> ModuleType:
+    """Return the module with ``train`` and ``test`` that runs a config.
+
+    Args:
+        config: A ``.py`` file is MMEngine's, a ``.yml`` or ``.yaml`` file BasicSR's.
+
+    Raises:
+        FileNotFoundError: If there is no such file, or it ends otherwise.
+    """
+    bridges = {".py": "mmagic", ".yml": "basicsr", ".yaml": "basicsr"}
+    if not config.is_file() or config.suffix not in bridges:
+        raise FileNotFoundError(f"{config}: expected an existing .py (MMEngine) or .yml (BasicSR) config")
+    bridge = f"panet_plugin.frameworks.{bridges[config.suffix]}"
+    importlib.import_module(bridge)
+    return importlib.import_module(f"{bridge}.run")
+
+
+@contextmanager
+def report_errors() -> Iterator[None]:
+    """End the program with a message where a file is missing or is no checkpoint; other errors keep their traceback."""
+    try:
+        yield
+    except (FileNotFoundError, CheckpointError) as error:
+        sys.exit(f"error: {error}")

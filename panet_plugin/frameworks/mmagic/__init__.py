@@ -1,0 +1,21 @@
+"""The bridge to MMagic: importing it repairs MMagic where needed and registers our classes with MMEngine.
+
+They go to MMEngine's root registries, which every OpenMMLab package looks into. In a config::
+
+    custom_imports = dict(imports=["panet_plugin.frameworks.mmagic"], allow_failed_imports=False)
+"""
+
+from mmengine.registry import MODELS
+
+from panet_plugin.archs import PAEDSR, PANet, PyramidAttention
+from panet_plugin.frameworks.compat import enable_mmagic
+
+enable_mmagic()
+
+from panet_plugin.frameworks.mmagic.datasets import PairedLMDBDataset  # noqa: E402 - needs the repairs
+from panet_plugin.frameworks.mmagic.metrics import ProtocolPSNR, ProtocolSSIM  # noqa: E402
+
+__all__ = ["PairedLMDBDataset", "ProtocolPSNR", "ProtocolSSIM"]
+
+for network in (PANet, PAEDSR, PyramidAttention):
+    MODELS.register_module(module=network)

@@ -1,0 +1,66 @@
+"""Metrics of MMagic's validators that follow the protocols of the published tables."""
+
+from typing import Any
+
+import numpy as np
+from mmagic.evaluation.metrics.base_sample_wise_metric import BaseSampleWiseMetric
+from mmengine.registry import METRICS
+from numpy.typing import NDArray
+from torch import Tensor
+
+from panet_plugin.metrics import PROTOCOLS, quantize
+
+
+class _ProtocolMetric(BaseSampleWiseMetric):
+    """Score every image by one of :data:`panet_plugin.metrics.PROTOCOLS`, on the CPU in float64.
+
+    Predictions are rounded to 8 bit; the ground truth is cut to the size of the prediction; the scale is that of the
+    sample; channels are ordered as the sample says.
+
+    Args:
+        protocol: A key of ``PROTOCOLS``.
+        **kwargs: Arguments of MMagic's ``BaseSampleWiseMetric``, such as ``prefix``.
+
+    Raises:
+        ValueError: If there is no such protocol.
+    """
+
+    def __init__(self, protocol: str, **kwargs: Any) -> None:
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+        super().__init__(**kwargs)
+        self.score = getattr(PROTOCOLS[protocol], self.metric.lower())
+
+    def process(self, data_batch: Any, data_samples: list[dict]) -> None:
+        """Score the images of a batch."""
+        for sample in data_samples:
+            # The order of the ground truth, which MMagic's data preprocessor has brought the prediction to as well.
+            order = sample.get(f"{self.gt_key}_output_channel_order")
+            restored = _to_rgb(sample["output"][self.pred_key], order)
+            height, width = restored.shape[:2]
+            reference = _to_rgb(sample[self.gt_key], order)[:height, :width]
+            scale = round(height / sample["input"].shape[-2])
+            self.results.append({self.metric: self.score(restored, reference, scale)})
+
+
+@METRICS.register_module()
+class ProtocolPSNR(_ProtocolMetric):
+    """PSNR in decibels."""
+
+    metric = "PSNR"
+
+
+@METRICS.register_module()
+class ProtocolSSIM(_ProtocolMetric):
+    """SSIM."""
+
+    metric = "SSIM"
+
+
+def _to_rgb(image: Tensor, order: str | None) -> NDArray[np.uint8]:
+    array = quantize(image.detach().cpu().double().permute(1, 2, 0).numpy() / 255)
+    if array.shape[2] != 3:
+        return array
+    if str(order).upper() not in ("RGB", "BGR"):
+        raise ValueError(f"the sample does not say the channel order of its images: expected RGB or BGR, got {order!r}")
+    return array[..., ::-1] if order.upper() == "BGR" else array

@@ -1,0 +1,887 @@
+// Pyramid attention with 3x3 patches on a CPU, forward and backward, in memory linear in the pixels.
+//
+// A block of scores is the (key column x query column) matrix of one query row and one key row. The patch
+// sums shift both grids together, so they run along diagonals: the rows (py, ly), (py + 1, ly + 1), ... of
+// one diagonal are visited in order, and each product is computed once and shared by the three rows that
+// need it. Along x the same sum is a shift by one row and one column inside a block.
+//
+// Blocks are stored with query columns contiguous: softmax statistics then live in vector lanes.
+
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <new>
+#include <vector>
+
+#if defined(__GNUC__)
+#define PANET_INLINE inline __attribute__((always_inline))
+#define PANET_UNROLL _Pragma("GCC unroll 32")
+#define PANET_RESTRICT __restrict__
+#else
+#define PANET_INLINE inline
+#define PANET_UNROLL
+#define PANET_RESTRICT
+#endif
+
+#ifndef FPL
+#define FPL 14000
+#define BPL 10000
+#endif
+#ifndef STEP
+#define STEP 24
+#endif
+namespace {
+
+using i64 = std::int64_t;
+
+// ---------------------------------------------------------------------------------------------- vectors
+
+#if defined(__GNUC__) && !defined(PANET_SCALAR)
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16, ACCUMULATORS = 24;
+#elif defined(__AVX__)
+constexpr int LANES = 8, ACCUMULATORS = 12;
+#elif defined(__aarch64__)
+constexpr int LANES = 4, ACCUMULATORS = 24;
+#else
+constexpr int LANES = 4, ACCUMULATORS = 12;
+#endif
+
+typedef float Vec __attribute__((vector_size(LANES * 4), may_alias));
+typedef float UnalignedVec __attribute__((vector_size(LANES * 4), may_alias, aligned(4)));
+typedef std::int32_t IntVec __attribute__((vector_size(LANES * 4), may_alias));
+
+PANET_INLINE Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
+PANET_INLINE Vec load_unaligned(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
+PANET_INLINE void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
+PANET_INLINE Vec bits_shifted_left_23(Vec v) { return reinterpret_cast<Vec>(reinterpret_cast<IntVec>(v) << 23); }
+PANET_INLINE Vec larger(Vec floor, Vec v) { return floor > v ? floor : v; }  // a NaN in v survives
+
+template <int N>
+PANET_INLINE float sum_lanes(const float* p) {
+    if constexpr (N == 4) {
+        return (p[0] + p[2]) + (p[1] + p[3]);
+    } else {
+        typedef float Half __attribute__((vector_size(N * 2), may_alias));
+        alignas(N * 2) float half[N / 2];
+        *reinterpret_cast<Half*>(half) = *reinterpret_cast<const Half*>(p) + *reinterpret_cast<const Half*>(p + N / 2);
+        return sum_lanes<N / 2>(half);
+    }
+}
+PANET_INLINE float sum_lanes(Vec v) {
+    alignas(LANES * 4) float lanes[LANES];
+    store(lanes, v);
+    return sum_lanes<LANES>(lanes);
+}
+
+#else
+
+constexpr int LANES = 1, ACCUMULATORS = 8;
+using Vec = float;
+PANET_INLINE Vec load(const float* p) { return *p; }
+PANET_INLINE Vec load_unaligned(const float* p) { return *p; }
+PANET_INLINE void store(float* p, Vec v) { *p = v; }
+PANET_INLINE Vec bits_shifted_left_23(Vec v) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &v, 4);
+    bits <<= 23;
+    std::memcpy(&v, &bits, 4);
+    return v;
+}
+PANET_INLINE Vec larger(Vec floor, Vec v) { return floor > v ? floor : v; }
+PANET_INLINE float sum_lanes(Vec v) { return v; }
+
+#endif
+
+// Keeps a product rounded where the compiler would fuse it with a following subtraction: the score subtracted from
+// itself must give exactly 0, however large the softmax scale.
+PANET_INLINE Vec rounded(Vec v) {
+#if defined(PANET_SCALAR) || !defined(__GNUC__)
+    volatile float kept = v;
+    return kept;
+#elif defined(__x86_64__)
+    asm("" : "+v"(v));
+#elif defined(__aarch64__)
+    asm("" : "+w"(v));
+#endif
+    return v;
+}
+
+constexpr float INFINITE = std::numeric_limits<float>::infinity();
+constexpr float LOG2_E = 1.44269504088896341f;
+
+// 2^x for x <= about 90, exactly 0 below 2^-80: weights that small cannot matter, and keeping them out of the
+// products avoids denormal numbers, which are slow. The exponent's bias is moved by 47 to get that zero for free;
+// the polynomial (exact at 0, relative error 1.1e-7 on [-1/2, 1/2]) is scaled by 2^47 in return.
+PANET_INLINE Vec exp2_or_zero(Vec x) {
+    constexpr float two47 = 140737488355328.f, rounder = 12582912.f + 80.f;
+    x = larger(Vec{} - 80.f, x);
+    const Vec whole = x + rounder;
+    const Vec f = x - (whole - rounder);
+    Vec p = f * (0.001326472731307149f * two47) + 0.009671512991189957f * two47;
+    p = p * f + 0.05550733581185341f * two47;
+    p = p * f + 0.24022242426872253f * two47;
+    p = p * f + 0.6931470036506653f * two47;
+    p = p * f + two47;
+    return p * bits_shifted_left_23(whole);
+}
+
+constexpr i64 round_up(i64 n) { return (n + LANES - 1) / LANES * LANES; }
+
+struct Free {
+    void operator()(float* p) const { std::free(p); }
+};
+using Buffer = std::unique_ptr<float, Free>;
+
+// Zeroed lazily by the system where it can: untouched parts cost no memory.
+Buffer zeros(i64 count) {
+    constexpr i64 alignment = 64;
+    float* p = nullptr;
+#if defined(_WIN32)
+#error "build with GCC or Clang on a POSIX system"
+#endif
+    const i64 bytes = (count * 4 + alignment) / alignment * alignment;
+    if (posix_memalign(reinterpret_cast<void**>(&p), alignment, bytes) != 0) throw std::bad_alloc();
+    std::memset(p, 0, bytes);
+    return Buffer(p);
+}
+
+// --------------------------------------------------------------------------------------------- products
+//
+// C (rows x columns) = A (rows x depth) B (depth x columns) for small matrices: columns in vectors, elements
+// of A broadcast. A register block holds ROWS x VECS accumulators.
+
+constexpr int max_rows(int vecs) { return std::min(ACCUMULATORS / vecs, 12); }
+
+struct Operands {
+    const float* a;
+    i64 row_stride, depth_stride;  // of a
+    const float* b;
+    i64 ldb;
+    int depth;
+};
+
+// Scores of one row pair: keeps the product and adds those of the two previous rows of the diagonal.
+struct SumOfThree {
+    float *product, *sum;
+    const float *previous, *before;  // `before` may be `product`
+    i64 ld, sum_ld;
+    static constexpr bool unit_row_stride = true;
+    PANET_INLINE void operator()(i64 row, i64 column, Vec c) const {
+        const i64 at = row * ld + column;
+        store(sum + row * sum_ld + column, load(before + at) + load(previous + at) + c);
+        store(product + at, c);
+    }
+};
+
+struct Accumulate {
+    float* c;
+    i64 ld;
+    static constexpr bool unit_row_stride = false;  // the depth is contiguous instead
+    PANET_INLINE void operator()(i64 row, i64 column, Vec v) const {
+        float* p = c + row * ld + column;
+        store(p, load(p) + v);
+    }
+};
+
+template <int ROWS, int VECS, class Sink>
+PANET_INLINE void register_block(const Operands& o, const Sink& sink, i64 row, i64 column) {
+    Vec acc[ROWS][VECS] = {};
+    const i64 row_stride = Sink::unit_row_stride ? 1 : o.row_stride;
+    const i64 depth_stride = Sink::unit_row_stride ? o.depth_stride : 1;
+    const float* PANET_RESTRICT a = o.a + row * row_stride;
+    const float* PANET_RESTRICT b = o.b + column;
+    for (int k = 0; k < o.depth; ++k, a += depth_stride, b += o.ldb) {
+        Vec bv[VECS];
+        PANET_UNROLL for (int j = 0; j < VECS; ++j) bv[j] = load(b + j * LANES);
+        PANET_UNROLL for (int i = 0; i < ROWS; ++i) {
+            const float x = a[i * row_stride];
+            PANET_UNROLL for (int j = 0; j < VECS; ++j) acc[i][j] += x * bv[j];
+        }
+    }
+    PANET_UNROLL for (int i = 0; i < ROWS; ++i)
+        PANET_UNROLL for (int j = 0; j < VECS; ++j) sink(row + i, column + j * LANES, acc[i][j]);
+}
+
+template <int ROWS, int VECS, class Sink>
+void rows_of(int rows, const Operands& o, const Sink& sink, i64 row, i64 column) {
+    if constexpr (ROWS > 0) {
+        if (rows == ROWS)
+            register_block<ROWS, VECS>(o, sink, row, column);
+        else
+            rows_of<ROWS - 1, VECS>(rows, o, sink, row, column);
+    }
+}
+
+template <int VECS, class Sink>
+void column_panel(const Operands& o, const Sink& sink, i64 begin, i64 end, i64 column) {
+    constexpr int most = max_rows(VECS);
+    for (i64 left = (end - begin + most - 1) / most; left > 0; --left) {
+        const int rows = static_cast<int>((end - begin + left - 1) / left);
+        rows_of<most, VECS>(rows, o, sink, begin, column);
+        begin += rows;
+    }
+}
+
+template <class Sink>
+void multiply(const Operands& o, const Sink& sink, i64 row_begin, i64 row_end, i64 columns) {
+    i64 vecs = columns / LANES, column = 0;
+    for (i64 panels = (vecs + 3) / 4; panels > 0; --panels) {
+        const i64 now = (vecs + panels - 1) / panels;
+        if (now == 4) column_panel<4>(o, sink, row_begin, row_end, column);
+        if (now == 3) column_panel<3>(o, sink, row_begin, row_end, column);
+        if (now == 2) column_panel<2>(o, sink, row_begin, row_end, column);
+        if (now == 1) column_panel<1>(o, sink, row_begin, row_end, column);
+        vecs -= now;
+        column += now * LANES;
+    }
+}
+
+// ----------------------------------------------------------------------------------------------- tiling
+
+struct Range {
+    i64 begin, end;
+    i64 size() const { return end - begin; }
+    Range grown(i64 limit) const { return {std::max<i64>(begin - 1, 0), std::min(end + 1, limit)}; }
+};
+
+// Part `index` of `parts` nearly equal parts of 0..size.
+Range part_of(i64 size, i64 parts, i64 index) { return {size * index / parts, size * (index + 1) / parts}; }
+
+struct Problem {
+    i64 batch, key_channels, value_channels, height, width, levels;
+    const i64 *level_height, *level_width;
+    int threads;
+    const float *query, *grad;
+    const float *const *keys, *const *scales, *const *values;
+};
+
+// How query columns are cut into tiles and key columns into blocks. Both pay for a border of one: a tile of
+// queries also by rounding up to vectors.
+struct Tiling {
+    i64 tiles, tile_width /* with borders, in whole vectors */, key_block /* without borders */;
+
+    Tiling(i64 width, i64 widest_level, i64 plane_floats) {
+        double best = std::numeric_limits<double>::infinity();
+        for (i64 n = 1; n <= std::max<i64>(1, width / 8); ++n) {
+            const i64 t = round_up((width + n - 1) / n + (n > 2 ? 2 : n - 1));
+            const i64 room = std::max<i64>(plane_floats / t - 2, 8), blocks = (widest_level + room - 1) / room;
+            const i64 block = (widest_level + blocks - 1) / blocks;
+            const double cost = double(t * n) / width * (blocks > 1 ? (block + 2.) / block : 1.);
+            if (cost < best - 1e-9) best = cost, tiles = n, tile_width = t, key_block = block;
+        }
+    }
+    Range columns(i64 width, i64 tile) const { return part_of(width, tiles, tile); }
+};
+
+// Parts per batch item that keep all threads busy; every part pays for a border of one row on each side.
+i64 parts_per_item(i64 items, i64 rows, int threads) {
+    const i64 most = std::max<i64>(1, rows / 8);
+    i64 parts = 1;
+    while (parts < most && items * parts % threads != 0 && items * parts < 4 * threads) ++parts;
+    return parts;
+}
+
+// Rows of one query tile: [tile][row][channel][column], columns padded with zeros.
+void pack_rows(const float* image, i64 channels, i64 height, i64 width, Range columns, i64 tile_width, float factor,
+               i64 row, float* out) {
+    for (i64 c = 0; c < channels; ++c, out += tile_width) {
+        const float* in = image + (c * height + row) * width + columns.begin;
+        for (i64 x = 0; x < columns.size(); ++x) out[x] = factor * in[x];
+        std::fill(out + columns.size(), out + tile_width, 0.f);
+    }
+}
+
+// The same with channels contiguous and padded instead of columns.
+void pack_pixels(const float* image, i64 channels, i64 height, i64 width, Range columns, i64 tile_width, float factor,
+                 i64 row, float* out) {
+    const i64 padded = round_up(channels);
+    std::fill(out, out + tile_width * padded, 0.f);
+    for (i64 c = 0; c < channels; ++c) {
+        const float* in = image + (c * height + row) * width + columns.begin;
+        for (i64 x = 0; x < columns.size(); ++x) out[x * padded + c] = factor * in[x];
+    }
+}
+
+// Runs task(index) for every index. An exception must not leave an OpenMP region: it becomes a return code.
+template <class Task>
+bool parallel(i64 count, int threads, const Task& task) {
+    bool ok = true;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1 && count > 1)
+    for (i64 i = 0; i < count; ++i) {
+        try {
+            task(i);
+        } catch (const std::bad_alloc&) {
+#pragma omp atomic write
+            ok = false;
+        }
+    }
+    (void)threads;
+    return ok;
+}
+
+// ---------------------------------------------------------------------------------------------- walking
+
+enum class Pass { statistics, output, dot, gradient };
+
+// Everything one walk over a set of row pairs reads and writes. Query-side arrays are those of one tile and
+// start at query row 0 (or `first`, where said).
+struct Walk {
+    const Problem* problem;
+    i64 item, tile_width, key_block;
+    Range columns, query_rows;  // of the tile with its borders; owned query rows
+    const float *query, *grad;                  // [row][channel][column]
+    const float *query_pixels, *grad_pixels;    // [row][column][channel]
+    // Per query, [row][column]: weights are 2^(score - maximum) * factor; maximum is +inf where the column is not owned.
+    float *maximum, *factor, *dot;
+    i64 first;                                  // first row of out
+    float* out;                                 // [row - first][channel][column]: output or gradient of the query
+    float *dkey, *dvalue, *dscale;              // of the level: [row - grown key row][column][channel]; (h, w)
+};
+
+// Matrices of (rows x columns), all of one size.
+class Planes {
+  public:
+    Planes(i64 rows, i64 columns, int count) : size_(rows * columns), storage_(zeros(size_ * count)) {}
+    float* operator[](int i) const { return storage_.get() + i * size_; }
+
+  private:
+    i64 size_;
+    Buffer storage_;
+};
+
+// A window of rows moving down a matrix, with a border of zeros around the matrix. It holds the rows being written
+// and the two above them, so that it stays in the first-level cache.
+class Window {
+  public:
+    explicit Window(i64 columns) : ld_(columns + LANES), storage_(zeros((ROWS + 4) * ld_ + 2 * LANES)) {}
+    static constexpr i64 ROWS = STEP;
+    i64 ld() const { return ld_; }
+    // Address of row 0 of the matrix, from which the rows in the window can be reached.
+    float* matrix() const { return at(0); }
+    void clear(i64 begin, i64 end) { std::memset(at(begin), 0, (end - begin) * ld_ * 4); }
+    // Makes `first` the first row to be written; 0 starts a new matrix.
+    void move_to(i64 first) {
+        const float* kept = at(first - 2);
+        first_ = first;
+        if (first == 0)
+            clear(-2, 0);
+        else
+            std::memmove(at(first - 2), kept, 2 * ld_ * 4);
+    }
+
+  private:
+    float* at(i64 row) const { return storage_.get() + LANES + (row - first_ + 2) * ld_; }
+    i64 ld_, first_ = 0;
+    Buffer storage_;
+};
+
+// Planes: 0 zeros; then rings of two of products with the keys (1) and of weights (3), and the boxed weights (5);
+// for the gradients the same of products with the values (6) and of the scores' gradients (8, 10).
+struct Scratch {
+    Planes planes;
+    Window scores, dweights, sums, dsums;
+    Scratch(const Tiling& tiling, int count)
+        : planes(tiling.key_block + 2, tiling.tile_width, count), scores(tiling.tile_width),
+          dweights(tiling.tile_width), sums(tiling.tile_width), dsums(tiling.tile_width) {}
+};
+
+PANET_INLINE Vec diagonal(const float* p, i64 ld) {
+    return load_unaligned(p - ld - 1) + load(p) + load_unaligned(p + ld + 1);
+}
+
+// Maximum and sum of exponentials, one query per lane, over ROWS keys.
+template <int ROWS>
+PANET_INLINE void update_statistics(const float* scores, i64 ld, const float* scale, float* maximum, float* sum) {
+    Vec t[ROWS];
+    Vec top = load(maximum);
+    const Vec old = top;
+    PANET_UNROLL for (int r = 0; r < ROWS; ++r) {
+        t[r] = rounded(diagonal(scores + r * ld, ld) * (scale[r] * LOG2_E));
+        top = larger(t[r], top);
+    }
+    Vec total = load(sum) * exp2_or_zero(old - top);
+    PANET_UNROLL for (int r = 0; r < ROWS; ++r) total += exp2_or_zero(t[r] - top);
+    store(maximum, top);
+    store(sum, total);
+}
+
+template <Pass PASS>
+class Walker {
+  public:
+    Walker(const Walk& walk, i64 level, Scratch& scratch, Range key_rows) : w_(walk), p_(*walk.problem), s_(scratch) {
+        height_ = p_.level_height[level];
+        width_ = p_.level_width[level];
+        const i64 pixels = height_ * width_;
+        key_ = p_.keys[level] + w_.item * p_.key_channels * pixels;
+        value_ = p_.values[level] + w_.item * p_.value_channels * pixels;
+        scale_ = p_.scales[level] + w_.item * pixels;
+        key_rows_ = key_rows;
+        if (key_rows.size() <= 0) return;
+        const i64 blocks = (width_ + w_.key_block - 1) / w_.key_block;
+        for (i64 i = 0; i < blocks; ++i) block(part_of(width_, blocks, i));
+    }
+
+  private:
+    static constexpr bool has_grad = PASS == Pass::dot || PASS == Pass::gradient;
+    static constexpr bool has_box = PASS == Pass::output || PASS == Pass::gradient;
+
+    void block(Range owned) {
+        columns_ = owned.grown(width_);
+        owned_ = {owned.begin - columns_.begin, owned.end - columns_.begin};
+        const Range queries = w_.query_rows.grown(p_.height), keys = key_rows_.grown(height_);
+        for (i64 shift = keys.begin - (queries.end - 1); shift < keys.end - queries.begin; ++shift) {
+            first_ = std::max(w_.query_rows.begin, key_rows_.begin - shift);
+            last_ = std::min(w_.query_rows.end, key_rows_.end - shift) - 1;
+            begin_ = std::max({first_ - 1, queries.begin, keys.begin - shift});
+            end_ = std::min({last_ + 1, queries.end - 1, keys.end - 1 - shift});
+            if (first_ > last_) continue;
+            for (i64 row = begin_; row <= end_ + (has_box ? 2 : 1); ++row) step(row, shift);
+        }
+    }
+
+    // Products of query row `row`, weights of the row before, pasted values of the one before that: a row of weights
+    // needs the products of both its neighbours. Cut into windows of key columns, each stage one column behind.
+    void step(i64 row, i64 shift) {
+        const bool weights = first_ <= row - 1 && row - 1 <= last_, box = has_box && begin_ <= row - 2;
+        const i64 columns = columns_.size();
+        for (i64 begin = 0, done = 0, boxed = 0;; begin += Window::ROWS) {
+            const i64 end = std::min(begin + Window::ROWS, columns), ready = end == columns ? columns : end - 1;
+            products(row, row + shift, begin, end, s_.scores, 1, w_.query, p_.key_channels, key_);
+            if constexpr (has_grad)
+                products(row, row + shift, begin, end, s_.dweights, 6, w_.grad, p_.value_channels, value_);
+            if constexpr (PASS == Pass::statistics) {
+                if (weights) statistics(row - 1, row - 1 + shift, done, ready);
+            } else if constexpr (PASS == Pass::dot) {
+                if (weights) dot(row - 1, row - 1 + shift, done, ready);
+            } else if (weights || box) {
+                if constexpr (PASS == Pass::output) output(weights, row - 1, row - 1 + shift, done, ready);
+                if constexpr (PASS == Pass::gradient) gradient(weights, row - 1, row - 1 + shift, done, ready);
+                const i64 finished = ready == columns ? columns : ready - 1;
+                sum_diagonals(s_.sums, s_.planes[5], boxed, finished);
+                if constexpr (PASS == Pass::gradient) sum_diagonals(s_.dsums, s_.planes[10], boxed, finished);
+                boxed = finished;
+            }
+            done = ready;
+            if (end == columns) break;
+        }
+        if constexpr (PASS == Pass::output) {
+            if (box) paste_values(row - 2, row - 2 + shift);
+        }
+        if constexpr (PASS == Pass::gradient) {
+            if (box) accumulate_gradients(row - 2, row - 2 + shift);
+        }
+    }
+
+    // Of a ring of two planes, the one of `row`: that of two rows ago, overwritten in place.
+    float* ring(int base, i64 row) const { return s_.planes[base + static_cast<int>(row & 1)]; }
+    const float* product_plane(int base, i64 row) const {
+        return begin_ <= row && row <= end_ ? ring(base, row) : s_.planes[0];
+    }
+    const float* weight_plane(int base, i64 row) const {
+        return first_ <= row && row <= last_ ? ring(base, row) : s_.planes[0];
+    }
+
+    void products(i64 row, i64 key_row, i64 begin, i64 end, Window& window, int base, const float* queries,
+                  i64 channels, const float* keys) {
+        const i64 width = w_.tile_width;
+        window.move_to(begin);
+        float* sum = window.matrix();
+        const float *previous = product_plane(base, row - 1), *before = product_plane(base, row - 2);
+        if (row <= end_) {
+            multiply({keys + key_row * width_ + columns_.begin, 1, height_ * width_, queries + row * channels * width,
+                      width, static_cast<int>(channels)},
+                     SumOfThree{ring(base, row), sum, previous, before, width, window.ld()}, begin, end, width);
+        } else {
+            for (i64 r = begin; r < end; ++r)
+                for (i64 x = 0; x < width; x += LANES)
+                    store(sum + r * window.ld() + x, load(before + r * width + x) + load(previous + r * width + x));
+        }
+        if (end == columns_.size()) window.clear(end, end + 1);
+    }
+
+    void statistics(i64 query_row, i64 key_row, i64 begin, i64 end) {
+        const float* scale = scale_ + key_row * width_ + columns_.begin;
+        const float* scores = s_.scores.matrix();
+        const i64 ld = s_.scores.ld(), query = query_row * w_.tile_width;
+        begin = std::max(begin, owned_.begin);
+        end = std::min(end, owned_.end);
+        for (i64 x = 0; x < w_.tile_width; x += LANES) {
+            float *maximum = w_.maximum + query + x, *sum = w_.factor + query + x;
+            i64 r = begin;
+            for (; r + 8 <= end; r += 8) update_statistics<8>(scores + r * ld + x, ld, scale + r, maximum, sum);
+            for (; r + 3 <= end; r += 3) update_statistics<3>(scores + r * ld + x, ld, scale + r, maximum, sum);
+            for (; r < end; ++r) update_statistics<1>(scores + r * ld + x, ld, scale + r, maximum, sum);
+        }
+    }
+
+    void dot(i64 query_row, i64 key_row, i64 begin, i64 end) {
+        const float* scale = scale_ + key_row * width_ + columns_.begin;
+        const float *scores = s_.scores.matrix(), *dweights = s_.dweights.matrix();
+        const i64 ld = s_.scores.ld(), query = query_row * w_.tile_width;
+        begin = std::max(begin, owned_.begin);
+        end = std::min(end, owned_.end);
+        for (i64 x = 0; x < w_.tile_width; x += LANES) {
+            const Vec maximum = load(w_.maximum + query + x);
+            Vec sum = load(w_.factor + query + x), dot = load(w_.dot + query + x);
+            for (i64 r = begin; r < end; ++r) {
+                const Vec score = diagonal(scores + r * ld + x, ld);
+                const Vec weight = exp2_or_zero(rounded(score * (scale[r] * LOG2_E)) - maximum);
+                sum += weight;
+                dot += weight * diagonal(dweights + r * ld + x, ld);
+            }
+            store(w_.factor + query + x, sum);
+            store(w_.dot + query + x, dot);
+        }
+    }
+
+    // Moves the window on and calls body(key column, its row in the window) for the owned ones; others become zero.
+    template <class Body>
+    void for_owned(Window& window, i64 begin, i64 end, const Body& body) {
+        window.move_to(begin);
+        const i64 from = std::min(std::max(begin, owned_.begin), end), to = std::max(std::min(end, owned_.end), from);
+        window.clear(begin, from);
+        window.clear(to, end == columns_.size() ? end + 1 : end);
+        for (i64 r = from; r < to; ++r) body(r, window.matrix() + r * window.ld());
+    }
+
+    void output(bool weights, i64 query_row, i64 key_row, i64 begin, i64 end) {
+        const float* scale = scale_ + key_row * width_ + columns_.begin;
+        const float *previous = weight_plane(3, query_row - 1), *before = weight_plane(3, query_row - 2);
+        const i64 width = w_.tile_width, query = query_row * width, ld = s_.scores.ld();
+        for_owned(s_.sums, begin, end, [&](i64 r, float* sum) {
+            const float* score = s_.scores.matrix() + r * ld;
+            float* now = ring(3, query_row) + r * width;
+            for (i64 x = 0; x < width; x += LANES) {
+                Vec total = load(before + r * width + x) + load(previous + r * width + x);
+                if (weights) {
+                    const Vec t = rounded(diagonal(score + x, ld) * (scale[r] * LOG2_E));
+                    const Vec weight = exp2_or_zero(t - load(w_.maximum + query + x)) * load(w_.factor + query + x);
+                    store(now + x, weight);
+                    total += weight;
+                }
+                store(sum + x, total);
+            }
+        });
+    }
+
+    void gradient(bool weights, i64 query_row, i64 key_row, i64 begin, i64 end) {
+        const float* scales = scale_ + key_row * width_ + columns_.begin;
+        float* dscales = w_.dscale + key_row * width_ + columns_.begin;
+        const float *previous = weight_plane(3, query_row - 1), *before = weight_plane(3, query_row - 2);
+        const float *dprevious = weight_plane(8, query_row - 1), *dbefore = weight_plane(8, query_row - 2);
+        const i64 width = w_.tile_width, query = query_row * width, ld = s_.scores.ld();
+        for_owned(s_.dsums, begin, end, [](i64, float*) {});
+        for_owned(s_.sums, begin, end, [&](i64 r, float* sum) {
+            const float *scores = s_.scores.matrix() + r * ld, *dweights = s_.dweights.matrix() + r * ld;
+            float *now = ring(3, query_row) + r * width, *dnow = ring(8, query_row) + r * width;
+            float* dsum = s_.dsums.matrix() + r * ld;
+            const float scale = weights ? scales[r] : 0.f;
+            Vec dscale = {};
+            for (i64 x = 0; x < width; x += LANES) {
+                Vec total = load(before + r * width + x) + load(previous + r * width + x);
+                Vec dtotal = load(dbefore + r * width + x) + load(dprevious + r * width + x);
+                if (weights) {
+                    const Vec score = diagonal(scores + x, ld);
+                    const Vec t = rounded(score * (scale * LOG2_E));
+                    const Vec weight = exp2_or_zero(t - load(w_.maximum + query + x)) * load(w_.factor + query + x);
+                    const Vec d = weight * (diagonal(dweights + x, ld) - load(w_.dot + query + x));
+                    dscale += d * score;
+                    store(now + x, weight);
+                    store(dnow + x, d * scale);
+                    total += weight;
+                    dtotal += d * scale;
+                }
+                store(sum + x, total);
+                store(dsum + x, dtotal);
+            }
+            if (weights) dscales[r] += sum_lanes(dscale);
+        });
+    }
+
+    void sum_diagonals(const Window& from, float* to, i64 begin, i64 end) {
+        const i64 ld = from.ld();
+        for (i64 r = begin; r < end; ++r)
+            for (i64 x = 0; x < w_.tile_width; x += LANES)
+                store(to + r * w_.tile_width + x, diagonal(from.matrix() + r * ld + x, ld));
+    }
+
+    void paste_values(i64 query_row, i64 key_row) {
+        const i64 width = w_.tile_width;
+        float* out = w_.out + (query_row - w_.first) * p_.value_channels * width;
+        multiply({value_ + key_row * width_ + columns_.begin, height_ * width_, 1, s_.planes[5], width,
+                  static_cast<int>(columns_.size())},
+                 Accumulate{out, width}, 0, p_.value_channels, width);
+    }
+
+    void accumulate_gradients(i64 query_row, i64 key_row) {
+        const i64 ck = round_up(p_.key_channels), cv = round_up(p_.value_channels), width = w_.tile_width;
+        const i64 row = (key_row - key_rows_.grown(height_).begin) * width_ + columns_.begin;
+        const int queries = static_cast<int>(w_.columns.size());
+        const float *weights = s_.planes[5], *dscores = s_.planes[10];
+        multiply({weights, width, 1, w_.grad_pixels + query_row * width * cv, cv, queries},
+                 Accumulate{w_.dvalue + row * cv, cv}, 0, columns_.size(), cv);
+        multiply({dscores, width, 1, w_.query_pixels + query_row * width * ck, ck, queries},
+                 Accumulate{w_.dkey + row * ck, ck}, 0, columns_.size(), ck);
+        float* dquery = w_.out + (query_row - w_.first) * p_.key_channels * width;
+        multiply({key_ + key_row * width_ + columns_.begin, height_ * width_, 1, dscores, width,
+                  static_cast<int>(columns_.size())},
+                 Accumulate{dquery, width}, 0, p_.key_channels, width);
+    }
+
+    const Walk& w_;
+    const Problem& p_;
+    Scratch& s_;
+    i64 height_, width_;  // of the level
+    const float *key_, *value_, *scale_;
+    Range key_rows_;         // owned rows of the level
+    Range columns_, owned_;  // the block's columns with borders; the owned ones, counted from columns_.begin
+    i64 first_, last_;       // query rows with weights on the current diagonal (inclusive)
+    i64 begin_, end_;        // query rows with products and pasted values (inclusive)
+};
+
+// ---------------------------------------------------------------------------------------------- drivers
+
+i64 widest_level(const Problem& p) { return *std::max_element(p.level_width, p.level_width + p.levels); }
+i64 tallest_level(const Problem& p) { return *std::max_element(p.level_height, p.level_height + p.levels); }
+
+// Planes larger than this many floats leave the second-level cache.
+constexpr i64 FORWARD_PLANE = FPL, BACKWARD_PLANE = BPL;
+
+constexpr int FORWARD_PLANES = 6, BACKWARD_PLANES = 11;
+
+struct Borders {
+    Range owned, all;
+    Borders(const Tiling& tiling, i64 width, i64 tile) : owned(tiling.columns(width, tile)), all(owned.grown(width)) {}
+};
+
+bool forward(const Problem& p, float* out, float* log_sums) {
+    const Tiling tiling(p.width, widest_level(p), FORWARD_PLANE);
+    const i64 strips = parts_per_item(p.batch * tiling.tiles, p.height, p.threads);
+    const i64 tile = tiling.tile_width, tasks = p.batch * tiling.tiles * strips;
+    const i64 row_floats = p.value_channels * tile, strip_rows = (p.height + strips - 1) / strips + 2;
+    Buffer pasted = zeros(tasks * strip_rows * row_floats);
+    auto task_pasted = [&](i64 task) { return pasted.get() + task * strip_rows * row_floats; };
+
+    bool ok = parallel(tasks, p.threads, [&](i64 task) {
+        const i64 item = task / (tiling.tiles * strips), strip = task % strips;
+        const Borders borders(tiling, p.width, task / strips % tiling.tiles);
+        const Range rows = part_of(p.height, strips, strip), all_rows = rows.grown(p.height);
+        Buffer query = zeros(all_rows.size() * p.key_channels * tile);
+        const float* image = p.query + item * p.key_channels * p.height * p.width;
+        for (i64 y = all_rows.begin; y < all_rows.end; ++y)
+            pack_rows(image, p.key_channels, p.height, p.width, borders.all, tile, 1.f, y,
+                      query.get() + (y - all_rows.begin) * p.key_channels * tile);
+        Buffer maximum = zeros(rows.size() * tile), sum = zeros(rows.size() * tile);
+        std::fill_n(maximum.get(), rows.size() * tile, -std::numeric_limits<float>::max());
+        Scratch scratch(tiling, FORWARD_PLANES);
+
+        Walk walk{};
+        walk.problem = &p;
+        walk.item = item;
+        walk.tile_width = tile;
+        walk.key_block = tiling.key_block;
+        walk.columns = borders.all;
+        walk.query_rows = rows;
+        walk.query = query.get() - all_rows.begin * p.key_channels * tile;
+        walk.maximum = maximum.get() - rows.begin * tile;
+        walk.factor = sum.get() - rows.begin * tile;
+        walk.first = all_rows.begin;
+        walk.out = task_pasted(task);
+        for (i64 level = 0; level < p.levels; ++level)
+            Walker<Pass::statistics>(walk, level, scratch, {0, p.level_height[level]});
+        for (i64 y = rows.begin; y < rows.end; ++y) {
+            float *top = walk.maximum + y * tile, *total = walk.factor + y * tile;
+            for (i64 x = 0; x < tile; ++x) {
+                const i64 column = borders.all.begin + x;
+                if (borders.owned.begin <= column && column < borders.owned.end) {
+                    log_sums[(item * p.height + y) * p.width + column] = top[x] + std::log2(total[x]);
+                    total[x] = 1.f / total[x];
+                } else {
+                    top[x] = INFINITE;
+                    total[x] = 0.f;
+                }
+            }
+        }
+        for (i64 level = 0; level < p.levels; ++level)
+            Walker<Pass::output>(walk, level, scratch, {0, p.level_height[level]});
+    });
+    if (!ok) return false;
+
+    // Borders of neighbouring tasks overlap: add them in a fixed order.
+    return parallel(p.batch * p.height, p.threads, [&](i64 index) {
+        const i64 item = index / p.height, y = index % p.height;
+        for (i64 t = 0; t < tiling.tiles; ++t) {
+            const Borders borders(tiling, p.width, t);
+            for (i64 strip = 0; strip < strips; ++strip) {
+                const Range rows = part_of(p.height, strips, strip).grown(p.height);
+                if (y < rows.begin || y >= rows.end) continue;
+                const float* in = task_pasted((item * tiling.tiles + t) * strips + strip) + (y - rows.begin) * row_floats;
+                for (i64 c = 0; c < p.value_channels; ++c) {
+                    float* o = out + ((item * p.value_channels + c) * p.height + y) * p.width + borders.all.begin;
+                    for (i64 x = 0; x < borders.all.size(); ++x) o[x] += .25f * in[c * tile + x];
+                }
+            }
+        }
+    });
+}
+
+bool backward(const Problem& p, const float* log_sums, float* dquery, float* const* dkeys, float* const* dscales,
+              float* const* dvalues) {
+    const Tiling tiling(p.width, widest_level(p), BACKWARD_PLANE);
+    const i64 tile = tiling.tile_width, ck = p.key_channels, cv = p.value_channels;
+    const i64 ck_padded = round_up(ck), cv_padded = round_up(cv), tile_rows = p.batch * tiling.tiles * p.height;
+    Buffer query = zeros(tile_rows * ck * tile), query_pixels = zeros(tile_rows * tile * ck_padded);
+    Buffer grad = zeros(tile_rows * cv * tile), grad_pixels = zeros(tile_rows * tile * cv_padded);
+    Buffer maximum = zeros(tile_rows * tile), factor = zeros(tile_rows * tile), dot = zeros(tile_rows * tile);
+    bool ok = parallel(tile_rows, p.threads, [&](i64 index) {
+        const i64 y = index % p.height, item = index / (p.height * tiling.tiles);
+        const Borders borders(tiling, p.width, index / p.height % tiling.tiles);
+        const float* q = p.query + item * ck * p.height * p.width;
+        const float* g = p.grad + item * cv * p.height * p.width;
+        pack_rows(q, ck, p.height, p.width, borders.all, tile, 1.f, y, query.get() + index * ck * tile);
+        pack_rows(g, cv, p.height, p.width, borders.all, tile, .25f, y, grad.get() + index * cv * tile);
+        pack_pixels(q, ck, p.height, p.width, borders.all, tile, 1.f, y, query_pixels.get() + index * tile * ck_padded);
+        pack_pixels(g, cv, p.height, p.width, borders.all, tile, .25f, y, grad_pixels.get() + index * tile * cv_padded);
+        float* row = maximum.get() + index * tile;
+        std::fill_n(row, tile, INFINITE);
+        const float* log_sum = log_sums + (item * p.height + y) * p.width;
+        std::copy(log_sum + borders.owned.begin, log_sum + borders.owned.end, row + (borders.owned.begin - borders.all.begin));
+    });
+
+    auto walk_of = [&](i64 item, i64 t) {
+        const i64 first = (item * tiling.tiles + t) * p.height;
+        Walk walk{};
+        walk.problem = &p;
+        walk.item = item;
+        walk.tile_width = tile;
+        walk.key_block = tiling.key_block;
+        walk.columns = Borders(tiling, p.width, t).all;
+        walk.query_rows = {0, p.height};
+        walk.query = query.get() + first * ck * tile;
+        walk.grad = grad.get() + first * cv * tile;
+        walk.query_pixels = query_pixels.get() + first * tile * ck_padded;
+        walk.grad_pixels = grad_pixels.get() + first * tile * cv_padded;
+        walk.maximum = maximum.get() + first * tile;
+        walk.factor = factor.get() + first * tile;
+        walk.dot = dot.get() + first * tile;
+        return walk;
+    };
+
+    // First pass: the mean of the weights' gradients under the weights, per query. A logarithm in 32 bits is too coarse
+    // to normalise the weights of a large softmax scale, so their sum is taken again.
+    const i64 strips = parts_per_item(p.batch * tiling.tiles, p.height, p.threads);
+    ok = ok && parallel(p.batch * tiling.tiles * strips, p.threads, [&](i64 task) {
+        Walk walk = walk_of(task / (tiling.tiles * strips), task / strips % tiling.tiles);
+        walk.query_rows = part_of(p.height, strips, task % strips);
+        Scratch scratch(tiling, BACKWARD_PLANES);
+        for (i64 level = 0; level < p.levels; ++level)
+            Walker<Pass::dot>(walk, level, scratch, {0, p.level_height[level]});
+        for (i64 i = walk.query_rows.begin * tile; i < walk.query_rows.end * tile; ++i) {
+            if (walk.factor[i] == 0.f) continue;  // not an owned column
+            walk.factor[i] = 1.f / walk.factor[i];
+            walk.dot[i] *= walk.factor[i];
+        }
+    });
+    if (!ok) return false;
+
+    // Second pass: by key rows, because the gradients of all levels' keys and values are larger than the query's.
+    const i64 parts = parts_per_item(p.batch, tallest_level(p), p.threads), tasks = p.batch * parts;
+    const i64 query_floats = tiling.tiles * p.height * ck * tile;
+    Buffer query_sums = zeros(tasks * query_floats);
+    std::vector<i64> offset(p.levels * parts + 1);  // in pixels, of every level's and part's key rows with borders
+    for (i64 i = 0; i < p.levels * parts; ++i) {
+        const i64 level = i / parts, height = p.level_height[level];
+        const Range rows = part_of(height, parts, i % parts);
+        offset[i + 1] = offset[i] + (rows.size() > 0 ? rows.grown(height).size() * p.level_width[level] : 0);
+    }
+    Buffer key_sums = zeros(p.batch * offset.back() * ck_padded), value_sums = zeros(p.batch * offset.back() * cv_padded);
+    ok = parallel(tasks, p.threads, [&](i64 task) {
+        const i64 item = task / parts, part = task % parts;
+        Scratch scratch(tiling, BACKWARD_PLANES);
+        for (i64 t = 0; t < tiling.tiles; ++t) {
+            Walk walk = walk_of(item, t);
+            walk.out = query_sums.get() + task * query_floats + t * p.height * ck * tile;
+            for (i64 level = 0; level < p.levels; ++level) {
+                const i64 pixels = item * offset.back() + offset[level * parts + part];
+                walk.dkey = key_sums.get() + pixels * ck_padded;
+                walk.dvalue = value_sums.get() + pixels * cv_padded;
+                walk.dscale = dscales[level] + item * p.level_height[level] * p.level_width[level];
+                Walker<Pass::gradient>(walk, level, scratch, part_of(p.level_height[level], parts, part));
+            }
+        }
+    });
+    if (!ok) return false;
+
+    ok = parallel(p.batch * p.height, p.threads, [&](i64 index) {
+        const i64 item = index / p.height, y = index % p.height;
+        for (i64 part = 0; part < parts; ++part)
+            for (i64 t = 0; t < tiling.tiles; ++t) {
+                const Range columns = Borders(tiling, p.width, t).all;
+                const float* in = query_sums.get() + (item * parts + part) * query_floats + (t * p.height + y) * ck * tile;
+                for (i64 c = 0; c < ck; ++c) {
+                    float* o = dquery + ((item * ck + c) * p.height + y) * p.width + columns.begin;
+                    for (i64 x = 0; x < columns.size(); ++x) o[x] += in[c * tile + x];
+                }
+            }
+    });
+    return ok && parallel(p.batch * p.levels, p.threads, [&](i64 index) {
+        const i64 item = index / p.levels, level = index % p.levels;
+        const i64 height = p.level_height[level], width = p.level_width[level];
+        auto add = [&](const float* sums, i64 channels, i64 padded, float* out) {
+            for (i64 part = 0; part < parts; ++part) {
+                const Range owned = part_of(height, parts, part), rows = owned.grown(height);
+                if (owned.size() <= 0) continue;
+                const float* in = sums + (item * offset.back() + offset[level * parts + part]) * padded;
+                for (i64 y = rows.begin; y < rows.end; ++y, in += width * padded)
+                    for (i64 c = 0; c < channels; ++c) {
+                        float* o = out + ((item * channels + c) * height + y) * width;
+                        for (i64 x = 0; x < width; ++x) o[x] += in[x * padded + c];
+                    }
+            }
+        };
+        add(key_sums.get(), ck, ck_padded, dkeys[level]);
+        add(value_sums.get(), cv, cv_padded, dvalues[level]);
+    });
+}
+
+}  // namespace
+
+// All tensors are contiguous float32 in (N, C, H, W) order; outputs and gradients must arrive zeroed. `log_sums` are
+// the base-2 logarithms of the softmax's denominators. Returns 0, or 1 when memory ran out.
+extern "C" {
+
+int panet_lanes() { return LANES; }
+
+int panet_forward(i64 batch, i64 key_channels, i64 value_channels, i64 height, i64 width, i64 levels,
+                  const i64* level_height, const i64* level_width, int threads, const float* query,
+                  const float* const* keys, const float* const* scales, const float* const* values, float* out,
+                  float* log_sums) {
+    const Problem p{batch, key_channels, value_channels, height, width, levels, level_height, level_width,
+                    threads, query, nullptr, keys, scales, values};
+    try {
+        return forward(p, out, log_sums) ? 0 : 1;
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+}
+
+int panet_backward(i64 batch, i64 key_channels, i64 value_channels, i64 height, i64 width, i64 levels,
+                   const i64* level_height, const i64* level_width, int threads, const float* query,
+                   const float* const* keys, const float* const* scales, const float* const* values,
+                   const float* grad, const float* log_sums, float* dquery, float* const* dkeys, float* const* dscales,
+                   float* const* dvalues) {
+    const Problem p{batch, key_channels, value_channels, height, width, levels, level_height, level_width,
+                    threads, query, grad, keys, scales, values};
+    try {
+        return backward(p, log_sums, dquery, dkeys, dscales, dvalues) ? 0 : 1;
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+}
+}

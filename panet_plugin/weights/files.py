@@ -1,0 +1,172 @@
+"""Checkpoint files: whatever a framework wrapped around a network's weights is taken off, nothing is executed."""
+
+import contextlib
+import io
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from panet_plugin.files import write_bytes
+
+#: Keys under which the frameworks and the original keep a state dict, the averaged weights first.
+CONTAINERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
+
+#: Prefixes that wrappers put before every name, innermost last; averaged weights are preferred.
+PREFIXES = ("module.", "_orig_mod.", "generator_ema.", "generator.")
+
+#: Entries that MMagic keeps beside the generator's.
+FOREIGN_PREFIXES = ("data_preprocessor.", "step_counter", "steps", "discriminator.", "perceptual_loss.", "generator.")
+
+#: What a MMEngine checkpoint pickles beside tensors: its log. We need none of it.
+_MMENGINE_LOG = (
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    "numpy._core.multiarray._reconstruct",
+    "numpy.core.multiarray._reconstruct",
+    "numpy.ndarray",
+    "numpy.dtype",
+    "numpy._core.multiarray.scalar",
+    "numpy.core.multiarray.scalar",
+    "numpy.dtypes.Float64DType",
+    "numpy.dtypes.Int64DType",
+    "_codecs.encode",
+    "builtins.getattr",
+    "getattr",
+)
+
+
+class CheckpointError(ValueError):
+    """A file or state dict is not a checkpoint that we can use; the message says what was found."""
+
+
+class _Inert:
+    """Stands for an object of a checkpoint that we do not need: takes anything, does nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def _only_inert(names: Iterable[str]) -> Iterator[None]:
+    """Let ``torch.load`` take inert objects for these classes, and nothing that a program has allowed elsewhere."""
+    if not hasattr(torch.serialization, "safe_globals"):  # PyTorch < 2.5: files with such classes are refused
+        yield
+        return
+    allowed = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals([(type("_Inert", (_Inert,), {}), name) for name in names])
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(allowed)
+
+
+def read_state_dict(source: str | os.PathLike | Mapping[str, Any]) -> dict[str, Tensor]:
+    """Read the plain state dict of a network, in float32, on the CPU.
+
+    Args:
+        source: A ``.safetensors`` or ``torch.save`` file of this project, BasicSR, MMagic or the original, or what
+            such a file holds. ``{"params": ...}``, ``{"state_dict": ...}`` and the like are opened, prefixes such as
+            ``module.`` and ``generator.`` removed; averaged (EMA) weights are preferred.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If the source is not a checkpoint.
+    """
+    if isinstance(source, Mapping):
+        return _unwrap(source, "the given mapping")
+    path = Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint file")
+    return _unwrap(_read(path), str(path))
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        try:
+            return safetensors.torch.load_file(path)
+        except safetensors.SafetensorError as error:
+            raise CheckpointError(f"{path}: not a safetensors file ({error})") from error
+    try:
+        with _only_inert(_MMENGINE_LOG):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # Past PyTorch's advice on how to load it all the same, which we do not pass on.
+        reason = re.search(r"(?:WeightsUnpickler error:\s*|(?=Trying to load unsupported ))(.*)", str(error))
+        raise CheckpointError(
+            f"{path}: refused, since it is no plain checkpoint of tensors ({reason[1] if reason else error})"
+        ) from error
+    except (
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        IndexError,
+        TypeError,
+        zipfile.BadZipFile,
+    ) as error:
+        # A damaged or foreign file fails anywhere inside the unpickler.
+        raise CheckpointError(f"{path}: not a checkpoint file, or damaged ({type(error).__name__}: {error})") from error
+
+
+def _unwrap(found: Any, name: str) -> dict[str, Tensor]:
+    while isinstance(found, Mapping) and (inside := next((key for key in CONTAINERS if key in found), None)):
+        found = found[inside]
+    if not isinstance(found, Mapping):
+        raise CheckpointError(f"{name}: expected a state dict, found {type(found).__name__}")
+    tensors = {key: value for key, value in found.items() if isinstance(value, Tensor)}
+    if not tensors or len(tensors) < len(found):
+        others = ", ".join(f"{key!r} ({type(value).__name__})" for key, value in found.items() if key not in tensors)
+        raise CheckpointError(f"{name}: expected a state dict of tensors, found {_shorten(others) or 'an empty one'}")
+    for prefix in PREFIXES:
+        if inner := {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}:
+            strangers = [key for key in tensors if not key.startswith((prefix, *FOREIGN_PREFIXES))]
+            if strangers:
+                raise CheckpointError(
+                    f"{name}: some names begin with {prefix!r} and others do not: {_shorten(strangers)}"
+                )
+            tensors = inner
+    return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+
+
+def _shorten(names: str | list[str], limit: int = 300) -> str:
+    text = names if isinstance(names, str) else ", ".join(names)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def write_checkpoint(network: nn.Module, path: str | os.PathLike) -> None:
+    """Write a network's weights so that both frameworks read them; an interrupted write leaves no file.
+
+    Args:
+        network: One of our networks.
+        path: ``.safetensors`` holds the plain names. ``.pth`` holds one copy of the tensors under the names that
+            BasicSR (``params``) and MMagic (``state_dict``, prefix ``generator.``) look for.
+
+    Raises:
+        ValueError: If the path ends in neither.
+    """
+    path = Path(path)
+    if path.suffix not in (".safetensors", ".pth"):
+        raise ValueError(f"{path}: a checkpoint is written as .safetensors or .pth")
+    # Cloned, since safetensors refuses shared storage and PANet's blocks share their PReLU.
+    state = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
+    if path.suffix == ".safetensors":
+        content = safetensors.torch.save(state, metadata={"format": "pt"})
+    else:
+        buffer = io.BytesIO()
+        torch.save({"params": state, "state_dict": {f"generator.{k}": v for k, v in state.items()}}, buffer)
+        content = buffer.getvalue()
+    write_bytes(path, content)

@@ -1,0 +1,65 @@
+"""Our networks against the outputs of the original ones, in float64."""
+
+import golden_networks as golden
+import pytest
+import torch
+
+from panet_plugin.archs import PAEDSR, PANet, PyramidAttention
+from panet_plugin.weights import load_official
+
+EMBEDDINGS = {"conv_match_L_base": "query", "conv_match": "key", "conv_assembly": "value"}
+
+
+def load_block(name):
+    kwargs = golden.description(name)["kwargs"]
+    block = PyramidAttention(
+        channels=kwargs["channel"],
+        levels=kwargs["level"],
+        reduction=kwargs["reduction"],
+        ksize=kwargs["ksize"],
+        softmax_scale=kwargs["softmax_scale"],
+        hard=not kwargs["average"],
+        res_scale=kwargs["res_scale"],
+    ).double()
+    state = golden.state_dict(name)
+    del state["escape_NaN"]
+    block.load_state_dict({our_name(key): value for key, value in state.items()})
+    return block
+
+
+def our_name(key):
+    embedding, rest = key.split(".", 1)
+    return f"{EMBEDDINGS[embedding]}.{rest}"
+
+
+@pytest.mark.parametrize("name", golden.names("pyramid_attention_"))
+def test_the_block_and_its_gradients(name):
+    block, stored = load_block(name), golden.arrays(name)
+    features = stored["input"].double().requires_grad_()
+    output = block(features)
+    torch.testing.assert_close(output, stored["output"].double(), rtol=0, atol=1e-5)
+    if "grad_input" not in stored:
+        return
+    (output * golden.cotangent(name, output.shape)).sum().backward()
+    torch.testing.assert_close(features.grad, stored["grad_input"].double(), rtol=1e-6, atol=1e-5)
+    gradients = {key.removeprefix("grad/"): value for key, value in stored.items() if key.startswith("grad/")}
+    parameters = dict(block.named_parameters())
+    assert {our_name(key) for key in gradients} == set(parameters)
+    for key, expected in gradients.items():
+        torch.testing.assert_close(parameters[our_name(key)].grad, expected.double(), rtol=1e-6, atol=1e-5)
+
+
+def test_every_kind_of_golden_is_there():
+    assert len(golden.names("pyramid_attention_")) == 6
+    assert golden.names("panet_") == ["panet_color", "panet_gray"]
+    assert golden.names("pa_edsr_") == ["pa_edsr_x2", "pa_edsr_x3", "pa_edsr_x4"]
+
+
+@pytest.mark.parametrize("name", golden.names("panet_") + golden.names("pa_edsr_"))
+def test_the_networks(name):
+    network, stored = load_official(golden.state_dict(name)).double(), golden.arrays(name)
+    args = golden.description(name)["args"]
+    assert type(network) is (PAEDSR if "scale" in args else PANet)
+    with torch.no_grad():
+        output = network(stored["input"].double())
+    torch.testing.assert_close(output, stored["output"].double(), rtol=0, atol=1e-5)

@@ -1,0 +1,48 @@
+"""Shared by all tests."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from skimage import data
+
+from panet_plugin.data import prepare_set, write_image
+
+# Helpers such as golden_networks.
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "frameworks")]
+torch.set_num_threads(2)
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def div2k(tmp_path_factory):
+    """Return the root of a tiny DIV2K-shaped set of real pictures; DIV2K_ROOT names it."""
+    root = tmp_path_factory.mktemp("div2k")
+    pictures = {
+        "train": {"astronaut": data.astronaut()[:288, :192], "coffee": data.coffee()[:288, :192]},
+        "valid": {"chelsea": data.chelsea()[90:138, 120:180], "rocket": data.rocket()[100:160, 300:348]},
+    }
+    for subset, images in pictures.items():
+        for name, image in images.items():
+            write_image(root / "source" / subset / f"{name}.png", image)
+        subimage = (192, 96) if subset == "train" else None
+        prepare_set(root / "source" / subset, root, f"DIV2K_{subset}", subimage=subimage)
+    return root
+
+
+@pytest.fixture
+def run_tool(div2k):
+    """Return a function that runs a script of tools/ on the tiny set and returns what it printed."""
+
+    def run(script, *arguments, code=0, **environment):
+        command = ["bash" if script.endswith(".sh") else sys.executable, f"tools/{script}", *map(str, arguments)]
+        env = {**os.environ, "DIV2K_ROOT": str(div2k), "OMP_NUM_THREADS": "1", "PYTHON": sys.executable, **environment}
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return run

@@ -1,0 +1,508 @@
+"""Layout, pairs, bad input, and being killed."""
+
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from multiprocessing import forkserver
+from pathlib import Path
+
+import cv2
+import lmdb
+import numpy as np
+import pytest
+
+from panet_plugin.data import BadImageError, Layout, prepare_set, read_image, write_image
+from panet_plugin.degradations import imresize
+
+SIZES = {"0001": (60, 84), "0002": (53, 50), "0003": (24, 40)}
+SETTINGS = {"scales": (2, 3), "subimage": (24, 12)}
+
+
+@pytest.fixture
+def hr_dir(tmp_path):
+    """Three pictures: one of whole multiples, one with a remainder, one as small as a sub-image on one side."""
+    for seed, (name, size) in enumerate(SIZES.items()):
+        image = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+        write_image(tmp_path / "hr" / f"{name}.png", image)
+    return tmp_path / "hr"
+
+
+def tree(root):
+    """Contents by path, hidden files aside."""
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in root.rglob("*")
+        if path.is_file() and not path.name.endswith(".lock")
+    }
+
+
+def read_lmdb(path):
+    with lmdb.open(str(path), readonly=True, lock=False) as environment, environment.begin() as transaction:
+        contents = {key.decode(): bytes(value) for key, value in transaction.cursor()}
+    images = {key: cv2.imdecode(np.frombuffer(value, np.uint8), -1)[..., ::-1] for key, value in contents.items()}
+    lines = ["{}.png ({},{},{}) 1".format(key, *image.shape) for key, image in sorted(images.items())]
+    assert (path / "meta_info.txt").read_text().splitlines() == lines
+    return images
+
+
+def test_layout(hr_dir, tmp_path):
+    root = tmp_path / "root"
+    assert prepare_set(hr_dir, root, "DIV2K_train", **SETTINGS)
+    assert prepare_set(hr_dir, root, "DIV2K_valid", scales=[2], subimage=None)
+    assert {path.name for path in root.iterdir() if not path.name.startswith(".")} == {
+        "DIV2K_train.json",
+        "DIV2K_train_HR",
+        "DIV2K_train_HR_sub",
+        "DIV2K_train_HR_sub.lmdb",
+        "DIV2K_train_LR_bicubic",
+        "DIV2K_train_LR_bicubic_X2_sub.lmdb",
+        "DIV2K_train_LR_bicubic_X3_sub.lmdb",
+        "DIV2K_valid.json",
+        "DIV2K_valid_HR",
+        "DIV2K_valid_HR.lmdb",
+        "DIV2K_valid_LR_bicubic",
+        "DIV2K_valid_LR_bicubic_X2.lmdb",
+    }
+    folders = {path.name for path in (root / "DIV2K_train_LR_bicubic").iterdir()}
+    assert folders == {"X2", "X2_sub", "X3", "X3_sub"}
+
+    crops = {name: read_image(hr_dir / f"{name}.png")[: h // 6 * 6, : w // 6 * 6] for name, (h, w) in SIZES.items()}
+    for name, crop in crops.items():
+        np.testing.assert_array_equal(read_image(root / f"DIV2K_train_HR/{name}.png"), crop)
+        for scale in (2, 3):
+            lr = read_image(root / f"DIV2K_train_LR_bicubic/X{scale}/{name}x{scale}.png")
+            np.testing.assert_array_equal(lr, imresize(crop, 1 / scale))
+
+    hr = read_lmdb(root / "DIV2K_train_HR_sub.lmdb")
+    # 60 x 84: 4 rows of 6. 48 x 48: 3 x 3. 24 x 36: 1 x 2.
+    assert len(hr) == 24 + 9 + 2
+    np.testing.assert_array_equal(hr["0001_s008"], crops["0001"][12:36, 12:36])
+    np.testing.assert_array_equal(hr["0001_s024"], crops["0001"][-24:, -24:])
+    for scale in (2, 3):
+        lr = read_lmdb(root / f"DIV2K_train_LR_bicubic_X{scale}_sub.lmdb")
+        assert lr.keys() == hr.keys()
+        whole = imresize(crops["0001"], 1 / scale)
+        np.testing.assert_array_equal(lr["0001_s008"], whole[12 // scale : 36 // scale, 12 // scale : 36 // scale])
+    for key, image in hr.items():
+        np.testing.assert_array_equal(read_image(root / f"DIV2K_train_HR_sub/{key}.png"), image)
+
+    assert read_lmdb(root / "DIV2K_valid_HR.lmdb").keys() == SIZES.keys()
+    valid = read_lmdb(root / "DIV2K_valid_LR_bicubic_X2.lmdb")
+    np.testing.assert_array_equal(valid["0001"], imresize(crops["0001"], 0.5))
+
+
+def test_windows_are_basicsrs():
+    """Against the window rule of BasicSR's extract_subimages with threshold 0, for the sizes that DIV2K has."""
+    from panet_plugin.data.prepare import _windows
+
+    for height, width in [(1356, 2040), (480, 2040), (1404, 720), (648, 492)]:
+        expected = []
+        for top in [*range(0, height - 480 + 1, 240)] + ([height - 480] if (height - 480) % 240 else []):
+            for left in [*range(0, width - 480 + 1, 240)] + ([width - 480] if (width - 480) % 240 else []):
+                expected.append((top, left, top + 480, left + 480))
+        assert list(_windows((height, width), 480, 240)) == expected
+    assert list(_windows((100, 720), 480, 240)) == [(0, 0, 100, 480), (0, 240, 100, 720)]
+
+
+def test_layout_names_are_what_was_written(hr_dir, tmp_path):
+    prepare_set(hr_dir, tmp_path / "root", "train", **SETTINGS)
+    layout = Layout("train", subimages=True)
+    outputs = json.loads((tmp_path / "root" / layout.manifest).read_text())["outputs"]
+    assert set(layout.outputs(SETTINGS["scales"])) == outputs.keys()
+    assert all((tmp_path / "root" / path).is_dir() for path in outputs)
+
+
+def test_16_bit_and_gray(tmp_path):
+    gray = np.random.default_rng(0).integers(0, 65536, (24, 24), dtype=np.uint16)
+    write_image(tmp_path / "hr" / "gray.png", gray)
+    prepare_set(tmp_path / "hr", tmp_path / "root", "train", scales=[2], subimage=None)
+    expected = imresize(np.repeat(gray[..., None], 3, axis=2), 0.5)
+    np.testing.assert_array_equal(read_lmdb(tmp_path / "root/train_LR_bicubic_X2.lmdb")["gray"], expected)
+
+
+def test_names_that_lmdb_readers_cannot_take(tmp_path):
+    image = np.zeros((24, 24, 3), np.uint8)
+    for name in ("a picture.v1.png", "画.png", "plain-name_1.png"):
+        write_image(tmp_path / "hr" / name, image)
+    prepare_set(tmp_path / "hr", tmp_path / "root", "train", scales=[2], subimage=None)
+    keys = read_lmdb(tmp_path / "root/train_HR.lmdb").keys()
+    assert keys == {"a+20+picture+2e+v1", "+753b+", "plain-name_1"}
+    assert (tmp_path / "root/train_LR_bicubic/X2/a+20+picture+2e+v1x2.png").is_file()
+
+
+# Running again
+
+
+def test_again_does_nothing(hr_dir, tmp_path):
+    root = tmp_path / "root"
+    assert prepare_set(hr_dir, root, "train", **SETTINGS)
+    times = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    assert not prepare_set(hr_dir, root, "train", **SETTINGS)
+    # The same pictures elsewhere, with other times, are the same pictures.
+    shutil.copytree(hr_dir, tmp_path / "elsewhere", copy_function=shutil.copyfile)
+    assert not prepare_set(tmp_path / "elsewhere", root, "train", **SETTINGS)
+    lock = root / ".train.lock"
+    del times[lock]
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*") if path != lock} == times
+
+
+def change_picture(hr_dir, root):
+    write_image(hr_dir / "0002.png", np.zeros((48, 48, 3), np.uint8))
+    return SETTINGS
+
+
+def add_picture(hr_dir, root):
+    write_image(hr_dir / "0004.png", np.zeros((48, 48, 3), np.uint8))
+    return SETTINGS
+
+
+def remove_picture(hr_dir, root):
+    (hr_dir / "0002.png").unlink()
+    return SETTINGS
+
+
+def other_scales(hr_dir, root):
+    return {**SETTINGS, "scales": (2,)}
+
+
+def other_windows(hr_dir, root):
+    return {**SETTINGS, "subimage": None}
+
+
+def lose_an_output(hr_dir, root):
+    shutil.rmtree(root / "train_HR_sub.lmdb")
+    return SETTINGS
+
+
+def lose_a_file(hr_dir, root):
+    (root / "train_LR_bicubic/X2/0001x2.png").unlink()
+    return SETTINGS
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (change_picture, "1 images are new, changed or gone (0002)"),
+        (add_picture, "1 images are new, changed or gone (0004)"),
+        (remove_picture, "1 images are new, changed or gone (0002)"),
+        (other_scales, "scales was [2, 3], is [2]"),
+        (other_windows, "subimage was [24, 12], is None"),
+        (lose_an_output, "train_HR_sub.lmdb is incomplete"),
+        (lose_a_file, "X2 is incomplete, expected 3 images"),
+    ],
+)
+def test_change_is_said_and_made_anew(hr_dir, tmp_path, caplog, change, message):
+    root = tmp_path / "root"
+    prepare_set(hr_dir, root, "train", **SETTINGS)
+    settings = change(hr_dir, root)
+    with caplog.at_level(logging.INFO):
+        assert prepare_set(hr_dir, root, "train", **settings)
+    assert message in caplog.text
+    prepare_set(hr_dir, tmp_path / "fresh", "train", **settings)
+    assert tree(root) == tree(tmp_path / "fresh")
+
+
+# Bad input
+
+
+def truncate(hr_dir):
+    content = (hr_dir / "0002.png").read_bytes()
+    (hr_dir / "0002.png").write_bytes(content[: len(content) // 2])
+    return "0002.png"
+
+
+def add_text(hr_dir):
+    (hr_dir / "readme.txt").write_text("no image")
+    return "readme.txt"
+
+
+def add_tiny(hr_dir):
+    write_image(hr_dir / "tiny.png", np.zeros((5, 40, 3), np.uint8))
+    return "tiny.png"
+
+
+@pytest.mark.parametrize("spoil", [truncate, add_text, add_tiny])
+def test_bad_file_is_fatal_or_skipped(hr_dir, tmp_path, caplog, spoil):
+    root = tmp_path / "root"
+    bad = spoil(hr_dir)
+    with pytest.raises(BadImageError, match=bad):
+        prepare_set(hr_dir, root, "train", **SETTINGS)
+    assert not [path for path in root.iterdir() if not path.name.startswith(".")]
+
+    assert prepare_set(hr_dir, root, "train", skip_bad=True, **SETTINGS)
+    assert f"skipped: {hr_dir / bad}" in caplog.text
+    assert bad in json.loads((root / "train.json").read_text())["skipped"]
+    (hr_dir / bad).unlink()
+    prepare_set(hr_dir, tmp_path / "good", "train", **SETTINGS)
+    good = tree(tmp_path / "good")
+    assert {path: digest for path, digest in tree(root).items() if path != "train.json"} == {
+        path: digest for path, digest in good.items() if path != "train.json"
+    }
+
+
+def test_nothing_but_bad_files(tmp_path):
+    (tmp_path / "a.png").touch()
+    with pytest.raises(ValueError, match="none of the 1 images"):
+        prepare_set(tmp_path, tmp_path / "root", "train", skip_bad=True)
+
+
+def test_duplicate_names(hr_dir, tmp_path):
+    write_image(hr_dir / "0001.jpg", np.zeros((48, 48, 3), np.uint8))
+    with pytest.raises(BadImageError, match=r"0001\.png has the same name as 0001\.jpg"):
+        prepare_set(hr_dir, tmp_path / "root", "train")
+
+
+def test_folders_that_are_none(tmp_path):
+    with pytest.raises(NotADirectoryError, match="gone"):
+        prepare_set(tmp_path / "gone", tmp_path / "root", "train")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty holds no images"):
+        prepare_set(tmp_path / "empty", tmp_path / "root", "train")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scales": [0]}, r"got \[0\]"),
+        ({"scales": [1.5]}, r"got \[1.5\]"),
+        ({"scales": []}, r"got \[\]"),
+        ({"subimage": (100, 50)}, r"multiples of 12 .* got \(100, 50\)"),
+        ({"subimage": (120, 0)}, r"got \(120, 0\)"),
+    ],
+)
+def test_bad_settings(hr_dir, tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        prepare_set(hr_dir, tmp_path / "root", "train", **settings)
+    with pytest.raises(ValueError, match=r"'\.\./train'"):
+        prepare_set(hr_dir, tmp_path / "root", "../train")
+
+
+def test_folder_of_someone_else_is_not_replaced(hr_dir, tmp_path):
+    write_image(tmp_path / "root/train_HR_sub/mine.png", np.zeros((4, 4, 3), np.uint8))
+    before = tree(tmp_path / "root")
+    with pytest.raises(FileExistsError, match="train_HR_sub exists"):
+        prepare_set(hr_dir, tmp_path / "root", "train", **SETTINGS)
+    assert tree(tmp_path / "root") == before
+
+
+def test_source_is_never_replaced(hr_dir, tmp_path):
+    root = tmp_path / "root"
+    prepare_set(hr_dir, root, "train", **SETTINGS)
+    before = tree(root)
+    for subimage in (SETTINGS["subimage"], None):
+        with pytest.raises(ValueError, match="train_HR_sub would be replaced"):
+            prepare_set(root / "train_HR_sub", root, "train", scales=(2, 3), subimage=subimage)
+    assert {path: digest for path, digest in tree(root).items() if ".partial" not in path} == before
+    # The HR folder as its own source stays.
+    assert prepare_set(root / "train_HR", root, "train", **{**SETTINGS, "scales": (2,)})
+    assert {path: digest for path, digest in tree(root).items() if path.startswith("train_HR/")} == {
+        path: digest for path, digest in before.items() if path.startswith("train_HR/")
+    }
+
+
+# Given LR images
+
+
+@pytest.fixture
+def lr_dir(hr_dir, tmp_path):
+    """LR images that are not bicubic, to tell them from those that would be made."""
+    for name, (height, width) in SIZES.items():
+        for scale in (2, 3):
+            # As MATLAB rounds: upwards.
+            image = np.full((-(-height // scale), -(-width // scale), 3), 10 * scale, np.uint8)
+            write_image(tmp_path / "lr" / f"X{scale}" / f"{name}x{scale}.png", image)
+    return tmp_path / "lr"
+
+
+def test_given_lr(hr_dir, lr_dir, tmp_path):
+    prepare_set(hr_dir, tmp_path / "root", "train", lr_dir=lr_dir, **SETTINGS)
+    for scale in (2, 3):
+        images = read_lmdb(tmp_path / f"root/train_LR_bicubic_X{scale}_sub.lmdb")
+        assert images.keys() == read_lmdb(tmp_path / "root/train_HR_sub.lmdb").keys()
+        assert all((image == 10 * scale).all() for image in images.values())
+        assert images["0002_s001"].shape == (24 // scale, 24 // scale, 3)
+
+
+def test_given_lr_of_one_scale_needs_no_folder_of_its_own(hr_dir, lr_dir, tmp_path):
+    prepare_set(hr_dir, tmp_path / "a", "train", lr_dir=lr_dir, scales=[2], subimage=None)
+    prepare_set(hr_dir, tmp_path / "b", "train", lr_dir=lr_dir / "X2", scales=[2], subimage=None)
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+def test_lr_of_the_wrong_size(hr_dir, lr_dir, tmp_path):
+    write_image(lr_dir / "X3/0001x3.png", np.zeros((20, 29, 3), np.uint8))
+    with pytest.raises(BadImageError, match=r"0001x3\.png: 20x29 pixels, expected 20x28 for x3 of 0001\.png"):
+        prepare_set(hr_dir, tmp_path / "root", "train", lr_dir=lr_dir, **SETTINGS)
+
+
+def test_lr_without_hr_and_hr_without_lr(hr_dir, lr_dir, tmp_path):
+    (lr_dir / "X2/0001x2.png").rename(lr_dir / "X2/0009x2.png")
+    with pytest.raises(BadImageError, match=r"0001\.png has no LR image 0001x2"):
+        prepare_set(hr_dir, tmp_path / "root", "train", lr_dir=lr_dir, **SETTINGS)
+    shutil.copy(lr_dir / "X2/0009x2.png", lr_dir / "X2/0001x2.png")
+    with pytest.raises(BadImageError, match=r"no HR image in .*: 0009x2\.png"):
+        prepare_set(hr_dir, tmp_path / "root", "train", lr_dir=lr_dir, **SETTINGS)
+
+
+@pytest.mark.parametrize("subimage", [(24, 12), None])
+def test_images_in_place_stay_as_they_are(hr_dir, lr_dir, tmp_path, subimage):
+    """A downloaded and unpacked set is completed where it is."""
+    root = tmp_path / "root"
+    shutil.copytree(hr_dir, root / "train_HR")
+    shutil.copytree(lr_dir, root / "train_LR_bicubic")
+    before = tree(root)
+    settings = {"lr_dir": root / "train_LR_bicubic", "scales": (2, 3), "subimage": subimage}
+    assert prepare_set(root / "train_HR", root, "train", **settings)
+    assert not prepare_set(root / "train_HR", root, "train", **settings)
+    assert before.items() <= tree(root).items()
+    # Preparing other things from them does not take them for its own either.
+    assert prepare_set(root / "train_HR", root, "train", **{**settings, "scales": (2,)})
+    assert before.items() <= tree(root).items()
+
+    prepare_set(hr_dir, tmp_path / "apart", "train", **{**settings, "scales": (2,), "lr_dir": lr_dir})
+    suffix = "_sub" if subimage else ""
+    for name in (f"train_HR{suffix}.lmdb", f"train_LR_bicubic_X2{suffix}.lmdb"):
+        ours, apart = read_lmdb(root / name), read_lmdb(tmp_path / "apart" / name)
+        assert ours.keys() == apart.keys()
+
+
+# Being killed
+
+
+@pytest.fixture(scope="module")
+def context():
+    """Starts processes that have all imported already: they run, and can be killed, within milliseconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pytest", "panet_plugin.data"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        forkserver.ensure_running()
+    return context
+
+
+def prepare(hr_dir, root, settings):
+    logging.disable()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    prepare_set(hr_dir, root, "train", **settings)
+
+
+def prepare_and_die(hr_dir, root, settings, steps):
+    """Prepare, but be killed at a step that changes the disk: half-way through writing, before moving or removing."""
+    left = steps
+
+    def dying(function):
+        def step(*arguments, **keywords):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                if function is write_bytes:
+                    function(arguments[0], arguments[1][: len(arguments[1]) // 2])
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **keywords)
+
+        return step
+
+    write_bytes = Path.write_bytes
+    for name in ("write_bytes", "replace", "unlink"):
+        setattr(Path, name, dying(getattr(Path, name)))
+    shutil.rmtree = dying(shutil.rmtree)
+    prepare(hr_dir, root, settings)
+
+
+def run(context, target, *arguments):
+    process = context.Process(target=target, args=arguments)
+    process.start()
+    process.join(60)
+    return process.exitcode
+
+
+@pytest.mark.parametrize("earlier", [None, {"scales": (2, 4), "subimage": (24, 12)}], ids=["fresh", "replacing"])
+def test_killed_at_every_step(context, hr_dir, tmp_path, earlier):
+    """Whatever step a run dies at, the next one ends in the same bytes; so does one with other settings in between."""
+    settings = {"scales": (2,), "subimage": (24, 24), "workers": 1}
+    for name in ("0001", "0002"):
+        (hr_dir / f"{name}.png").unlink()
+    prepare_set(hr_dir, tmp_path / "whole", "train", **settings)
+    whole = tree(tmp_path / "whole")
+    for steps in range(0, 200, 2 if earlier else 1):
+        root = tmp_path / "root"
+        shutil.rmtree(root, ignore_errors=True)
+        if earlier:
+            prepare_set(hr_dir, root, "train", **earlier)
+        if run(context, prepare_and_die, hr_dir, root, settings, steps) == 0:
+            break
+        if steps % 3 == 0:
+            prepare_set(hr_dir, root, "train", scales=(2,), subimage=None)
+        prepare_set(hr_dir, root, "train", **settings)
+        assert tree(root) == whole, steps
+    # Six images, their record, recipe, manifests and moves: the run could die in many places.
+    assert 15 < steps < 198
+    assert tree(root) == whole
+
+
+def test_killed_at_random_moments(context, hr_dir, tmp_path):
+    """The same run is killed again and again, while it takes up what the killed ones left."""
+    for seed in range(8):
+        image = np.random.default_rng(seed).integers(0, 256, (120, 120, 3), dtype=np.uint8)
+        write_image(hr_dir / f"more{seed}.png", image)
+    start = time.perf_counter()
+    assert run(context, prepare, hr_dir, tmp_path / "whole", SETTINGS) == 0
+    duration = time.perf_counter() - start
+    clock = random.Random(0)
+    killed = 0
+    for _ in range(6):
+        process = context.Process(target=prepare, args=(hr_dir, tmp_path / "root", SETTINGS))
+        process.start()
+        process.join(clock.uniform(0, duration / 2))
+        process.kill()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
+    assert killed
+    assert run(context, prepare, hr_dir, tmp_path / "root", SETTINGS) == 0
+    assert tree(tmp_path / "root") == tree(tmp_path / "whole")
+
+
+def test_two_at_once(context, hr_dir, tmp_path):
+    prepare_set(hr_dir, tmp_path / "whole", "train", **SETTINGS)
+    processes = [context.Process(target=prepare, args=(hr_dir, tmp_path / "root", SETTINGS)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert tree(tmp_path / "root") == tree(tmp_path / "whole")
+
+
+def test_number_of_threads_changes_nothing(hr_dir, tmp_path):
+    for workers in (1, 5):
+        prepare_set(hr_dir, tmp_path / str(workers), "train", workers=workers, **SETTINGS)
+    assert tree(tmp_path / "1") == tree(tmp_path / "5")
+
+
+def test_full_disk_is_taken_up_later(hr_dir, tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    write_bytes = Path.write_bytes
+    left = 20
+
+    def fill(path, content):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(28, "No space left on device", str(path))
+        return write_bytes(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    with pytest.raises(OSError, match="No space left"):
+        prepare_set(hr_dir, root, "train", **SETTINGS)
+    monkeypatch.undo()
+    assert not [path for path in root.iterdir() if not path.name.startswith(".")]
+    prepare_set(hr_dir, root, "train", **SETTINGS)
+    prepare_set(hr_dir, tmp_path / "whole", "train", **SETTINGS)
+    assert tree(root) == tree(tmp_path / "whole")

@@ -1,0 +1,137 @@
+"""Real runs of both frameworks' own trainers, short."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_runs
+import torch
+
+from panet_plugin.archs import PAEDSR
+from panet_plugin.data import read_image
+from panet_plugin.frameworks.launch import framework_of
+from panet_plugin.inference import Restorer
+from panet_plugin.metrics import PROTOCOLS
+from panet_plugin.weights import load_official, write_checkpoint
+
+FRAMEWORKS = ["mmagic", "basicsr"]
+
+
+def train(run_tool, framework, work_dir, *arguments, iterations=small_runs.ITERATIONS):
+    return run_tool(
+        "train.py",
+        small_runs.config(framework),
+        "--work-dir",
+        work_dir,
+        *arguments,
+        *small_runs.options(framework, iterations),
+    )
+
+
+def weights(framework, work_dir, iteration):
+    if framework == "mmagic":
+        return work_dir / f"iter_{iteration}.pth"
+    return work_dir / f"experiments/panet_x2_div2k/models/net_g_{iteration}.pth"
+
+
+def optimiser(framework, work_dir, iteration):
+    """Return the optimiser's state dict in a checkpoint."""
+    if framework == "mmagic":
+        from panet_plugin.frameworks.compat import enable_mmagic
+
+        enable_mmagic()  # allows what MMEngine pickles beside tensors
+        content = torch.load(weights(framework, work_dir, iteration), weights_only=True)
+        assert content["meta"]["iter"] == iteration
+        return content["optimizer"]
+    state = work_dir / f"experiments/panet_x2_div2k/training_states/{iteration}.state"
+    content = torch.load(state, weights_only=True)
+    assert content["iter"] == iteration
+    return content["optimizers"][0]
+
+
+def iterations_in(framework, output):
+    pattern = r"Iter\(train\) \[ *(\d+)/" if framework == "mmagic" else r"iter: +(\d+), lr"
+    return [int(found) for found in re.findall(pattern, output)]
+
+
+def interrupt(framework, whole, work_dir):
+    """Make ``work_dir`` what a run leaves that was killed between its checkpoints 2 and 4."""
+    shutil.copytree(whole, work_dir, dirs_exist_ok=True)
+    if framework == "mmagic":
+        (work_dir / "last_checkpoint").write_text(str(work_dir / "iter_2.pth"))
+        weights(framework, work_dir, 4).unlink()
+    else:
+        for file in (work_dir / "experiments").glob("*/*/*"):
+            if re.search("4|latest", file.name):
+                file.unlink()
+
+
+@pytest.fixture(scope="module", params=FRAMEWORKS)
+def uninterrupted(request, tmp_path_factory, div2k):
+    framework = request.param
+    work_dir = tmp_path_factory.mktemp(framework)
+    return framework, work_dir
+
+
+def test_training_validation_checkpoint_and_resume(uninterrupted, run_tool, tmp_path):
+    framework, whole = uninterrupted
+    output = train(run_tool, framework, whole)
+    assert iterations_in(framework, output) == [1, 2, 3, 4]
+    assert "PSNR" in output or "psnr" in output
+
+    interrupt(framework, whole, tmp_path)
+    resumed = train(run_tool, framework, tmp_path, "--resume")
+    assert iterations_in(framework, resumed) == [3, 4]
+
+    expected, found = (optimiser(framework, folder, 4) for folder in (whole, tmp_path))
+    assert found["param_groups"] == expected["param_groups"]
+    assert found["param_groups"][0]["lr"] < 1e-4
+    assert {int(state["step"]) for state in found["state"].values()} == {4}
+    network = load_official(weights(framework, tmp_path, 4))
+    assert network.head.weight.shape[0] == 8
+    assert all(torch.isfinite(value).all() for value in network.state_dict().values())
+
+
+@pytest.mark.parametrize("uninterrupted", ["basicsr"], indirect=True)
+def test_a_training_state_that_is_not_whole_is_passed_over(uninterrupted, run_tool, tmp_path):
+    train(run_tool, "basicsr", tmp_path)
+    broken = tmp_path / "experiments/panet_x2_div2k/training_states/4.state"
+    broken.write_bytes(broken.read_bytes()[:1000])
+    output = train(run_tool, "basicsr", tmp_path, "--resume", iterations=5)
+    assert "4.state" in output
+    assert "not whole" in output
+    assert iterations_in("basicsr", output) == [3, 4, 5]
+
+
+def test_both_frameworks_score_alike_and_as_published(tmp_path, div2k, monkeypatch):
+    """The same weights on the same pictures: both validators, and our own metrics."""
+    network = PAEDSR(mid_channels=8, num_blocks=2, attention={"levels": 2})
+    write_checkpoint(network, tmp_path / "weights.pth")
+    restorer, protocol = Restorer(network), PROTOCOLS["sr_y"]
+    expected = []
+    for path in sorted((div2k / "DIV2K_valid_HR").glob("*.png")):
+        restored = restorer.restore(read_image(div2k / f"DIV2K_valid_LR_bicubic/X2/{path.stem}x2.png"))
+        truth = read_image(path)
+        expected.append((protocol.psnr(restored, truth, 2), protocol.ssim(restored, truth, 2)))
+    psnr, ssim = np.mean(expected, axis=0)
+
+    found = {}
+    for framework in FRAMEWORKS:
+        # A process opens a LMDB once only, and here it is two programs.
+        shutil.copytree(div2k, tmp_path / f"{framework}_data")
+        monkeypatch.setenv("DIV2K_ROOT", str(tmp_path / f"{framework}_data"))
+        config = Path(small_runs.config(framework))
+        run = framework_of(config)
+        if framework == "basicsr":  # its pipeline logs the scores to four digits and returns nothing
+            from basicsr.models.sr_model import SRModel
+
+            keep = lambda model, *_: found.update(basicsr=dict(model.metric_results))  # noqa: E731
+            monkeypatch.setattr(SRModel, "_log_validation_metric_values", keep)
+        result = run.test(
+            config, tmp_path / "weights.pth", work_dir=tmp_path / framework, options=small_runs.changes(framework)
+        )
+        found.setdefault(framework, result)
+    assert found["mmagic"] == pytest.approx({"PSNR": psnr, "SSIM": ssim}, abs=1e-6)
+    assert found["basicsr"] == pytest.approx({"psnr": psnr, "ssim": ssim}, abs=1e-6)

@@ -1,0 +1,214 @@
+import logging
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from panet_plugin.ops import fused
+from panet_plugin.ops.dense import dense_pyramid_attention
+from panet_plugin.ops.pyramid import build_pyramid, key_scale, overlap_divisor, unfold_patches
+
+TOLERANCE = 1e-4  # of the largest value
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _kernel():
+    if not fused.is_available():
+        pytest.skip("no C++ compiler")
+
+
+def attention_with_scales(query, keys, scales, values):
+    """Dense attention in which the scales are arguments of their own, to differentiate with respect to them."""
+    scores = [
+        unfold_patches(query, 3).transpose(1, 2) @ (unfold_patches(k, 3) * s.flatten(2))
+        for k, s in zip(keys, scales, strict=True)
+    ]
+    patches = torch.cat([unfold_patches(v, 3) for v in values], -1)
+    pasted = patches @ torch.cat(scores, -1).softmax(-1).transpose(1, 2)
+    return F.fold(pasted, query.shape[-2:], 3, padding=1) / overlap_divisor(3)
+
+
+def random_arguments(batch, key_channels, value_channels, size, sizes, softmax_scale=10.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    query = torch.randn(batch, key_channels, *size, generator=generator)
+    keys = [torch.randn(batch, key_channels, *s, generator=generator) for s in sizes]
+    values = [torch.randn(batch, value_channels, *s, generator=generator) for s in sizes]
+    return query, keys, [key_scale(k, softmax_scale, 3) for k in keys], values
+
+
+def assert_close(actual, expected, name, tolerance=TOLERANCE):
+    expected = expected.to(actual.dtype)
+    scale = expected.abs().max().clamp_min(1e-6).item()
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance * scale, msg=lambda m: f"{name}: {m}")
+
+
+def check_against_oracle(query, keys, scales, values):
+    exact = [[t.double().requires_grad_() for t in tensors] for tensors in ([query], keys, scales, values)]
+    expected = attention_with_scales(exact[0][0], *exact[1:])
+    grad = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
+    expected.backward(grad.double())
+
+    output, log_sums = fused.forward(query, keys, scales, values)
+    assert_close(output, expected.detach(), "output")
+    dquery, *others = fused.backward(grad, query, keys, scales, values, log_sums)
+    for name, actual, inputs in zip(("query", "keys", "scales", "values"), ([dquery], *others), exact, strict=True):
+        # One scale for all levels: a gradient that cancels to almost nothing on a tiny level has no scale of its own.
+        flat = [torch.cat([t.flatten() for t in ts]) for ts in (actual, [i.grad for i in inputs])]
+        assert_close(*flat, name)
+
+
+sizes = st.tuples(st.integers(1, 14), st.integers(1, 36))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    batch=st.integers(1, 3),
+    key_channels=st.integers(1, 40),
+    value_channels=st.integers(1, 70),
+    size=sizes,
+    levels=st.lists(sizes, min_size=1, max_size=3),
+    softmax_scale=st.sampled_from((0.0, 0.3, 10.0)),
+    threads=st.integers(1, 4),
+)
+def test_agrees_with_dense_in_float64(batch, key_channels, value_channels, size, levels, softmax_scale, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        check_against_oracle(*random_arguments(batch, key_channels, value_channels, size, levels, softmax_scale))
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("size", "levels"),
+    [
+        ((1, 1), [(1, 1)]),
+        ((1, 40), [(1, 40), (1, 1)]),
+        ((40, 1), [(40, 1), (36, 1)]),
+        ((3, 400), [(3, 400), (2, 360)]),  # several tiles of queries and blocks of keys
+        ((2, 17), [(2, 900)]),
+        ((41, 33), [(41, 33), (36, 29), (3, 3)]),  # several strips of rows
+    ],
+)
+def test_agrees_with_dense_at_the_edges_of_its_tiling(size, levels):
+    check_against_oracle(*random_arguments(2, 5, 18, size, levels))
+
+
+def test_is_the_function_of_the_dense_implementation():
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(1, 32, 20, 24, generator=generator)
+    keys = build_pyramid(torch.randn(1, 32, 20, 24, generator=generator), (1.0, 0.5))
+    values = build_pyramid(torch.randn(1, 64, 20, 24, generator=generator), (1.0, 0.5))
+    output, _ = fused.forward(query, keys, [key_scale(k, 10.0, 3) for k in keys], values)
+    double = [[t.double() for t in level] for level in (keys, values)]
+    assert_close(output, dense_pyramid_attention(query.double(), *double, 10.0, 3, False), "output")
+
+
+def test_returns_the_base_2_logarithm_of_the_denominator():
+    query, keys, scales, values = random_arguments(2, 4, 3, (5, 19), [(5, 19), (3, 4)])
+    scores = [
+        unfold_patches(query, 3).transpose(1, 2) @ (unfold_patches(k, 3) * s.flatten(2))
+        for k, s in zip(keys, scales, strict=True)
+    ]
+    expected = torch.cat(scores, -1).double().logsumexp(-1).div(torch.tensor(2.0).log()).view(2, 5, 19)
+    assert_close(fused.forward(query, keys, scales, values)[1], expected, "log_sums")
+
+
+def test_all_zero_input_gives_zeros():
+    query, keys, scales, values = random_arguments(1, 4, 4, (6, 7), [(6, 7), (4, 4)])
+    zeros = torch.zeros_like(query), [k * 0 for k in keys], [key_scale(k * 0, 10.0, 3) for k in keys]
+    output, log_sums = fused.forward(*zeros, [v * 0 for v in values])
+    assert not output.any()
+    gradients = fused.backward(torch.ones_like(output), *zeros, values, log_sums)
+    assert all(torch.isfinite(t).all() for t in (gradients[0], *gradients[1], *gradients[2], *gradients[3]))
+
+
+@pytest.mark.parametrize("softmax_scale", [1e4, 1e7, 1e12])
+def test_a_huge_softmax_scale_pastes_the_best_patch(softmax_scale):
+    arguments = random_arguments(1, 6, 5, (9, 20), [(9, 20), (7, 7)], softmax_scale)
+    output, log_sums = fused.forward(*arguments)
+    query, keys, _, values = ([t.double() for t in a] if isinstance(a, list) else a.double() for a in arguments)
+    assert_close(output, dense_pyramid_attention(query, keys, values, 10.0, 3, True), "output")
+    dvalues = fused.backward(torch.ones_like(output), *arguments, log_sums)[3]
+    # The output is linear in the values, so their gradient says what the weights of the backward pass were.
+    total = sum((v * d).sum() for v, d in zip(arguments[3], dvalues, strict=True))
+    assert_close(total, output.sum(), "values")
+
+
+def test_ties_share_the_weight_at_a_huge_softmax_scale():
+    query, keys, _, values = random_arguments(1, 3, 2, (4, 5), [(4, 5)])
+    keys, values = [keys[0], keys[0].clone()], [values[0], -values[0]]
+    scales = [key_scale(k, 1e9, 3) for k in keys]
+    output, log_sums = fused.forward(query, keys, scales, values)
+    assert output.abs().max() < 1e-6
+    dvalues = fused.backward(torch.ones_like(output), query, keys, scales, values, log_sums)[3]
+    assert_close(dvalues[0], dvalues[1], "values")
+    _, log_sums = fused.forward(query, keys[:1], scales[:1], values[:1])
+    alone = fused.backward(torch.ones_like(output), query, keys[:1], scales[:1], values[:1], log_sums)[3]
+    assert_close(dvalues[0], alone[0] / 2, "values")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("where", ["query", "key", "value"])
+def test_non_finite_inputs_reach_the_output(bad, where):
+    query, keys, scales, values = random_arguments(1, 3, 4, (8, 20), [(8, 20), (6, 5)])
+    {"query": query, "key": keys[1], "value": values[0]}[where][0, 1, 3, 4] = bad
+    scales = [key_scale(k, 10.0, 3) for k in keys]
+    output, log_sums = fused.forward(query, keys, scales, values)
+    assert not torch.isfinite(output).all()
+    gradients = fused.backward(torch.ones_like(output), query, keys, scales, values, log_sums)
+    assert not all(torch.isfinite(t).all() for t in (gradients[0], *gradients[1], *gradients[3]))
+
+
+def test_is_deterministic():
+    arguments = random_arguments(1, 8, 8, (30, 31), [(30, 31), (27, 27)])
+    grad = torch.ones(1, 8, 30, 31)
+
+    def run():
+        output, log_sums = fused.forward(*arguments)
+        gradients = fused.backward(grad, *arguments, log_sums)
+        return torch.cat([t.flatten() for t in (output, gradients[0], *gradients[1], *gradients[2], *gradients[3])])
+
+    first = run()
+    assert all(torch.equal(first, run()) for _ in range(5))
+
+
+def test_strided_inputs():
+    query, keys, scales, values = random_arguments(2, 4, 6, (7, 18), [(7, 18)])
+    expected, _ = fused.forward(query, keys, scales, values)
+    last = [[t.to(memory_format=torch.channels_last) for t in level] for level in ([query], keys, values)]
+    actual, _ = fused.forward(last[0][0], last[1], scales, last[2])
+    assert torch.equal(actual, expected)
+
+
+def test_refuses_what_it_would_misread():
+    query, keys, scales, values = random_arguments(1, 4, 4, (5, 5), [(5, 5)])
+    with pytest.raises(ValueError, match="float32"):
+        fused.forward(query.double(), keys, scales, values)
+    with pytest.raises(ValueError, match=r"shape \(1, 1, 5, 5\)"):
+        fused.forward(query, keys, keys, values)
+    output, log_sums = fused.forward(query, keys, scales, values)
+    with pytest.raises(ValueError, match=r"shape \(1, 4, 5, 5\)"):
+        fused.backward(output[..., :4], query, keys, scales, values, log_sums)
+
+
+def test_without_a_kernel_there_is_one_line_in_the_log(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PANET_PLUGIN_CACHE", str(tmp_path))
+    fused._library.cache_clear()
+    try:
+        with caplog.at_level(logging.WARNING):
+            assert not fused.is_available()
+            assert not fused.is_available()
+        assert [r.getMessage() for r in caplog.records if "no C++ compiler" in r.getMessage()] == [
+            "The C++ kernel of pyramid attention is not available: "
+            "no C++ compiler found; install g++ or clang++, or set CXX"
+        ]
+        query, keys, scales, values = random_arguments(1, 1, 1, (2, 2), [(2, 2)])
+        with pytest.raises(RuntimeError, match="not available"):
+            fused.forward(query, keys, scales, values)
+    finally:
+        fused._library.cache_clear()

@@ -1,0 +1,81 @@
+"""The worked example of CONTRIBUTING.md, carried out on a copy of the package."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CHECK = """
+import panet_plugin, sys
+assert panet_plugin.__file__.startswith(sys.argv[1]), panet_plugin.__file__
+from panet_plugin.frameworks import basicsr, mmagic
+import yaml
+from basicsr.archs import build_network
+from mmengine.config import Config
+from mmengine.registry import MODELS
+network = MODELS.build(Config.fromfile("configs/espcn_x2_div2k.py").model.generator)
+assert type(network).__name__ == "ESPCN"
+with open("configs/basicsr/espcn_x2_div2k.yml") as file:
+    network = build_network(yaml.safe_load(file)["network_g"])
+assert type(network).__name__ == "ESPCN"
+"""
+
+
+def edit(path, pattern, replacement):
+    text, count = re.subn(pattern, replacement, path.read_text())
+    assert count == 1, f"{pattern} is {count} times in {path}"
+    path.write_text(text)
+
+
+@pytest.fixture
+def example(tmp_path):
+    """The checkout's package and configs, with the example's five steps carried out."""
+    for folder in ("panet_plugin", "configs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    network, config, yaml, test = re.findall(
+        r"```(?:python|yaml)\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL
+    )
+    archs = tmp_path / "panet_plugin" / "archs"
+    (archs / "espcn.py").write_text(network)
+    edit(archs / "__init__.py", r"__all__ = \[", 'from panet_plugin.archs.espcn import ESPCN\n\n__all__ = ["ESPCN", ')
+    for bridge in ("basicsr", "mmagic"):
+        init = tmp_path / "panet_plugin" / "frameworks" / bridge / "__init__.py"
+        edit(init, r"from panet_plugin\.archs import ", "from panet_plugin.archs import ESPCN, ")
+        edit(init, r"(?m)^for network in \(", "for network in (ESPCN, ")
+    (tmp_path / "configs" / "espcn_x2_div2k.py").write_text(config)
+    (tmp_path / "configs" / "basicsr" / "espcn_x2_div2k.yml").write_text(yaml)
+    tests = tmp_path / "tests" / "archs"
+    tests.mkdir(parents=True)
+    (tests / "test_espcn.py").write_text(test)
+    return tmp_path
+
+
+def run(folder, *arguments):
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_example_is_registered_in_both_frameworks(example):
+    run(example, "-c", CHECK, str(example))
+
+
+def test_examples_own_tests_pass(example):
+    run(example, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests")
+
+
+def test_example_passes_the_linter(example):
+    shutil.copy(ROOT / ".ruff.toml", example)
+    files = ("panet_plugin/archs/espcn.py", "configs", "tests")
+    run(example, "-m", "ruff", "check", "--no-cache", *files)
+    run(example, "-m", "ruff", "format", "--no-cache", "--check", *files)

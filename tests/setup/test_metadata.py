@@ -1,0 +1,80 @@
+import configparser
+import os
+import re
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import panet_plugin
+
+ROOT = Path(__file__).parents[2]
+TOP_LEVEL = {
+    *("panet_plugin", "configs", "tools", "data_prep", "tests", "requirements", "docs"),
+    *("setup.cfg", "pyproject.toml", "Makefile", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"),
+}
+
+
+@pytest.fixture(scope="module")
+def setup_cfg():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def test_installed_metadata():
+    installed = metadata.metadata("panet-plugin")
+    assert installed["Name"] == "panet-plugin"
+    assert installed["License-Expression"] == "Apache-2.0"
+    assert installed["Version"] == panet_plugin.__version__
+    assert metadata.requires("panet-plugin") is None
+
+
+def test_licence_text():
+    text = (ROOT / "LICENSE").read_text()
+    assert text.split()[:4] == ["Apache", "License", "Version", "2.0,"]
+
+
+def test_pyproject_names_only_the_build_system():
+    assert re.findall(r"^\[(.+)\]$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE) == ["build-system"]
+
+
+def test_python_versions_agree(setup_cfg, installer):
+    low, high = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", setup_cfg["options"]["python_requires"]).groups()
+    assert ((3, int(low)), (3, int(high) - 1)) == (installer.OLDEST, installer.NEWEST)
+
+
+def test_every_requirement_is_pinned_once(installer):
+    direct = installer.read_requirements("torch", "runtime", "sample", "tests")
+    lines = (ROOT / "requirements" / "constraints.txt").read_text().splitlines()
+    pins = installer.read_requirements("constraints")
+    assert len(pins) == len([line for line in lines if not line.startswith("#")])
+    assert set(direct) <= set(pins)
+    for line in (*pins.values(), *installer.read_requirements("frameworks").values()):
+        assert re.fullmatch(r"[\w.-]+==[\d.]+", line)
+
+
+def test_top_level_holds_only_what_belongs_there():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    names = {line.split("/")[0] for line in files.splitlines()}
+    assert {name for name in names if not name.startswith(".")} <= TOP_LEVEL
+
+
+def test_ci_runs_make_test(tmp_path):
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    (tmp_path / "make").write_text('#!/bin/sh\necho "$PWD: make $*"\nexit 7\n')
+    (tmp_path / "make").chmod(0o755)
+    done = subprocess.run(
+        ["bash", str(script)],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"{ROOT}: make test\n"
+    assert done.returncode == 7

@@ -1,0 +1,91 @@
+"""Prepare the sample set, train a small PANet x2 on it, restore the held-out pictures and report.
+
+Run from the top of the project: the commands that it prints are those that a user would type.
+"""
+
+import argparse
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from panet_plugin.data import Layout, read_image, write_image
+from panet_plugin.degradations import imresize
+from panet_plugin.files import write_bytes
+from panet_plugin.inference import Restorer
+from panet_plugin.metrics import PROTOCOLS
+from panet_plugin.visualization import save_comparison
+from panet_plugin.weights import load_official
+
+CONFIG = "configs/panet_lite_x2_sample.py"
+SAMPLE = Path("data/sample")
+SCALE = 2
+
+
+def run(*command: str) -> None:
+    """Run a Python script of this project, and say so."""
+    print(f"\n$ python {shlex.join(command)}", flush=True)
+    if code := subprocess.run([sys.executable, *command]).returncode:
+        sys.exit(code)
+
+
+def report(checkpoint: Path, out: Path) -> float:
+    """Restore the held-out pictures; write them, a table and a figure.
+
+    Args:
+        checkpoint: Weights of the trained network.
+        out: Folder of the report.
+
+    Returns:
+        By how many decibels PANet is better than bicubic interpolation, on average.
+    """
+    layout, protocol, restorer = Layout("DIV2K_valid"), PROTOCOLS["sr_y"], Restorer(load_official(checkpoint))
+    names, scores, rows = [], [], []
+    for path in sorted((SAMPLE / layout.hr).glob("*.png")):
+        truth = read_image(path)
+        low = read_image(SAMPLE / layout.lr(SCALE) / f"{path.stem}x{SCALE}.png")
+        restored = {"bicubic": imresize(low, SCALE), "PANet": restorer.restore(low)}
+        write_image(out / "restored" / path.name, restored["PANet"])
+        names.append(path.stem)
+        scores.append(
+            [[score(image, truth, SCALE) for score in (protocol.psnr, protocol.ssim)] for image in restored.values()]
+        )
+        captions = [
+            f"{method}: {psnr:.2f} dB / {ssim:.4f}" for method, (psnr, ssim) in zip(restored, scores[-1], strict=True)
+        ]
+        rows.append(
+            {f"{path.stem}: LR": low} | dict(zip(captions, restored.values(), strict=True)) | {"ground truth": truth}
+        )
+    names.append("mean")
+    scores.append(np.mean(scores, axis=0).tolist())
+    table = ["| picture | bicubic PSNR / SSIM | PANet PSNR / SSIM |", "|---|---|---|"]
+    for name, (bicubic, panet) in zip(names, scores, strict=True):
+        table.append(f"| {name} | {bicubic[0]:.2f} / {bicubic[1]:.4f} | {panet[0]:.2f} / {panet[1]:.4f} |")
+    write_bytes(out / "report.md", "\n".join([*table, "", "![comparison](comparison.png)", ""]).encode())
+    save_comparison(out / "comparison.png", rows, f"x{SCALE} super-resolution, PSNR / SSIM on luma")
+    print("\n".join(table))
+    return scores[-1][1][0] - scores[-1][0][0]
+
+
+def main() -> None:
+    """Run the demonstration."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/demo"), help="default: %(default)s")
+    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="overrides of the config")
+    args = parser.parse_args()
+    begin = time.monotonic()
+    options = ["--cfg-options", *args.cfg_options] if args.cfg_options else []
+    run("data_prep/sample.py", "--root", str(SAMPLE))
+    run("tools/train.py", CONFIG, "--work-dir", str(args.work_dir), "--resume", *options)
+    checkpoint = Path((args.work_dir / "last_checkpoint").read_text())
+    print(f"\nRestoring the held-out pictures with {checkpoint}\n")
+    gain = report(checkpoint, args.work_dir)
+    print(f"\nPANet is {gain:+.2f} dB from bicubic after {(time.monotonic() - begin) / 60:.1f} minutes.")
+    print(f"Table, figure and pictures: {args.work_dir}/report.md, comparison.png, restored/")
+
+
+if __name__ == "__main__":
+    main()
