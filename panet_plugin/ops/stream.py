@@ -18,7 +18,7 @@ from panet_plugin.ops.pyramid import overlap_divisor
 
 #: Pixels of a tile of queries and of a band of keys. Larger ones spend less on their margins, smaller ones stay in
 #: a CPU's cache; other devices want fewer and larger operations.
-CPU_BLOCK = 256, 1024
+CPU_BLOCK = 256, 2048
 OTHER_BLOCK = 1024, 2**14
 #: Most scores of a tile, that is with all keys: tiles get smaller as the image gets very large.
 MAX_SCORES = 2**25

@@ -17,10 +17,12 @@ def compare(inputs, **options):
     hard = options.get("hard", False)
     wanted = inputs[2] if hard else leaves(*inputs)
     for mine, theirs in zip(gradients(actual, wanted), gradients(expected, wanted), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-8)
+        # A slope is softmax_scale times a weight, whose exponent itself is rounded in proportion to it.
+        atol = 1e-9 + 1e-14 * options.get("softmax_scale", 10.0) ** 2
+        torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=atol)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(
     size=st.tuples(SIZES, SIZES),
     scales=st.lists(st.floats(0.1, 1.0), min_size=1, max_size=4),
@@ -30,7 +32,7 @@ def compare(inputs, **options):
     ksize=st.sampled_from([1, 3, 5, 7]),
     softmax_scale=st.sampled_from([0.0, 0.3, 10.0, 1e4]),
     hard=st.booleans(),
-    block=st.sampled_from([(256, 1024), (1, 1), (6, 20), (40, 33)]),
+    block=st.sampled_from([(256, 2048), (1, 1), (6, 20), (40, 33)]),
     max_scores=st.sampled_from([2**25, 300]),
     seed=st.integers(0, 2**16),
 )
