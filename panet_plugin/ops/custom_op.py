@@ -8,12 +8,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from panet_plugin.ops import stream
-
-try:
-    from panet_plugin.ops import fused
-except ImportError:
-    fused = None
+from panet_plugin.ops import fused, stream
 
 try:
     from panet_plugin.ops import triton
@@ -90,7 +85,7 @@ def _resolve(implementation: str, query: Tensor, ksize: int, hard: bool) -> tupl
     published = ksize == 3 and not hard and query.dtype == torch.float32
     device = query.device.type
     if implementation == "auto":
-        if published and device == "cpu" and fused is not None and fused.is_available():
+        if published and device == "cpu" and fused.is_available():
             implementation = "fused"
         elif published and device == "cuda" and triton is not None and AUTO_TRITON:
             implementation = "triton"

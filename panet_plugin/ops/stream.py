@@ -18,7 +18,7 @@ from panet_plugin.ops.pyramid import overlap_divisor
 
 #: Pixels of a tile of queries and of a band of keys. Larger ones spend less on their margins, smaller ones stay in
 #: a CPU's cache; other devices want fewer and larger operations.
-CPU_BLOCK = 256, 1024
+CPU_BLOCK = 256, 2048
 OTHER_BLOCK = 1024, 2**14
 #: Most scores of a tile, that is with all keys: tiles get smaller as the image gets very large.
 MAX_SCORES = 2**25
@@ -145,15 +145,25 @@ class _Diagonals:
     ``products`` is the matrix of all pixels of both with their margins. One step along the horizontal diagonal,
     to the next query and the next key, is a step of one row and one column in that matrix. Where it runs beyond the
     first or last column it meets the zeros that end an image row.
+
+    Args:
+        tile: Height and width without margin.
+        rows: Image rows of the band without margin.
+        stride: From one image row of the band to the next.
+        radius: Of a patch.
+        scratch: Memory for ``products`` and for sums along one dimension only.
     """
 
-    def __init__(self, height: int, width: int, rows: int, stride: int, radius: int, like: Tensor) -> None:
-        shape = height + 2 * radius, width + 2 * radius, (rows + 2 * radius) * stride
-        _, wide_width, columns = shape
-        size = math.prod(shape)
+    def __init__(
+        self, tile: tuple[int, int], rows: int, stride: int, radius: int, scratch: tuple[Tensor, Tensor]
+    ) -> None:
+        height, width = tile
+        wide_width, columns = width + 2 * radius, (rows + 2 * radius) * stride
+        size = (height + 2 * radius) * wide_width * columns
         # `radius` elements before and after, for the steps beyond the first and the last column.
-        flat = like.new_zeros(size + 2 * radius)
-        whole, half = flat[radius : size + radius].view(shape), like.new_empty(shape[0], width, columns)
+        flat = scratch[0][: size + 2 * radius]
+        whole = flat[radius : size + radius].view(-1, wide_width, columns)
+        half = scratch[1][: (height + 2 * radius) * width * columns].view(-1, width, columns)
         self.products, self.half = whole.flatten(0, 1), half.flatten(1)
         self.horizontal = [
             flat.as_strided(self.half.shape, (wide_width * columns, 1), i * (columns + 1))
@@ -225,15 +235,17 @@ class _Sample:
         area, self.band_size = CPU_BLOCK if query.is_cpu else OTHER_BLOCK
         area = max(1, min(area, MAX_SCORES // sum(level.scale.numel() for level in self.levels)))
         self.height, self.width = query.shape[-2:]
-        self.tile_height, self.tile_width = _tile_size(self.height, self.width, area)
+        tile = self.tile_height, self.tile_width = _tile_size(self.height, self.width, area)
         self.query = self._lay_out(query)
         #: Infinite where there is no query: added to a normaliser, it makes all weights zero.
         self.void = self._lay_out(torch.zeros_like(query[:1]), math.inf)
         self.bands = self._cut(self.levels)
+        columns = max(len(band.keys) for band in self.bands)
+        tall, wide = tile[0] + 2 * self.radius, tile[1] + 2 * self.radius
+        # One scratch memory for all bands, which therefore stays in cache.
+        scratch = query.new_empty(tall * wide * columns + 2 * self.radius), query.new_empty(tall * tile[1] * columns)
         shapes = {(band.rows, band.stride) for band in self.bands}
-        self.diagonals = {
-            shape: _Diagonals(self.tile_height, self.tile_width, *shape, self.radius, query) for shape in shapes
-        }
+        self.diagonals = {shape: _Diagonals(tile, *shape, self.radius, scratch) for shape in shapes}
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Return the output ``(D, H, W)`` and the normaliser ``(H, W)``."""
