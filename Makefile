@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3 "$(VENV
 	"$$python" requirements/install.py --check >/dev/null 2>&1 && echo "$$python" && exit; done; echo python3)
 RUN = "$(VENV)/bin/python"
 
-.PHONY: help env demo test lint bench clean
+.PHONY: help env demo test lint bench sanitize clean
 
 help: ## show this list (the default)
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -28,6 +28,9 @@ lint: env ## check style and formatting
 
 bench: env ## measure the attention's speed and memory
 	@$(RUN) tools/benchmark_attention.py $(ARGS)
+
+sanitize: env ## run the C++ kernel under the address and undefined-behaviour sanitizers
+	@$(RUN) -m panet_plugin.ops.build --check
 
 clean: ## remove caches, build products and the demo's results; the environment and data/ stay
 	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis work_dirs/demo

@@ -1,5 +1,7 @@
 """Pyramid attention as a block with weights."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from panet_plugin.ops import IMPLEMENTATIONS, build_pyramid, pyramid_attention
@@ -20,6 +22,7 @@ class PyramidAttention(nn.Module):
         hard: Paste only the best match instead of the softmax average.
         res_scale: Factor of the input that is added to the attention.
         implementation: How to compute it; one of :data:`panet_plugin.ops.IMPLEMENTATIONS`.
+        scales: Factors in (0, 1] of the pyramid's levels, instead of the first ``levels`` of the published ones.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -35,6 +38,7 @@ class PyramidAttention(nn.Module):
         hard: bool = False,
         res_scale: float = 1.0,
         implementation: str = "auto",
+        scales: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         if reduction < 1 or channels // reduction < 1:
@@ -43,7 +47,9 @@ class PyramidAttention(nn.Module):
             raise ValueError(f"ksize must be odd and positive, got {ksize}")
         if implementation not in IMPLEMENTATIONS:
             raise ValueError(f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, got {implementation!r}")
-        self.scales = ladder(levels)
+        if scales is not None and not (scales and all(0 < scale <= 1 for scale in scales)):
+            raise ValueError(f"scales must be factors above 0 and up to 1, got {scales!r}")
+        self.scales = ladder(levels) if scales is None else tuple(scales)
         self.ksize = ksize
         self.softmax_scale = softmax_scale
         self.hard = hard
@@ -69,9 +75,10 @@ class PyramidAttention(nn.Module):
 
     def extra_repr(self) -> str:
         """Name the settings that no sub-module shows."""
+        scales = ", ".join(f"{scale:g}" for scale in self.scales)
         return (
-            f"levels={len(self.scales)}, ksize={self.ksize}, softmax_scale={self.softmax_scale:g}, "
-            f"hard={self.hard}, res_scale={self.res_scale:g}, implementation={self.implementation!r}"
+            f"scales=({scales}), ksize={self.ksize}, softmax_scale={self.softmax_scale:g}, hard={self.hard}, "
+            f"res_scale={self.res_scale:g}, implementation={self.implementation!r}"
         )
 
 

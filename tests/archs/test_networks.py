@@ -25,6 +25,8 @@ def test_initialisation_is_that_of_pytorch():
         (lambda: PyramidAttention(ksize=2), "ksize"),
         (lambda: PyramidAttention(reduction=65), "reduction"),
         (lambda: PyramidAttention(implementation="fast"), "'fast'"),
+        (lambda: PyramidAttention(scales=()), "scales"),
+        (lambda: PyramidAttention(scales=(1.0, 1.5)), "scales"),
         (lambda: PANet(num_blocks=-1), "num_blocks"),
         (lambda: PAEDSR(scale=5), "scale"),
         (lambda: PAEDSR(in_channels=1, mean=(0.1, 0.2)), "mean"),
@@ -39,6 +41,18 @@ def test_bad_arguments_are_named(build, message):
 def test_unknown_arguments_are_errors(network):
     with pytest.raises(TypeError, match="num_block"):
         network(num_block=3)
+
+
+def test_scales_of_the_pyramid():
+    torch.manual_seed(0)
+    block = PyramidAttention(8, levels=3)
+    features = torch.rand(1, 8, 10, 11)
+    same = PyramidAttention(8, scales=[1.0, 0.9, 0.8])
+    other = PyramidAttention(8, scales=(1.0, 0.5))
+    for each in (same, other):
+        each.load_state_dict(block.state_dict())
+    torch.testing.assert_close(same(features), block(features))
+    assert (other(features) - block(features)).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
