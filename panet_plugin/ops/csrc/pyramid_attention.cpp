@@ -7,11 +7,11 @@
 //
 // Blocks are stored with query columns contiguous: softmax statistics then live in vector lanes.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <algorithm>
 #include <limits>
 #include <memory>
 #include <new>
@@ -131,13 +131,9 @@ struct Free {
 };
 using Buffer = std::unique_ptr<float, Free>;
 
-// Zeroed lazily by the system where it can: untouched parts cost no memory.
 Buffer zeros(i64 count) {
     constexpr i64 alignment = 64;
     float* p = nullptr;
-#if defined(_WIN32)
-#error "build with GCC or Clang on a POSIX system"
-#endif
     const i64 bytes = (count * 4 + alignment) / alignment * alignment;
     if (posix_memalign(reinterpret_cast<void**>(&p), alignment, bytes) != 0) throw std::bad_alloc();
     std::memset(p, 0, bytes);
@@ -285,7 +281,7 @@ struct Tiling {
     Range columns(i64 width, i64 tile) const { return part_of(width, tiles, tile); }
 };
 
-// Parts per batch item that keep all threads busy; every part pays for a border of one row on each side.
+// Parts per batch item, at least `least`, that keep all threads busy; every part pays for a border of one row on each side.
 i64 parts_per_item(i64 items, i64 rows, int threads, i64 least = 1) {
     const i64 most = std::max<i64>(1, rows / 8);
     i64 parts = least;
@@ -672,7 +668,7 @@ class Walker {
 i64 widest_level(const Problem& p) { return *std::max_element(p.level_width, p.level_width + p.levels); }
 i64 tallest_level(const Problem& p) { return *std::max_element(p.level_height, p.level_height + p.levels); }
 
-// Larger planes (in floats) and strips of more query rows leave the second-level cache.
+// Measured: larger planes (in floats) and strips of more query rows than these are slower, outgrowing the caches.
 constexpr i64 PLANE = 20000, STRIP = 64;
 
 constexpr int FORWARD_PLANES = 6, BACKWARD_PLANES = 11;
