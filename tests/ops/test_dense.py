@@ -2,6 +2,7 @@
 
 import math
 
+import onnxruntime
 import pytest
 import torch
 from attention_cases import leaves, make_inputs
@@ -70,9 +71,6 @@ def test_hard_matching_pastes_every_maximum():
 
 @pytest.mark.filterwarnings("ignore")
 def test_exports_to_onnx(tmp_path):
-    pytest.importorskip("onnxscript")
-    runtime = pytest.importorskip("onnxruntime")
-
     class Module(torch.nn.Module):
         def forward(self, x):
             return pyramid_attention(x, [x, x[..., 1:, 1:]], [x * 2, x[..., 1:, 1:]])
@@ -80,6 +78,6 @@ def test_exports_to_onnx(tmp_path):
     x = torch.randn(1, 2, 6, 7, generator=torch.Generator().manual_seed(0))
     path = tmp_path / "attention.onnx"
     torch.onnx.export(Module(), (x,), path, dynamo=True, verbose=False)
-    session = runtime.InferenceSession(path)
+    session = onnxruntime.InferenceSession(path)
     (output,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     torch.testing.assert_close(torch.from_numpy(output), Module()(x), rtol=1e-4, atol=1e-5)
