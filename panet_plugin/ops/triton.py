@@ -329,6 +329,8 @@ class _Call:
     """The arguments that all kernels share."""
 
     def __init__(self, query: Tensor, keys: Sequence[Tensor], scales: Sequence[Tensor], values: Sequence[Tensor]):
+        if not query.is_cuda and not triton.knobs.runtime.interpret:
+            raise ValueError(f"implementation 'triton' needs CUDA tensors, got {query.device}; use 'auto' or 'stream'")
         # Matrix products want multiples of 16.
         self.channels, self.depth = (math.ceil(x.shape[1] / 16) * 16 for x in (query, values[0]))
         self.channel_block, self.depth_block = (math.gcd(n, 64) for n in (self.channels, self.depth))

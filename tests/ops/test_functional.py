@@ -238,3 +238,9 @@ def test_kernels_refuse_what_they_cannot_do(name):
         pyramid_attention(*make_inputs((4, 4), 1), implementation=name)
     with pytest.raises(ValueError, match="use 'auto' or 'stream'"):
         pyramid_attention(*make_inputs((4, 4), 1, dtype=torch.float32), ksize=5, implementation=name)
+
+
+def test_triton_refuses_the_cpu():
+    pytest.importorskip("triton")
+    with pytest.raises(ValueError, match="needs CUDA tensors"):
+        pyramid_attention(*make_inputs((4, 4), 1, dtype=torch.float32), implementation="triton")
