@@ -10,11 +10,6 @@ from torch import Tensor
 
 from panet_plugin.ops import fused, stream
 
-try:
-    from panet_plugin.ops import triton
-except ImportError:
-    triton = None
-
 #: Whether ``"auto"`` picks ``"triton"`` on CUDA. Read once: forward and backward must agree.
 AUTO_TRITON = os.environ.get("PANET_PLUGIN_TRITON") == "1"
 
@@ -87,21 +82,23 @@ def _resolve(implementation: str, query: Tensor, ksize: int, hard: bool) -> tupl
     if implementation == "auto":
         if published and device == "cpu" and fused.is_available():
             implementation = "fused"
-        elif published and device == "cuda" and triton is not None and AUTO_TRITON:
+        elif published and device == "cuda" and AUTO_TRITON:
             implementation = "triton"
         else:
             implementation = "stream"
     if implementation == "stream":
         return stream, (ksize, hard)
-    kernel = {"fused": fused, "triton": triton}[implementation]
-    if kernel is None:
-        raise RuntimeError(f"implementation {implementation!r} is not installed; use 'auto' or 'stream'")
     if not published:
         raise ValueError(
             f"implementation {implementation!r} does float32, ksize 3, hard=False only; "
             f"got {query.dtype}, ksize {ksize}, hard={hard}: use 'auto' or 'stream'"
         )
-    return kernel, ()
+    if implementation == "fused":
+        return fused, ()
+    # Imported when asked for: it takes a while, and CPU builds of PyTorch come without it.
+    from panet_plugin.ops import triton
+
+    return triton, ()
 
 
 @recomputing_pyramid_attention.register_fake
