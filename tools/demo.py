@@ -86,7 +86,7 @@ def main() -> None:
     print(f"\nRestoring the held-out pictures with {checkpoint}\n")
     # The trainer left the config there as it was trained.
     gain = report(load_network(args.work_dir / Path(CONFIG).name, checkpoint), args.work_dir)
-    print(f"\nPANet is {gain:+.2f} dB from bicubic after {(time.monotonic() - begin) / 60:.1f} minutes.")
+    print(f"\nPANet is {gain:+.2f} dB from bicubic; this run took {(time.monotonic() - begin) / 60:.1f} minutes.")
     print(f"Table, figure and pictures: {args.work_dir}/report.md, comparison.png, restored/")
 
 

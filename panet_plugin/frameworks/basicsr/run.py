@@ -45,8 +45,11 @@ def train(
     """
     opt = load_options(config, options)
     root = Path(work_dir or ".").absolute()
-    if resume and (state := last_state(root / "experiments" / opt["name"])):
+    experiment = root / "experiments" / opt["name"]
+    if resume and (state := last_state(experiment)):
         opt["path"]["resume_state"] = str(state)
+    elif resume:
+        logger.warning("%s has no training state to resume from; the training starts anew", experiment)
     with _command_line(config, opt, launcher):
         train_pipeline(str(root))
 
