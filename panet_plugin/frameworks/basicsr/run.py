@@ -18,7 +18,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from mmengine.config import Config
 
 from panet_plugin.data import missing_data
-from panet_plugin.weights import load_weights, read_state_dict
+from panet_plugin.weights import load_weights
 
 logger = logging.getLogger(__name__)
 
@@ -79,10 +79,11 @@ def test(
     opt["datasets"] = {name: dataset for name, dataset in opt["datasets"].items() if not name.startswith("train")}
     # For its error. Not by build_network, which would start BasicSR's log before the pipeline says where it goes.
     arguments = dict(opt["network_g"])
-    load_weights(ARCH_REGISTRY.get(arguments.pop("type"))(**arguments), checkpoint)
+    network = ARCH_REGISTRY.get(arguments.pop("type"))(**arguments)
+    load_weights(network, checkpoint)
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder, "network_g.pth")
-        torch.save({"params": read_state_dict(checkpoint)}, weights)
+        torch.save({"params": network.state_dict()}, weights)
         opt["path"].update(pretrain_network_g=str(weights), param_key_g="params", strict_load_g=True)
         with _command_line(config, opt, launcher):
             test_pipeline(str(Path(work_dir or ".").absolute()))
