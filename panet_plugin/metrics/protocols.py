@@ -1,11 +1,16 @@
 """How the published tables were measured, each protocol once."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from panet_plugin.metrics.functional import psnr, rgb_to_y, ssim
+from panet_plugin.metrics.batched import batched_psnr, batched_rgb_to_y, batched_ssim
+from panet_plugin.metrics.functional import psnr, ssim
+from panet_plugin.pixels import rgb_to_y
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,7 @@ class Protocol:
         scaled_border: Whether the upscaling factor is added to the border.
         ssim_window: Window of SSIM; see :func:`panet_plugin.metrics.ssim`.
         source: The tables that were measured so.
+        rounding: What is done to a network's output before it is scored; see :func:`panet_plugin.metrics.quantize`.
     """
 
     name: str
@@ -27,34 +33,56 @@ class Protocol:
     scaled_border: bool
     ssim_window: str
     source: str
+    rounding: ClassVar[str] = "clipped and rounded to 8 bit"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "__doc__", f"{self.source}.")
 
     def psnr(self, restored: NDArray[np.uint8], reference: NDArray[np.uint8], scale: int = 1) -> float:
         """Return the PSNR in decibels of ``(H, W)`` gray or ``(H, W, 3)`` RGB images that were rounded to 8 bit."""
-        return psnr(*self._compared(restored, reference), self._border(scale))
+        return psnr(*self._compared(restored, reference), self.total_border(scale))
 
     def ssim(self, restored: NDArray[np.uint8], reference: NDArray[np.uint8], scale: int = 1) -> float:
         """Return the SSIM of ``(H, W)`` gray or ``(H, W, 3)`` RGB images that were rounded to 8 bit."""
-        return ssim(*self._compared(restored, reference), self._border(scale), self.ssim_window)
+        return ssim(*self._compared(restored, reference), self.total_border(scale), self.ssim_window)
 
-    def _border(self, scale: int) -> int:
+    def batched_psnr(self, restored: Tensor, reference: Tensor, scale: int = 1) -> Tensor:
+        """Return the PSNR ``(N,)`` in decibels of uint8 tensors ``(N, 1, H, W)`` gray or ``(N, 3, H, W)`` RGB."""
+        return batched_psnr(*self._compared_tensors(restored, reference), self.total_border(scale))
+
+    def batched_ssim(self, restored: Tensor, reference: Tensor, scale: int = 1) -> Tensor:
+        """Return the SSIM ``(N,)`` of uint8 tensors ``(N, 1, H, W)`` gray or ``(N, 3, H, W)`` RGB."""
+        return batched_ssim(*self._compared_tensors(restored, reference), self.total_border(scale), self.ssim_window)
+
+    def total_border(self, scale: int = 1) -> int:
+        """Return how many pixels are left out along every edge."""
         return self.border + (scale if self.scaled_border else 0)
 
     def _compared(self, *images: NDArray) -> tuple[NDArray, ...]:
-        for image in images:
-            if image.dtype != np.uint8:
-                raise ValueError(f"{self.name} scores images rounded to 8 bit (see quantize), got {image.dtype}")
+        self._must_be_8_bit(images, np.uint8)
         images = tuple(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image for image in images)
         if self.channel == "y":
             # A gray image is luma already.
             return tuple(rgb_to_y(image) if image.ndim == 3 else image for image in images)
         return images
 
+    def _compared_tensors(self, *images: Tensor) -> tuple[Tensor, ...]:
+        self._must_be_8_bit(images, torch.uint8)
+        if self.channel == "y":
+            return tuple(batched_rgb_to_y(image) if image.shape[1] == 3 else image for image in images)
+        return images
+
+    def _must_be_8_bit(self, images: tuple[NDArray | Tensor, ...], uint8: np.dtype | torch.dtype) -> None:
+        for image in images:
+            if image.dtype != uint8:
+                raise ValueError(f"{self.name} scores images rounded to 8 bit (see quantize), got {image.dtype}")
+
 
 _ALL = (
     Protocol("sr_y", "y", 0, True, "gaussian", "Super-resolution: Set5, Set14, B100, Urban100, Manga109"),
     Protocol("div2k_rgb", "all", 6, True, "gaussian", "Super-resolution: validation on DIV2K, as EDSR"),
-    Protocol("dn_rgb", "all", 0, False, "gaussian", "Colour denoising"),
-    Protocol("dm_rgb", "all", 0, False, "gaussian", "Demosaicing"),
+    Protocol("dn_rgb", "all", 0, False, "gaussian", "Denoising: Kodak24, BSD68, Urban100 in RGB; gray images alike"),
+    Protocol("dm_rgb", "all", 0, False, "gaussian", "Demosaicing: McMaster18, Kodak24, BSD68, Urban100"),
     Protocol("car_y", "y", 0, False, "uniform8", "JPEG artifact reduction: classic5, LIVE1"),
 )
 

@@ -1,0 +1,38 @@
+"""JPEG compression."""
+
+from numbers import Integral
+
+import cv2
+import numpy as np
+
+from panet_plugin.pixels import luma
+
+
+def compress_jpeg(image: np.ndarray, quality: int, luma_only: bool = True) -> np.ndarray:
+    """Compress an image with libjpeg's baseline coder and decode it again (paper, section 4.4).
+
+    Args:
+        image: 8-bit ``(H, W)``, ``(H, W, 1)`` or RGB ``(H, W, 3)``.
+        quality: libjpeg's quality, 1 to 100.
+        luma_only: Code the luma alone, as a gray file: so the published figures were made. Otherwise RGB images are
+            coded in colour, with chroma of half the sides.
+
+    Returns:
+        8-bit; a RGB image becomes ``(H, W, 1)`` if ``luma_only``, all others keep their shape.
+
+    Raises:
+        TypeError: If the image is not 8-bit.
+        ValueError: If it is of another shape, or the quality is out of range.
+    """
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        given = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
+        raise TypeError(f"JPEG codes 8-bit images, got {given}")
+    if image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)) or image.size == 0:
+        raise ValueError(f"expected (H, W), (H, W, 1) or RGB (H, W, 3), got shape {image.shape}")
+    if not isinstance(quality, Integral) or isinstance(quality, bool) or not 1 <= quality <= 100:
+        raise ValueError(f"quality must be a whole number from 1 to 100, got {quality!r}")
+    colour = image.shape[2:] == (3,) and not luma_only
+    source = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if colour else luma(image)
+    _, file = cv2.imencode(".jpg", source, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
+    decoded = cv2.imdecode(file, cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE)
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB) if colour else decoded.reshape(source.shape)
