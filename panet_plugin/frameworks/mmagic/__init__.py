@@ -12,10 +12,27 @@ from panet_plugin.frameworks.compat import enable_mmagic
 
 enable_mmagic()
 
-from panet_plugin.frameworks.mmagic.datasets import PairedLMDBDataset  # noqa: E402 - needs the repairs
+from panet_plugin.frameworks.mmagic.datasets import CleanImageDataset, PairedLMDBDataset  # noqa: E402 - needs the repairs
 from panet_plugin.frameworks.mmagic.metrics import ProtocolPSNR, ProtocolSSIM  # noqa: E402
+from panet_plugin.frameworks.mmagic.transforms import (  # noqa: E402
+    AddGaussianNoise,
+    CompressJPEG,
+    DegradeByTask,
+    DownsampleBicubic,
+    MosaicBayer,
+)
 
-__all__ = ["PairedLMDBDataset", "ProtocolPSNR", "ProtocolSSIM"]
+__all__ = [
+    "AddGaussianNoise",
+    "CleanImageDataset",
+    "CompressJPEG",
+    "DegradeByTask",
+    "DownsampleBicubic",
+    "MosaicBayer",
+    "PairedLMDBDataset",
+    "ProtocolPSNR",
+    "ProtocolSSIM",
+]
 
 for network in (PANet, PAEDSR, PyramidAttention):
     MODELS.register_module(module=network)
