@@ -74,10 +74,14 @@ class CleanImages:
             return decode_image(content, f"{self.root}: {name}")
 
     def _environment(self) -> lmdb.Environment:
-        key = (os.getpid(), str(self.root.resolve()))
-        # Looked up each time: a forked process must not use its parent's.
+        path = str(self.root.resolve())
+        key = (os.getpid(), path)
         if (environment := _ENVIRONMENTS.get(key)) is None:
-            environment = lmdb.open(key[1], readonly=True, lock=False, readahead=False, meminit=False)
+            for other, inherited in list(_ENVIRONMENTS.items()):
+                # A forked process must not use its parent's, and cannot open the same one beside it.
+                if other[0] != key[0] and other[1] == path:
+                    inherited.close()
+            environment = lmdb.open(path, readonly=True, lock=False, readahead=False, meminit=False)
             _ENVIRONMENTS[key] = environment
         self._kept = environment
         return environment
