@@ -39,12 +39,15 @@ def load_official(source: str | os.PathLike | Mapping[str, Any], rgb_range: floa
     Raises:
         FileNotFoundError: If there is no such file.
         CheckpointError: If it is not a checkpoint of these networks; the message says what was found.
+        ValueError: If ``rgb_range`` is not positive.
 
     Warns:
         UserWarning: If it was trained here with either framework: its config, which may say otherwise, is not read.
             An RNAN's names and shapes say all, except for the colour range of an original one, see above.
     """
     name = "the given state dict" if isinstance(source, Mapping) else str(source)
+    if rgb_range is not None and not rgb_range > 0:
+        raise ValueError(f"rgb_range must be positive, got {rgb_range}")
     state, arguments = read_checkpoint(source, rgb_range)
     try:
         network = _build(state, arguments or {})

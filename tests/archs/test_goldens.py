@@ -63,4 +63,6 @@ def test_the_networks(name):
     assert type(network) is (RNAN if about["official"] == "RNAN" else PAEDSR if "scale" in about["args"] else PANet)
     with torch.no_grad():
         output = network(stored["input"].double())
-    torch.testing.assert_close(output, stored["output"].double(), rtol=0, atol=1e-5)
+    # Softmax over the keys instead of the queries would change RNAN's outputs by no more than 4e-7 to 4e-6.
+    atol = 2e-7 if type(network) is RNAN else 1e-5
+    torch.testing.assert_close(output, stored["output"].double(), rtol=0, atol=atol)
