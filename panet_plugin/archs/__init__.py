@@ -3,5 +3,6 @@
 from panet_plugin.archs.pa_edsr import PAEDSR
 from panet_plugin.archs.panet import PANet
 from panet_plugin.archs.pyramid_attention import PyramidAttention
+from panet_plugin.archs.rnan import RNAN
 
-__all__ = ["PAEDSR", "PANet", "PyramidAttention"]
+__all__ = ["PAEDSR", "RNAN", "PANet", "PyramidAttention"]

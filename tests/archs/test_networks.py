@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from panet_plugin.archs import PAEDSR, PANet, PyramidAttention
+from panet_plugin.archs import PAEDSR, RNAN, PANet, PyramidAttention
 
 
 def test_initialisation_is_that_of_pytorch():
@@ -37,7 +37,7 @@ def test_bad_arguments_are_named(build, message):
         build()
 
 
-@pytest.mark.parametrize("network", [PANet, PAEDSR, PyramidAttention])
+@pytest.mark.parametrize("network", [PANet, PAEDSR, RNAN, PyramidAttention])
 def test_unknown_arguments_are_errors(network):
     with pytest.raises(TypeError, match="num_block"):
         network(num_block=3)

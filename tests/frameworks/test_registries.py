@@ -14,7 +14,7 @@ from panet_plugin.frameworks.launch import framework_of
 ROOT = Path(__file__).parents[2]
 MMAGIC_CONFIGS = sorted(ROOT.glob("configs/*.py"))
 BASICSR_CONFIGS = sorted(ROOT.glob("configs/basicsr/*.yml"))
-FRAMEWORKS = {"basicsr", "mmagic", "mmengine", "mmcv"}
+FRAMEWORKS = {"basicsr", "mmagic", "mmengine", "mmcv", "spandrel"}
 CORE = sorted(
     room.name for room in pkgutil.iter_modules(panet_plugin.__path__) if room.ispkg and room.name != "frameworks"
 )
@@ -40,6 +40,7 @@ def test_every_room_lists_its_public_names(room):
 TINY = {
     "PANet": {"mid_channels": 4, "num_blocks": 1},
     "PAEDSR": {"mid_channels": 8, "num_blocks": 1, "scale": 3},
+    "RNAN": {"mid_channels": 4, "num_groups": 3, "scale": 2},
     "PyramidAttention": {"channels": 3, "levels": 2},
 }
 
@@ -70,7 +71,7 @@ def test_names_in_basicsr():
     framework_of(BASICSR_CONFIGS[0])
     from basicsr.utils.registry import ARCH_REGISTRY, METRIC_REGISTRY
 
-    assert {"PANet", "PAEDSR"} <= set(ARCH_REGISTRY.keys())
+    assert {"PANet", "PAEDSR", "RNAN"} <= set(ARCH_REGISTRY.keys())
     assert {"calculate_protocol_psnr", "calculate_protocol_ssim"} <= set(METRIC_REGISTRY.keys())
     assert ARCH_REGISTRY.get("EDSR").__module__.startswith("basicsr.")
 
@@ -80,7 +81,7 @@ def test_names_in_mmagic():
     from mmagic.registry import DATASETS, METRICS, MODELS
 
     for registry, names in {
-        MODELS: ("PANet", "PAEDSR", "PyramidAttention"),
+        MODELS: ("PANet", "PAEDSR", "RNAN", "PyramidAttention"),
         DATASETS: ("PairedLMDBDataset",),
         METRICS: ("ProtocolPSNR", "ProtocolSSIM"),
     }.items():

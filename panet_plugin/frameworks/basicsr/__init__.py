@@ -1,6 +1,6 @@
 """The bridge to BasicSR: importing it repairs BasicSR where needed and registers our classes with it."""
 
-from panet_plugin.archs import PAEDSR, PANet
+from panet_plugin.archs import PAEDSR, RNAN, PANet
 from panet_plugin.frameworks.compat import enable_basicsr
 
 enable_basicsr()
@@ -12,5 +12,5 @@ from panet_plugin.frameworks.basicsr.metrics import calculate_protocol_psnr, cal
 
 __all__ = ["CleanImageDataset", "calculate_protocol_psnr", "calculate_protocol_ssim"]
 
-for network in (PANet, PAEDSR):
+for network in (PANet, PAEDSR, RNAN):
     ARCH_REGISTRY.register(network)

@@ -7,7 +7,7 @@ They go to MMEngine's root registries, which every OpenMMLab package looks into.
 
 from mmengine.registry import MODELS
 
-from panet_plugin.archs import PAEDSR, PANet, PyramidAttention
+from panet_plugin.archs import PAEDSR, RNAN, PANet, PyramidAttention
 from panet_plugin.frameworks.compat import enable_mmagic
 
 enable_mmagic()
@@ -34,5 +34,5 @@ __all__ = [
     "ProtocolSSIM",
 ]
 
-for network in (PANet, PAEDSR, PyramidAttention):
+for network in (PANet, PAEDSR, RNAN, PyramidAttention):
     MODELS.register_module(module=network)
