@@ -4,7 +4,6 @@ import importlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from mmagic.registry import MODELS as MMAGIC_MODELS
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 from torch import nn
@@ -19,8 +18,8 @@ def build_arch(arch: Mapping[str, Any]) -> nn.Module:
     Raises:
         KeyError: If there is no such arch.
     """
-    # MMagic's registry looks into MMEngine's too, and needs no default scope.
-    return MMAGIC_MODELS.build(dict(arch))
+    # Some archs look for their parts in the default scope, which is not MMagic where BasicSR trains.
+    return MODELS.build({"_scope_": "mmagic", **arch})
 
 
 def initialise(network: nn.Module) -> None:
