@@ -1,5 +1,6 @@
 """The table of the docs: what is listed there is true, and nothing is missing."""
 
+import runpy
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,16 @@ def test_insertion_works(example):
 
 def test_docs_hold_the_table():
     assert DOCS.read_text(encoding="utf-8").endswith(f"\n\n{table()}")
+
+
+def test_the_tool_writes_the_table(tmp_path, monkeypatch, capsys):
+    tool = runpy.run_path(str(DOCS.parents[1] / "tools" / "list_archs.py"))
+    monkeypatch.setitem(tool["main"].__globals__, "EXAMPLES", EXAMPLES[:1])
+    (tmp_path / "archs.md").write_text("Words.\n\n| framework | old |\n", encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["list_archs.py", "--out", str(tmp_path / "archs.md")])
+    tool["main"]()
+    assert (tmp_path / "archs.md").read_text(encoding="utf-8") == f"Words.\n\n{table()}"
+    assert "BasicSR ECBSR: 9 places" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("framework", BUILDERS)

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import small_runs
 import torch
 import yaml
 from mmcv.cnn import build_plugin_layer
@@ -14,8 +15,10 @@ from panet_plugin.frameworks.arch_table import BUILDERS, EXAMPLES
 from panet_plugin.frameworks.basicsr.archs import ARCH_REGISTRY, MMagicArch
 from panet_plugin.frameworks.basicsr.archs import build_arch as build_basicsr
 from panet_plugin.frameworks.mmagic.archs import BasicSRArch
+from panet_plugin.weights import read_state_dict
 
-INSERTION = Path(__file__).parents[2] / "docs" / "insertion.md"
+ROOT = Path(__file__).parents[2]
+INSERTION = ROOT / "docs" / "insertion.md"
 SHOWN = {
     "BasicSR": ("EDSR", "RCAN", "RRDBNet", "MSRResNet", "SwinIR", "SRVGGNetCompact_basicsr"),
     "MMagic": ("EDSRNet", "RDNNet", "RRDBNet", "MSRResNet", "SwinIRNet", "NAFNet", "Restormer"),
@@ -114,6 +117,34 @@ def test_mmagic_initialises_and_trains_it():
     assert torch.equal(model.generator(low), expected)
     (expected - 0.5).square().mean().backward()
     assert block.gain.grad.any()
+
+
+@pytest.mark.parametrize("framework", ["mmagic", "basicsr"])
+def test_the_trainers_train_an_arch_of_the_other_framework_with_attention(framework, run_tool, tmp_path):
+    other = {"type": "BasicSRArch", "arch": EDSR}
+    if framework == "basicsr":
+        other = {"type": "MMagicArch", "arch": {**MSR, "upscale_factor": 2}}
+    network = with_attention(other, "body.0" if framework == "mmagic" else "trunk_net.0", residual_init="zero")
+    base = str(ROOT / small_runs.config(framework))
+    if framework == "mmagic":
+        config, checkpoint = tmp_path / "other.py", tmp_path / "run" / "iter_2.pth"
+        text = f"_base_ = [{base!r}]\nmodel = dict(generator=dict(_delete_=True, **{network!r}))\n"
+    else:
+        config, checkpoint = tmp_path / "other.yml", tmp_path / "run/experiments/other/models/net_g_2.pth"
+        text = yaml.safe_dump({"_base_": [base], "name": "other", "network_g": {"_delete_": True, **network}})
+    config.write_text(text)
+    settings = small_runs.changes(framework, iterations=2).items()
+    options = [
+        f"{key}={str(value).replace(' ', '')}"
+        for key, value in settings
+        if not key.startswith(("model.", "network_g."))
+    ]
+    output = run_tool("train.py", config, "--work-dir", tmp_path / "run", "--cfg-options", *options)
+    assert small_runs.validations(framework, output)
+    weights = read_state_dict(checkpoint)
+    assert any(value.any() for name, value in weights.items() if name.endswith("pyramid_attention.gain"))
+    plain = BUILDERS["BasicSR"](other["arch"]) if framework == "mmagic" else build_basicsr(other)
+    assert set(plain.state_dict()) == {name for name in weights if ".pyramid_attention." not in name}
 
 
 def test_mmagics_initialisation_is_applied_under_basicsr():
