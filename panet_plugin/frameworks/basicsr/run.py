@@ -14,10 +14,10 @@ import torch
 import yaml
 from basicsr.test import test_pipeline
 from basicsr.train import train_pipeline
-from basicsr.utils.registry import ARCH_REGISTRY
 from mmengine.config import Config
 
 from panet_plugin.data import missing_data
+from panet_plugin.frameworks.basicsr.archs import build_arch
 from panet_plugin.tasks import make_task
 from panet_plugin.weights import load_weights
 
@@ -78,10 +78,8 @@ def test(
     """
     opt = load_options(config, options)
     opt["datasets"] = {name: dataset for name, dataset in opt["datasets"].items() if not name.startswith("train")}
-    # For its error. Not by build_network, which would start BasicSR's log before the pipeline says where it goes.
-    arguments = dict(opt["network_g"])
-    network = ARCH_REGISTRY.get(arguments.pop("type"))(**arguments)
-    load_weights(network, checkpoint)
+    network = build_arch(opt["network_g"])
+    load_weights(network, checkpoint)  # here for its error
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder, "network_g.pth")
         torch.save({"params": network.state_dict()}, weights)

@@ -7,12 +7,17 @@ They go to MMEngine's root registries, which every OpenMMLab package looks into.
 
 from mmengine.registry import MODELS
 
-from panet_plugin.archs import PAEDSR, RNAN, PANet, PyramidAttention
+from panet_plugin.archs import PAEDSR, RNAN, PANet
 from panet_plugin.frameworks.compat import enable_mmagic
 
 enable_mmagic()
 
-from panet_plugin.frameworks.mmagic.datasets import CleanImageDataset, PairedLMDBDataset  # noqa: E402 - needs the repairs
+from panet_plugin.frameworks.mmagic.archs import (  # noqa: E402 - needs the repairs
+    BasicSRArch,
+    PyramidAttention,
+    PyramidNonLocal2d,
+)
+from panet_plugin.frameworks.mmagic.datasets import CleanImageDataset, PairedLMDBDataset  # noqa: E402
 from panet_plugin.frameworks.mmagic.metrics import ProtocolPSNR, ProtocolSSIM  # noqa: E402
 from panet_plugin.frameworks.mmagic.transforms import (  # noqa: E402
     AddGaussianNoise,
@@ -24,6 +29,7 @@ from panet_plugin.frameworks.mmagic.transforms import (  # noqa: E402
 
 __all__ = [
     "AddGaussianNoise",
+    "BasicSRArch",
     "CleanImageDataset",
     "CompressJPEG",
     "DegradeByTask",
@@ -32,7 +38,9 @@ __all__ = [
     "PairedLMDBDataset",
     "ProtocolPSNR",
     "ProtocolSSIM",
+    "PyramidAttention",
+    "PyramidNonLocal2d",
 ]
 
-for network in (PANet, PAEDSR, RNAN, PyramidAttention):
+for network in (PANet, PAEDSR, RNAN):
     MODELS.register_module(module=network)
