@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from panet_plugin.ops.build import BuildError, build
-
 _log = logging.getLogger(__name__)
 
 
@@ -151,6 +149,9 @@ def _pointers(addresses: Sequence[int]) -> ctypes.Array:
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
+    # Not at the top: `python -m panet_plugin.ops.build` imports this package before it runs that module.
+    from panet_plugin.ops.build import BuildError, build
+
     try:
         return ctypes.CDLL(str(build()))
     except (BuildError, OSError) as error:
