@@ -86,9 +86,7 @@ def _backward(
     return [d_query, *(d for level in d_levels for d in level)]
 
 
-def _resolve(
-    implementation: str, query: Tensor, ksize: int, hard: bool, bfloat16: Tensor
-) -> tuple[ModuleType, tuple]:
+def _resolve(implementation: str, query: Tensor, ksize: int, hard: bool, bfloat16: Tensor) -> tuple[ModuleType, tuple]:
     """Return the module of an implementation and the arguments that only some take."""
     # Only `stream` does more than the published network.
     published = ksize == 3 and not hard and query.dtype == torch.float32

@@ -20,7 +20,8 @@
 #include <new>
 #include <vector>
 
-#if defined(__AVX512BF16__) && defined(__AVX512VL__) && defined(__AVX512BW__) && !defined(PANET_SCALAR)
+#if defined(__GNUC__) && defined(__AVX512BF16__) && defined(__AVX512VL__) && defined(__AVX512BW__) && \
+    !defined(PANET_SCALAR)
 #define PANET_BFLOAT16 1
 #include <immintrin.h>
 #else
