@@ -48,7 +48,7 @@ class Task(ABC):
         title: Words for tables.
         protocol: How results are scored.
         settings: Parameters of every published setting.
-        published: Section of the published tables.
+        published: Section of the published tables; empty if there is none.
         scale: Factor from the sides of the degraded image to those of the reference.
     """
 
@@ -176,7 +176,6 @@ class Denoising(Task):
     title = "Denoising"
     protocol = PROTOCOLS["dn_rgb"]
     settings = tuple({"sigma": sigma, "gray": gray} for gray in (False, True) for sigma in (10, 30, 50, 70))
-    published = "color_denoising"
 
     def __post_init__(self) -> None:
         # For its errors, here and not in the middle of a training.
@@ -188,6 +187,11 @@ class Denoising(Task):
     def channels(self) -> int:
         """1 if gray, otherwise 3."""
         return 1 if self.gray else 3
+
+    @property
+    def published(self) -> str:
+        """A section, unless gray."""
+        return "" if self.gray else "color_denoising"
 
     @property
     def level(self) -> str:

@@ -1,0 +1,25 @@
+"""Scores of any methods on benchmark sets by the published protocols."""
+
+from panet_plugin.evaluation.compare import Score, compare
+from panet_plugin.evaluation.errors import EvaluationError
+from panet_plugin.evaluation.image_sets import ImageSet, Sample
+from panet_plugin.evaluation.methods import FolderMethod, FunctionMethod, Method, NetworkMethod, bicubic, degraded
+from panet_plugin.evaluation.perceptual import load_lpips
+from panet_plugin.evaluation.published import PublishedScore, published_scores
+
+__all__ = [
+    "EvaluationError",
+    "FolderMethod",
+    "FunctionMethod",
+    "ImageSet",
+    "Method",
+    "NetworkMethod",
+    "PublishedScore",
+    "Sample",
+    "Score",
+    "bicubic",
+    "compare",
+    "degraded",
+    "load_lpips",
+    "published_scores",
+]

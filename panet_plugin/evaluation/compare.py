@@ -1,0 +1,139 @@
+"""Scoring methods on sets of pictures, by the protocol of the task."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from panet_plugin.data import write_image
+from panet_plugin.evaluation.cache import ScoreCache
+from panet_plugin.evaluation.errors import EvaluationError
+from panet_plugin.evaluation.image_sets import ImageSet, Sample
+from panet_plugin.evaluation.methods import Method, unique
+from panet_plugin.tasks import Task
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well one method restored one picture.
+
+    Attributes:
+        dataset: Name of the set.
+        image: Name of the picture.
+        method: Name of the method.
+        psnr: Decibels; infinite for equal images.
+        ssim: Up to 1.
+        lpips: Lower is better; None unless asked for.
+    """
+
+    dataset: str
+    image: str
+    method: str
+    psnr: float
+    ssim: float
+    lpips: float | None = None
+
+
+def compare(
+    task: Task,
+    sets: Sequence[ImageSet],
+    methods: Sequence[Method],
+    *,
+    seed: int = 0,
+    cache: Path | None = None,
+    images: Path | None = None,
+    lpips: Callable[[NDArray[np.uint8], NDArray[np.uint8]], float] | None = None,
+    workers: int | None = None,
+    progress: bool = False,
+) -> list[Score]:
+    """Score every method on every picture.
+
+    Args:
+        task: Says how pictures are degraded and results scored.
+        sets: Benchmark sets of different names.
+        methods: Of different names.
+        seed: Of the degradation.
+        cache: Folder of earlier scores; without one everything is computed.
+        images: Where restored images go, as ``METHOD/SET/NAME.png``. They are all made anew then.
+        lpips: Computes the third score; see :func:`panet_plugin.evaluation.load_lpips`.
+        workers: Pictures that are worked on at a time, networks excepted; the number of CPUs by default.
+        progress: Show a progress bar.
+
+    Returns:
+        Scores in the order of sets, pictures and methods.
+
+    Raises:
+        EvaluationError: If a method cannot restore a set, or names are not unique; it lists the files.
+        BadImageError: If a file is no picture, or unfit for the task; it names the file.
+    """
+    unique(methods)
+    names = [images.name for images in sets]
+    if not names or len(set(names)) < len(names):
+        raise EvaluationError(f"expected sets of different names, got {', '.join(names) or 'none'}")
+    for method in methods:
+        method.check(sets, task)
+    samples = [Sample(images.name, path, task, seed) for images in sets for path in images.files.values()]
+    store = ScoreCache(cache) if cache else None
+
+    def work(sample: Sample) -> list[Score]:
+        scores = [_score(sample, method, store, images, lpips) for method in methods]
+        # The decoded pictures: there may be hundreds.
+        sample.__dict__.pop("reference", None)
+        sample.__dict__.pop("degraded", None)
+        return scores
+
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        futures = [pool.submit(work, sample) for sample in samples]
+        try:
+            for future in tqdm(as_completed(futures), total=len(futures), unit="picture", disable=not progress):
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+        return [score for future in futures for score in future.result()]
+
+
+def _score(
+    sample: Sample,
+    method: Method,
+    store: ScoreCache | None,
+    images: Path | None,
+    lpips: Callable[[NDArray[np.uint8], NDArray[np.uint8]], float] | None,
+) -> Score:
+    fields = ("psnr", "ssim", "lpips") if lpips else ("psnr", "ssim")
+    task, protocol = sample.task, sample.task.protocol
+    path = store and store.path(
+        task=task.describe(),
+        protocol=protocol.name,
+        fields=fields,
+        # The noise of a picture depends on its name.
+        picture=[sample.name, sample.digest, sample.seed],
+        method=method.identity(sample),
+    )
+    found = store.read(path, fields) if store and not images else None
+    if found is None:
+        restored, reference = method.restore(sample), sample.reference
+        if restored.shape != reference.shape or restored.dtype != np.uint8:
+            raise EvaluationError(
+                f"{method.name}: on {sample.path} it returns {restored.dtype} of shape {restored.shape}, expected "
+                f"uint8 of shape {reference.shape}"
+            )
+        try:
+            values = [protocol.psnr(restored, reference, task.scale), protocol.ssim(restored, reference, task.scale)]
+        except ValueError as error:
+            raise EvaluationError(f"{sample.path}: {error}") from error
+        if lpips:
+            values.append(lpips(restored, reference))
+        found = dict(zip(fields, values, strict=True))
+        if images:
+            write_image(images / method.name / sample.dataset / f"{sample.name}.png", restored)
+        if store:
+            store.write(path, found)
+    return Score(sample.dataset, sample.name, method.name, **found)

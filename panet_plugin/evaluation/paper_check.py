@@ -1,0 +1,230 @@
+"""Published figures that need no trained network, measured again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panet_plugin.data import read_image
+from panet_plugin.degradations import add_gaussian_noise
+from panet_plugin.evaluation.compare import compare
+from panet_plugin.evaluation.errors import EvaluationError, listing
+from panet_plugin.evaluation.image_sets import ImageSet, Sample
+from panet_plugin.evaluation.methods import Method, bicubic, degraded
+from panet_plugin.evaluation.published import published_scores
+from panet_plugin.metrics import quantize
+from panet_plugin.pixels import PEAK
+from panet_plugin.tasks import Denoising, Task, image_rng, make_task
+
+#: Folder, and how many pictures it holds.
+NEEDED = {"classic5/HR": 5, "McMaster18/HR": 18, "Set5/HR": 5, **{f"Set5/LR_bicubic/X{s}": 5 for s in (2, 3, 4)}}
+NEEDED_BM3D = {"CBSD68/HR": 68}
+
+#: Task and parameters, set, method of ours and its name in the tables, deviations allowed in dB and in SSIM.
+#: None: the printed digits must be the same. Bicubic scores differ between publications by as much as is allowed.
+ROWS = (
+    *(("artifact_reduction", {"quality": q}, "classic5", degraded, "JPEG", None) for q in (10, 20, 30, 40)),
+    ("demosaicing", {}, "McMaster18", degraded, "Mosaiced", None),
+    *(("super_resolution", {"scale": s}, "Set5", bicubic, "bicubic", (0.03, 0.0012)) for s in (2, 3, 4)),
+)
+
+#: dB allowed between CBM3D as published and the package bm3d, which is a later version of the method.
+BM3D_TOLERANCE = 0.15
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure.
+
+    Attributes:
+        what: Task, level, set, method and metric.
+        published: As printed.
+        measured: In as many digits.
+        allowed: What may lie between them.
+        passed: Whether it does not.
+    """
+
+    what: str
+    published: str
+    measured: str
+    allowed: str
+    passed: bool
+
+
+def missing_benchmarks(root: Path, bm3d: bool = False) -> str:
+    """Return which folders of pictures are not as expected under ``root``, and how to make them; empty if none."""
+    wrong = []
+    for name, count in (NEEDED_BM3D if bm3d else NEEDED).items():
+        folder = root / name
+        found = len(list(folder.glob("*.png")))
+        if found != count:
+            wrong.append(f"{folder}: {count} pictures *.png, found {found}")
+    if not wrong:
+        return ""
+    return (
+        f"expected under {root}:{listing(wrong)}\n"
+        "Put the clean pictures of a set, without loss, in SET/HR. The low-resolution pictures of Set5 are those of the "
+        "usual archives, made by MATLAB's imresize: SET/LR_bicubic/X2/NAMEx2.png."
+    )
+
+
+def paper_checks(root: Path) -> Iterator[Check]:
+    """Measure what can be measured in a minute.
+
+    Args:
+        root: Holds the folders of :data:`NEEDED`.
+
+    Yields:
+        One check after the other.
+
+    Raises:
+        EvaluationError: If pictures are missing.
+    """
+    _require(root)
+    for name, parameters, dataset, method, published, tolerance in ROWS:
+        task = make_task(name, **parameters)
+        yield from _against_published(task, root / dataset, method(task), published, tolerance)
+    for scale in (2, 3, 4):
+        yield _low_resolution(root / "Set5", scale)
+
+
+def bm3d_check(
+    root: Path, cache: Path | None = None, workers: int | None = None, progress: bool = False
+) -> Iterator[Check]:
+    """Denoise CBSD68 by CBM3D, to check the scale of the noise from end to end; this takes half an hour and more.
+
+    The published figure is that of noise which was neither clipped nor rounded.
+
+    Args:
+        root: Holds the folders of :data:`NEEDED_BM3D`.
+        cache: Folder of scores, so that an interrupted check goes on.
+        workers: Processes; as many as there are CPUs by default.
+        progress: Show a progress bar.
+
+    Yields:
+        The one check.
+
+    Raises:
+        EvaluationError: If pictures are missing.
+        ImportError: If the package bm3d is not installed.
+    """
+    _require(root, bm3d=True)
+    try:
+        import bm3d  # noqa: F401 - for its error, before processes start
+    except ImportError as error:
+        raise ImportError("CBM3D needs the package bm3d, free for non-commercial use: pip install bm3d") from error
+    task, workers = Denoising(sigma=50), workers or os.cpu_count() or 1
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        method = _Bm3d(task, pool)
+        yield from _against_published(
+            task,
+            root / "CBSD68",
+            method,
+            method.name,
+            (BM3D_TOLERANCE, None),
+            cache=cache,
+            workers=workers,
+            progress=progress,
+        )
+
+
+def report_checks(checks: list[Check]) -> str:
+    """Return a Markdown page of checks."""
+    rows = [
+        f"| {check.what} | {check.published} | {check.measured} | {check.allowed} | {'yes' if check.passed else '**no**'} |"
+        for check in checks
+    ]
+    return "\n".join(
+        [
+            "# Published figures that need no trained network",
+            "",
+            "`make paper-check` writes this page: degradations and metrics of this project on the benchmark pictures, "
+            "beside the figures of arXiv 2004.13824 and, for bicubic interpolation, those commonly published.",
+            "",
+            "| figure | published | measured | allowed difference | agrees |",
+            "|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def _require(root: Path, bm3d: bool = False) -> None:
+    if message := missing_benchmarks(root, bm3d):
+        raise EvaluationError(message)
+
+
+def _against_published(
+    task: Task,
+    folder: Path,
+    method: Method,
+    row: str,
+    tolerance: tuple[float, float | None] | None,
+    **options: Any,
+) -> Iterator[Check]:
+    images = ImageSet.open(folder)
+    scores = compare(task, [images], [method], **options)
+    published = published_scores(task, images.name)[row]
+    for index, (metric, digits) in enumerate((("psnr", 2), ("ssim", 4))):
+        figure = getattr(published, metric)
+        if figure is None:
+            continue
+        expected = f"{figure:.{digits}f}"
+        mean = float(np.mean([getattr(score, metric) for score in scores]))
+        allowed = tolerance[index] if tolerance else None
+        yield Check(
+            " ".join(filter(None, (task.title, task.level, images.name, row, metric.upper()))),
+            expected,
+            f"{mean:.{digits}f}",
+            "none" if allowed is None else f"{allowed:g}",
+            f"{mean:.{digits}f}" == expected if allowed is None else abs(mean - figure) <= allowed,
+        )
+
+
+def _low_resolution(folder: Path, scale: int) -> Check:
+    task = make_task("super_resolution", scale=scale)
+    differing = 0
+    for name, path in ImageSet.open(folder).files.items():
+        low = read_image(folder / "LR_bicubic" / f"X{scale}" / f"{name}x{scale}.png")
+        ours = task.degrade(task.reference(read_image(path)))
+        differing += int((low != ours).any(axis=2).sum()) if low.shape == ours.shape else ours[..., 0].size
+    return Check(
+        f"{task.title} {task.level} {folder.name} low-resolution pixels that differ from MATLAB's",
+        "0",
+        str(differing),
+        "none",
+        differing == 0,
+    )
+
+
+class _Bm3d(Method):
+    """CBM3D in other processes, on noise as it is before any rounding."""
+
+    def __init__(self, task: Denoising, pool: ProcessPoolExecutor) -> None:
+        super().__init__("CBM3D")
+        self._task = task
+        self._pool = pool
+
+    def identity(self, sample: Sample) -> str:
+        """Return the version of the package."""
+        return f"bm3d {version('bm3d')} on noise that is not rounded"
+
+    def restore(self, sample: Sample) -> NDArray[np.uint8]:
+        """Denoise."""
+        noisy = add_gaussian_noise(sample.reference, self._task.sigma, image_rng(sample.name, sample.seed), "float")
+        return self._pool.submit(_denoise, noisy, self._task.sigma / PEAK).result()
+
+
+def _denoise(noisy: NDArray[np.float64], sigma: float) -> NDArray[np.uint8]:
+    from bm3d import bm3d_rgb
+
+    return quantize(bm3d_rgb(noisy, sigma))
