@@ -17,7 +17,7 @@ from torch import nn
 from panet_plugin.data import Layout, read_image, write_image
 from panet_plugin.degradations import imresize
 from panet_plugin.files import write_bytes
-from panet_plugin.frameworks.mmagic.run import load_network
+from panet_plugin.frameworks.checkpoints import load_any
 from panet_plugin.inference import Restorer
 from panet_plugin.metrics import PROTOCOLS
 from panet_plugin.visualization import save_comparison
@@ -84,8 +84,7 @@ def main() -> None:
     run("tools/train.py", CONFIG, "--work-dir", str(args.work_dir), "--resume", *options)
     checkpoint = Path((args.work_dir / "last_checkpoint").read_text())
     print(f"\nRestoring the held-out pictures with {checkpoint}\n")
-    # The trainer left the config there as it was trained.
-    gain = report(load_network(args.work_dir / Path(CONFIG).name, checkpoint), args.work_dir)
+    gain = report(load_any(checkpoint), args.work_dir)
     print(f"\nPANet is {gain:+.2f} dB from bicubic; this run took {(time.monotonic() - begin) / 60:.1f} minutes.")
     print(f"Table, figure and pictures: {args.work_dir}/report.md, comparison.png, restored/")
 

@@ -12,17 +12,24 @@ from panet_plugin.frameworks.launch import report_errors
 def main() -> None:
     """Parse the command line and check."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path, default=Path("data/benchmark"), help="benchmark sets; default: %(default)s")
+    parser.add_argument(
+        "--root", type=Path, default=Path("data/benchmark"), help="benchmark sets; default: %(default)s"
+    )
     parser.add_argument("--bm3d", action="store_true", help="also CBM3D on CBSD68 (slow; needs the package bm3d)")
     parser.add_argument("--workers", type=int, help="processes of CBM3D; default: as many as CPUs")
-    parser.add_argument("--cache", type=Path, default=Path("work_dirs/paper_check"), help="CBM3D's scores; default: %(default)s")
+    parser.add_argument(
+        "--cache", type=Path, default=Path("work_dirs/paper_check"), help="CBM3D's scores; default: %(default)s"
+    )
     parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
     args = parser.parse_args()
     checks = []
     with report_errors():
         for check in paper_checks(args.root):
             checks.append(check)
-            print(f"{'ok    ' if check.passed else 'DIFFERS'} {check.what}: {check.measured} ({check.published})", flush=True)
+            print(
+                f"{'ok    ' if check.passed else 'DIFFERS'} {check.what}: {check.measured} ({check.published})",
+                flush=True,
+            )
         if args.bm3d:
             checks += bm3d_check(args.root, args.cache, args.workers, progress=True)
         if args.out:

@@ -2,16 +2,18 @@
 
 from panet_plugin.evaluation.compare import Score, compare
 from panet_plugin.evaluation.errors import EvaluationError
-from panet_plugin.evaluation.image_sets import ImageSet, Sample
+from panet_plugin.evaluation.image_sets import ImageSet, Sample, file_digest
 from panet_plugin.evaluation.methods import FolderMethod, FunctionMethod, Method, NetworkMethod, bicubic, degraded
 from panet_plugin.evaluation.perceptual import load_lpips
 from panet_plugin.evaluation.published import PublishedScore, published_scores
+from panet_plugin.evaluation.report import Mean, markdown, means, write_reports
 
 __all__ = [
     "EvaluationError",
     "FolderMethod",
     "FunctionMethod",
     "ImageSet",
+    "Mean",
     "Method",
     "NetworkMethod",
     "PublishedScore",
@@ -20,6 +22,10 @@ __all__ = [
     "bicubic",
     "compare",
     "degraded",
+    "file_digest",
     "load_lpips",
+    "markdown",
+    "means",
     "published_scores",
+    "write_reports",
 ]

@@ -37,6 +37,8 @@ ROWS = (
     *(("super_resolution", {"scale": s}, "Set5", bicubic, "bicubic", (0.03, 0.0012)) for s in (2, 3, 4)),
 )
 
+_VERDICT = {True: "yes", False: "**no**"}
+
 #: dB allowed between CBM3D as published and the package bm3d, which is a later version of the method.
 BM3D_TOLERANCE = 0.15
 
@@ -72,8 +74,8 @@ def missing_benchmarks(root: Path, bm3d: bool = False) -> str:
         return ""
     return (
         f"expected under {root}:{listing(wrong)}\n"
-        "Put the clean pictures of a set, without loss, in SET/HR. The low-resolution pictures of Set5 are those of the "
-        "usual archives, made by MATLAB's imresize: SET/LR_bicubic/X2/NAMEx2.png."
+        "Put the clean pictures of a set, without loss, in SET/HR. The low-resolution pictures of Set5 are those of "
+        "the usual archives, made by MATLAB's imresize: SET/LR_bicubic/X2/NAMEx2.png."
     )
 
 
@@ -140,7 +142,7 @@ def bm3d_check(
 def report_checks(checks: list[Check]) -> str:
     """Return a Markdown page of checks."""
     rows = [
-        f"| {check.what} | {check.published} | {check.measured} | {check.allowed} | {'yes' if check.passed else '**no**'} |"
+        f"| {check.what} | {check.published} | {check.measured} | {check.allowed} | {_VERDICT[check.passed]} |"
         for check in checks
     ]
     return "\n".join(

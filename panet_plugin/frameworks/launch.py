@@ -10,6 +10,8 @@ from types import ModuleType
 
 from mmengine.config import DictAction as Overrides
 
+from panet_plugin.data import BadImageError
+from panet_plugin.evaluation import EvaluationError
 from panet_plugin.frameworks.compat import enable_basicsr
 from panet_plugin.weights import CheckpointError
 
@@ -43,8 +45,8 @@ def framework_of(config: Path) -> ModuleType:
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """End the program with a message where a file is missing, unfit or not to be written."""
+    """End the program with a message where a file or package is missing, unfit or not to be written."""
     try:
         yield
-    except (OSError, CheckpointError) as error:
+    except (OSError, ImportError, BadImageError, CheckpointError, EvaluationError) as error:
         sys.exit(f"error: {error}")

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -146,10 +147,28 @@ def _arguments(text: Any, name: str) -> Mapping[str, Any] | None:
     return arguments
 
 
-def _load(path: Path) -> Any:
+def read_mmengine_config(path: str | os.PathLike) -> str | None:
+    """Return the text of the config that MMEngine keeps in its checkpoints; None if there is none.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it is not a checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint file")
+    if path.suffix == ".safetensors":
+        return None
+    found = _load(path, mmap=zipfile.is_zipfile(path))  # the weights themselves need not be read
+    meta = found.get("meta") if isinstance(found, Mapping) else None
+    text = meta.get("cfg") if isinstance(meta, Mapping) else None
+    return text if isinstance(text, str) else None
+
+
+def _load(path: Path, mmap: bool = False) -> Any:
     try:
         with _only_inert(_MMENGINE_LOG):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         # Past PyTorch's advice on how to load it all the same, which we do not pass on.
         reason = re.search(r"(?:WeightsUnpickler error:\s*|(?=Trying to load unsupported ))(.*)", str(error))

@@ -8,9 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
-from torch import nn
 
 import panet_plugin.frameworks.mmagic  # noqa: F401 - a config that does not import the bridge finds it all the same
 from panet_plugin.frameworks.distributed import init_gloo
@@ -71,15 +69,6 @@ def test(
     runner.register_hook(scores)
     runner.test()
     return scores.metrics
-
-
-def load_network(config: Path, checkpoint: Path) -> nn.Module:
-    """Build the generator of a config with the weights of a checkpoint; errors as :func:`test`."""
-    cfg = Config.fromfile(config)
-    init_default_scope(cfg.get("default_scope", "mmagic"))
-    network = MODELS.build(cfg.model.generator)
-    load_weights(network, checkpoint)
-    return network.eval()
 
 
 class _Scores(Hook):

@@ -1,0 +1,196 @@
+"""From a checkpoint of either framework, of this project or of the original to the network it belongs to."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from torch import nn
+
+from panet_plugin.weights import CheckpointError, load_official, load_weights, read_mmengine_config
+
+_ADVICE = "give the config that it was trained with"
+
+
+class _Description(NamedTuple):
+    """A network of a framework, ``{"type": name, **arguments}``."""
+
+    framework: str
+    network: dict[str, Any]
+
+
+def load_any(checkpoint: str | os.PathLike, config: str | os.PathLike | None = None) -> nn.Module:
+    """Load a network from a checkpoint alone, wherever that says which network it is.
+
+    What this project wrote, and the original's, say it themselves; MMEngine's hold their config; BasicSR's
+    ``experiments/NAME/models/net_g_*.pth`` lie beside their options. Nothing found there is executed.
+
+    Args:
+        checkpoint: The file; averaged (EMA) weights are preferred.
+        config: For all others: a ``.py`` of MMEngine, which is executed, or a ``.yml`` of BasicSR.
+
+    Returns:
+        The network, which takes gray or RGB images in [0, 1], in evaluation mode.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it is no checkpoint, does not say of which network, or is not that of the config.
+    """
+    description = _describe(Path(checkpoint), config and Path(config))
+    if description is None:
+        return _official(Path(checkpoint))
+    network = _build(description, config or checkpoint)
+    load_weights(network, checkpoint)
+    return network.eval()
+
+
+def network_description(checkpoint: str | os.PathLike, config: str | os.PathLike | None = None) -> str:
+    """Return what the network depends on besides the weights in a file; arguments and errors as :func:`load_any`."""
+    return repr(_describe(Path(checkpoint), config and Path(config)))
+
+
+def _describe(checkpoint: Path, config: Path | None) -> _Description | None:
+    """Return the network that a config or a framework's checkpoint describes; None if there is no description."""
+    if config is not None:
+        return _of_config(config)
+    text = read_mmengine_config(checkpoint)
+    description = _of_options(checkpoint) if text is None else _of_text(text, checkpoint)
+    if description is not None:
+        _must_be_registered(description, checkpoint)
+    return description
+
+
+def _build(description: _Description, source: str | os.PathLike) -> nn.Module:
+    importlib.import_module(f"panet_plugin.frameworks.{description.framework}")
+    arguments = dict(description.network)
+    try:
+        if description.framework == "mmagic":
+            return MODELS.build({"_scope_": "mmagic", **arguments})
+        # Not by build_network, which would start BasicSR's log.
+        registry = importlib.import_module("basicsr.utils.registry").ARCH_REGISTRY
+        return registry.get(arguments.pop("type"))(**arguments)
+    # Whatever a network does not like about its arguments.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"{source}: cannot build the network {description.network}: {reason}") from error
+
+
+def _official(checkpoint: Path) -> nn.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a guess, which is refused here
+            network = load_official(checkpoint)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; if it is that of another network, {_ADVICE}") from error
+    if network.arguments is None:
+        raise CheckpointError(f"{checkpoint}: it does not say of which network it is; {_ADVICE}")
+    return network
+
+
+def _of_config(config: Path) -> _Description:
+    if not config.is_file() or config.suffix not in (".py", ".yml", ".yaml"):
+        raise FileNotFoundError(f"{config}: expected an existing .py (MMEngine) or .yml (BasicSR) config")
+    if config.suffix == ".py":
+        return _generator(Config.fromfile(config).to_dict().get("model"), config)
+    return _network_g(Config.fromfile(config, import_custom_modules=False).to_dict(), config)
+
+
+def _of_text(text: str, checkpoint: Path) -> _Description:
+    """Read ``model = dict(...)`` in a config's text, if it holds plain values alone."""
+    try:
+        body = _Dicts().visit(ast.parse(text)).body
+        models = [node.value for node in body if isinstance(node, ast.Assign) and ast.unparse(node.targets) == "model"]
+        model = ast.literal_eval(models[-1]) if models else None
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"{checkpoint}: its config is not of plain values ({reason}); {_ADVICE}") from error
+    return _generator(model, checkpoint)
+
+
+class _Dicts(ast.NodeTransformer):
+    """Turn ``dict(a=1)`` into ``{"a": 1}``, which is a literal."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """Replace one call, if it is of this form."""
+        self.generic_visit(node)
+        if ast.unparse(node.func) != "dict" or node.args or not all(keyword.arg for keyword in node.keywords):
+            return node
+        return ast.Dict(
+            [ast.Constant(keyword.arg) for keyword in node.keywords], [item.value for item in node.keywords]
+        )
+
+
+def _of_options(checkpoint: Path) -> _Description | None:
+    """Read the options that BasicSR leaves in the folder above its checkpoints."""
+    path = checkpoint.resolve()
+    files = sorted(path.parents[1].glob("*.yml")) if path.parent.name == "models" else []
+    found = []
+    for file in files:
+        try:
+            description = _network_g(yaml.safe_load(file.read_text(encoding="utf-8")), file)
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"{file}: not an option file ({error})") from error
+        if description not in found:
+            found.append(description)
+    if len(found) > 1:
+        names = ", ".join(file.name for file in files)
+        raise CheckpointError(f"{checkpoint}: the options beside it ({names}) are of several networks; {_ADVICE}")
+    return found[0] if found else None
+
+
+def _generator(model: Any, source: Path) -> _Description:
+    generator = model.get("generator") if isinstance(model, Mapping) else None
+    if not isinstance(generator, Mapping) or not isinstance(generator.get("type"), str):
+        raise CheckpointError(f"{source}: expected a model with a generator in the config; {_ADVICE}")
+    # MMagic shifts and scales images before its networks see them; ours are given images in [0, 1].
+    preprocessor = model.get("data_preprocessor") or {}
+    for key, wanted in (("mean", 0), ("std", 255)):
+        if any(value != wanted for value in preprocessor.get(key) or ()):
+            raise CheckpointError(
+                f"{source}: expected a network for images in [0, 1] (mean 0, std 255), but its data_preprocessor has "
+                f"the {key} {preprocessor[key]}"
+            )
+    return _Description("mmagic", dict(generator))
+
+
+def _network_g(options: Any, source: Path) -> _Description:
+    network = options.get("network_g") if isinstance(options, Mapping) else None
+    if not isinstance(network, Mapping) or not isinstance(network.get("type"), str):
+        raise CheckpointError(f"{source}: expected a network_g in the options; {_ADVICE}")
+    return _Description("basicsr", dict(network))
+
+
+def _must_be_registered(description: _Description, source: Path) -> None:
+    """Refuse types that are not registered: MMEngine would import and call whatever a dotted name stands for."""
+    unknown = set(_types(description.network))
+    # The other framework's come last: it takes seconds to import, and only networks within networks need it.
+    for framework in sorted(("basicsr", "mmagic"), key=description.framework.__ne__):
+        if unknown:
+            unknown -= _registered(framework)
+    if unknown:
+        raise CheckpointError(f"{source}: no network or layer {', '.join(sorted(unknown))} is registered; {_ADVICE}")
+
+
+def _registered(framework: str) -> set[str]:
+    importlib.import_module(f"panet_plugin.frameworks.{framework}")
+    if framework == "basicsr":
+        return set(importlib.import_module("basicsr.utils.registry").ARCH_REGISTRY.keys())
+    return {*MODELS.module_dict, *importlib.import_module("mmagic.registry").MODELS.module_dict}
+
+
+def _types(value: Any) -> Iterator[str]:
+    """Yield every name that a registry would look up, or take its classes from."""
+    if isinstance(value, Mapping):
+        yield from (str(value[key]) for key in ("type", "_scope_") if key in value)
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _types(item)

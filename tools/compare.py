@@ -1,0 +1,99 @@
+"""Score methods on benchmark sets by the published protocol of a task; writes comparison.md, .csv and .json."""
+
+import argparse
+from pathlib import Path
+
+from panet_plugin.command_line import add_task_options, parse_task
+from panet_plugin.evaluation import (
+    FolderMethod,
+    ImageSet,
+    Method,
+    NetworkMethod,
+    bicubic,
+    compare,
+    degraded,
+    file_digest,
+    load_lpips,
+    markdown,
+    write_reports,
+)
+from panet_plugin.frameworks.checkpoints import load_any, network_description
+from panet_plugin.frameworks.launch import report_errors
+from panet_plugin.tasks import Task
+
+
+def named_path(text: str) -> tuple[str, Path]:
+    """Split ``NAME=PATH``."""
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(f"expected NAME=PATH, got {text!r}")
+    return name, Path(path)
+
+
+def method_or_path(text: str) -> tuple[str, Path | None]:
+    """Return one of the methods that need no file, or split ``NAME=PATH``."""
+    return (text, None) if text in ("degraded", "bicubic") else named_path(text)
+
+
+def make_method(task: Task, name: str, path: Path | None, config: Path | None, device: str) -> Method:
+    """Return the method that the command line names."""
+    if path is None:
+        return degraded(task) if name == "degraded" else bicubic(task)
+    if path.is_dir():
+        return FolderMethod(name, path)
+    identity = f"{file_digest(path)} {network_description(path, config)}"
+    return NetworkMethod(name, lambda: load_any(path, config), identity, device)
+
+
+def main() -> None:
+    """Parse the command line and compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_task_options(parser)
+    parser.add_argument(
+        "--data", nargs="+", type=Path, required=True, metavar="DIR", help="clean pictures, in DIR or DIR/HR"
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        type=method_or_path,
+        required=True,
+        metavar="METHOD",
+        help="degraded, bicubic, NAME=CHECKPOINT of either framework, this project or the original, or NAME=FOLDER of "
+        "result images",
+    )
+    parser.add_argument(
+        "--config",
+        action="append",
+        type=named_path,
+        default=[],
+        metavar="NAME=CONFIG",
+        help="for a checkpoint that does not say of which network it is: the .py or .yml it was trained with",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("work_dirs/compare"), metavar="DIR", help="default: %(default)s"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the degradation; default: %(default)s")
+    parser.add_argument("--device", default="cpu", help="where networks run; default: %(default)s")
+    parser.add_argument("--save-images", action="store_true", help="keep restored images in DIR/images/METHOD/SET")
+    parser.add_argument("--lpips", action="store_true", help="also LPIPS (needs torchmetrics)")
+    args = parser.parse_args()
+    task, configs = parse_task(parser, args), dict(args.config)
+    if strangers := configs.keys() - dict(args.methods).keys():
+        parser.error(f"--config names no method: {', '.join(sorted(strangers))}")
+    with report_errors():
+        scores = compare(
+            task,
+            [ImageSet.open(folder) for folder in args.data],
+            [make_method(task, name, path, configs.get(name), args.device) for name, path in args.methods],
+            seed=args.seed,
+            cache=args.out / "cache",
+            images=args.out / "images" if args.save_images else None,
+            lpips=load_lpips(args.device) if args.lpips else None,
+            progress=True,
+        )
+        write_reports(args.out, task, scores, args.seed)
+    print(markdown(task, scores, args.seed))
+
+
+if __name__ == "__main__":
+    main()
