@@ -109,9 +109,9 @@ class NetworkMethod(Method):
             restorer = self._restorer
             try:
                 restored = restorer.restore(image[..., 0] if image.shape[2] == 1 else image)
-            except RuntimeError as error:
-                if isinstance(error, torch.OutOfMemoryError):
-                    raise
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, ValueError) as error:
                 channels = "gray" if image.shape[2] == 1 else "RGB"
                 raise EvaluationError(
                     f"{self.name}: the network does not restore the {channels} images of this task; on "

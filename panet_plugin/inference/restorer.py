@@ -32,10 +32,12 @@ class Restorer:
             The restored image with as many dimensions, clipped and rounded to 8 bit.
 
         Raises:
-            ValueError: If the image is not 8-bit gray or RGB.
+            ValueError: If the image is not 8-bit gray or RGB, or the network returns other channels than it was given.
         """
         if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
             raise ValueError(f"expected 8-bit (H, W) or (H, W, 3), got {image.dtype} of shape {image.shape}")
         batch = torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)[None].to(self.device)
         restored = self.network(batch.float() / 255)[0].permute(1, 2, 0).cpu().numpy()
+        if restored.shape[2] != batch.shape[1]:
+            raise ValueError(f"the network returns {restored.shape[2]} channels for an image of {batch.shape[1]}")
         return quantize(restored if image.ndim == 3 else restored[..., 0])

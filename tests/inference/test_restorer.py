@@ -26,3 +26,8 @@ def test_the_network_sees_0_to_1_and_the_result_is_clipped_and_rounded(shape):
 def test_other_images_are_refused(image):
     with pytest.raises(ValueError, match="expected 8-bit"):
         Restorer(Brighten()).restore(image)
+
+
+def test_a_network_for_other_channels_is_refused():
+    with pytest.raises(ValueError, match="returns 3 channels for an image of 1"):
+        Restorer(nn.Conv2d(1, 3, 1)).restore(np.zeros((4, 4), np.uint8))
