@@ -5,11 +5,14 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3 "$(VENV
 	"$$python" requirements/install.py --check >/dev/null 2>&1 && echo "$$python" && exit; done; echo python3)
 RUN = "$(VENV)/bin/python"
 
-.PHONY: help env demo test lint bench sanitize clean
+# Folder of the benchmark sets: Set5/HR/*.png and so on.
+BENCHMARKS ?= data/benchmark
+
+.PHONY: help env demo test lint bench paper-check paper-check-slow sanitize clean
 
 help: ## show this list (the default)
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
-	@echo "Variables: VENV (default .venv), PYTHON (to make it with), ARGS (for test and bench)"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
+	@echo "Variables: VENV (default .venv), PYTHON (to make it with), BENCHMARKS (default data/benchmark), ARGS (for test, bench and paper-check)"
 
 env: ## make or update the environment
 	@python="$(PYTHON)"; command -v "$$python" >/dev/null || \
@@ -28,6 +31,12 @@ lint: env ## check style and formatting
 
 bench: env ## measure the attention's speed and memory
 	@$(RUN) tools/benchmark_attention.py $(ARGS)
+
+paper-check: env ## measure the published figures that need no trained network; see docs/paper_check.md
+	@$(RUN) tools/paper_check.py --root "$(BENCHMARKS)" $(ARGS)
+
+paper-check-slow: env ## the same and CBM3D, half an hour and more; needs: pip install -c requirements/constraints.txt bm3d
+	@$(RUN) tools/paper_check.py --root "$(BENCHMARKS)" --bm3d $(ARGS)
 
 sanitize: env ## run the C++ kernel under the address and undefined-behaviour sanitizers
 	@$(RUN) -m panet_plugin.ops.build --check

@@ -83,7 +83,8 @@ class Task(ABC):
 
         Args:
             image: Clean ``(H, W)``, ``(H, W, 1)`` or RGB ``(H, W, 3)``, 8- or 16-bit. 16 bits are rounded to 8, gray is
-                repeated for a task in RGB, RGB becomes luma for a gray task.
+                repeated for a task in RGB, RGB becomes luma for a gray task. Three equal channels are gray, however the
+                picture was stored: its values are luma already.
 
         Returns:
             8-bit ``(H, W, C)`` with the task's channels.
@@ -101,7 +102,7 @@ class Task(ABC):
         if image.ndim != 3 or image.shape[2] not in (1, 3) or image.size == 0:
             raise ValueError(f"expected (H, W), (H, W, 1) or RGB (H, W, 3), got shape {image.shape}")
         if self.channels == 1:
-            return luma(image)
+            return image[..., :1] if (image == image[..., :1]).all() else luma(image)
         return image if image.shape[2] == 3 else np.repeat(image, 3, axis=2)
 
     def degrade_image(self, reference: np.ndarray, name: str, seed: int = 0) -> np.ndarray:

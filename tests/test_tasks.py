@@ -3,6 +3,8 @@
 import hashlib
 import subprocess
 import sys
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,6 +50,12 @@ def test_degradations_are_the_published_ones():
     assert ArtifactReduction(30, luma_only=False).degrade(PICTURE).shape == PICTURE.shape
     assert np.array_equal(Denoising(10).degrade(PICTURE, np.random.default_rng(3)), add_gaussian_noise(PICTURE, 10, 3))
     assert np.array_equal(Denoising(10, gray=True).reference(PICTURE), luma(PICTURE))
+
+
+def test_a_gray_picture_is_its_own_luma_however_it_was_stored():
+    gray = PICTURE[..., :1]
+    for stored in (gray, np.repeat(gray, 3, axis=2), np.repeat(gray.astype(np.uint16) * 257, 3, axis=2)):
+        np.testing.assert_array_equal(ArtifactReduction(10).reference(stored), gray)
 
 
 def test_noise_of_an_image_depends_on_its_name_and_the_seed():
@@ -113,3 +121,20 @@ def test_wrong_references(image, error):
 def test_too_small_for_the_scale():
     with pytest.raises(ValueError, match="1x8 image is too small for x2"):
         SuperResolution(2).reference(np.zeros((1, 8), np.uint8))
+
+
+def test_the_page_of_tasks_is_up_to_date():
+    page = (Path(__file__).parents[1] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    assert set(rows) == set(TASKS) | set(PROTOCOLS)
+    for name, task in TASKS.items():
+        assert f"`{task.protocol.name}`" in rows[name]
+        for field in fields(task):
+            default = {True: "yes", False: "no"}[field.default] if field.type == "bool" else field.default
+            assert f"`{field.name}` ({default})" in rows[name]
+        assert all(make_task(name, **setting).level in rows[name] for setting in task.settings)
+    for name, protocol in PROTOCOLS.items():
+        assert ("luma" in rows[name]) == (protocol.channel == "y")
+        assert ("8x8 uniform" in rows[name]) == (protocol.ssim_window == "uniform8")
+        border = {(True, 0): "the scale", (True, 6): "the scale + 6", (False, 0): "none"}
+        assert f"| {border[protocol.scaled_border, protocol.border]} |" in rows[name]

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from panet_plugin.data import BadImageError, read_image
+from panet_plugin.data.clean import SUFFIXES
 from panet_plugin.evaluation.errors import EvaluationError, listing
 from panet_plugin.tasks import Task
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 #: EXIF's tag of the orientation; from 5 on it exchanges the sides.
 _ORIENTATION = 0x0112
@@ -46,7 +45,7 @@ class ImageSet:
         name = folder.resolve()
         files = find_images(pictures)
         if not files:
-            raise EvaluationError(f"{pictures}: no such folder, or no pictures in it ({', '.join(SUFFIXES)})")
+            raise EvaluationError(f"{pictures}: no such folder, or no pictures in it ({', '.join(sorted(SUFFIXES))})")
         return cls(name.parent.name if name.name == "HR" else name.name, files)
 
 
@@ -105,14 +104,10 @@ def find_images(folder: Path) -> dict[str, Path]:
 def read_as(task: Task, path: Path) -> NDArray[np.uint8]:
     """Read a picture as a task's reference.
 
-    A picture with three equal channels is gray, however it was stored: its values are luma already.
-
     Raises:
         BadImageError: If the file is no picture, or unfit for the task.
     """
     image = read_image(path)
-    if (image == image[..., :1]).all():
-        image = image[..., :1]
     try:
         return task.reference(image)
     except (TypeError, ValueError) as error:

@@ -69,14 +69,9 @@ def _describe(checkpoint: Path, config: Path | None) -> _Description | None:
 
 
 def _build(description: _Description, source: str | os.PathLike) -> nn.Module:
-    importlib.import_module(f"panet_plugin.frameworks.{description.framework}")
-    arguments = dict(description.network)
+    archs = importlib.import_module(f"panet_plugin.frameworks.{description.framework}.archs")
     try:
-        if description.framework == "mmagic":
-            return MODELS.build({"_scope_": "mmagic", **arguments})
-        # Not by build_network, which would start BasicSR's log.
-        registry = importlib.import_module("basicsr.utils.registry").ARCH_REGISTRY
-        return registry.get(arguments.pop("type"))(**arguments)
+        return archs.build_arch(description.network)
     # Whatever a network does not like about its arguments.
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
@@ -182,7 +177,9 @@ def _must_be_registered(description: _Description, source: Path) -> None:
 def _registered(framework: str) -> set[str]:
     importlib.import_module(f"panet_plugin.frameworks.{framework}")
     if framework == "basicsr":
-        return set(importlib.import_module("basicsr.utils.registry").ARCH_REGISTRY.keys())
+        names = importlib.import_module("basicsr.utils.registry").ARCH_REGISTRY.keys()
+        # It looks for NAME_basicsr too.
+        return {*names, *(name.removesuffix("_basicsr") for name in names)}
     return {*MODELS.module_dict, *importlib.import_module("mmagic.registry").MODELS.module_dict}
 
 

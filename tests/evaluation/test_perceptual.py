@@ -21,7 +21,6 @@ def alexnet(**kwargs):
 
 
 def test_lpips_of_gray_and_rgb_images(monkeypatch):
-    pytest.importorskip("torchmetrics", reason="an optional package")
     monkeypatch.setattr(torchvision.models, "alexnet", alexnet)
     lpips = load_lpips()
     picture = np.tile(PICTURES["coffee"], (3, 3, 1))

@@ -12,6 +12,7 @@ import torch
 
 from panet_plugin.archs import PAEDSR
 from panet_plugin.data import read_image
+from panet_plugin.frameworks.checkpoints import load_any
 from panet_plugin.frameworks.launch import framework_of
 from panet_plugin.inference import Restorer
 from panet_plugin.metrics import PROTOCOLS
@@ -88,6 +89,9 @@ def test_training_validation_checkpoint_and_resume(framework, run_tool, tmp_path
     assert all(state["exp_avg"].abs().max() > 0 for state in found["state"].values() if state["exp_avg"].numel() > 1)
     state = read_state_dict(weights(framework, tmp_path, 4))
     assert state["head.weight"].shape[0] == 8
+    network = load_any(weights(framework, tmp_path, 4))
+    assert network.arguments["attention"]["levels"] == 2
+    torch.testing.assert_close(network.state_dict()["head.weight"], state["head.weight"])
     assert all(torch.isfinite(value).all() for value in state.values())
 
 

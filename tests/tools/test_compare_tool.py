@@ -1,0 +1,129 @@
+"""tools/compare.py and tools/paper_check.py, as a user runs them."""
+
+import json
+import runpy
+import sys
+
+import pytest
+import torch
+from evaluation_sets import PICTURES, make_set
+
+from panet_plugin.archs import PAEDSR
+from panet_plugin.data import read_image, write_image
+from panet_plugin.weights import write_checkpoint
+
+SR = ("--task", "super_resolution", "--scale", "2")
+
+
+@pytest.fixture
+def tool(monkeypatch, tmp_path, capsys):
+    """Return a function that runs a script in this process, with its own folder for results."""
+
+    def run(script, *arguments, message=None):
+        out = ("--out", tmp_path / "out") if script == "compare" else ()
+        monkeypatch.setattr(sys, "argv", [script, *map(str, (*arguments, *out))])
+        if message is None:
+            runpy.run_path(f"tools/{script}.py", run_name="__main__")
+        else:
+            with pytest.raises(SystemExit) as stopped:
+                runpy.run_path(f"tools/{script}.py", run_name="__main__")
+            assert message in f"{stopped.value.code} {capsys.readouterr().err}"
+            assert not (tmp_path / "out/comparison.md").exists()
+
+    return run
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return make_set(tmp_path / "Set5")
+
+
+def test_compare(run_tool, tiny, tmp_path):
+    torch.manual_seed(0)
+    write_checkpoint(PAEDSR(2, mid_channels=8, num_blocks=1, attention={"levels": 2}), tmp_path / "net.pth")
+    for name, picture in PICTURES.items():
+        height, width = (side - side % 2 for side in picture.shape[:2])
+        write_image(tmp_path / f"theirs/{name}.png", picture[:height, :width])
+    arguments = (
+        *("compare.py", *SR, "--data", tiny, "--out", tmp_path / "out"),
+        *("--methods", "bicubic", f"net={tmp_path / 'net.pth'}", f"theirs={tmp_path / 'theirs'}"),
+    )
+    output = run_tool(*arguments, "--save-images")
+    page = (tmp_path / "out/comparison.md").read_text()
+    assert page in output
+    assert "2/2" in output
+    assert "| theirs | inf | 1.0000 |" in page
+    assert "| PA-EDSR (published) | 38.33 | 0.9617 |" in page
+    saved = [read_image(path) for path in sorted((tmp_path / "out/images/net/Set5").iterdir())]
+    assert [image.shape for image in saved] == [(32, 28, 3), (30, 32, 3)]
+    scores = json.loads((tmp_path / "out/comparison.json").read_text())["scores"]
+    assert [score["method"] for score in scores] == ["bicubic", "net", "theirs"] * 2
+    assert (tmp_path / "out/comparison.csv").read_text().count("\n") == 1 + 6 + 3 + 7
+
+
+def test_a_second_run_needs_no_network(tool, tiny, tmp_path, monkeypatch):
+    write_checkpoint(PAEDSR(2, mid_channels=8, num_blocks=1, attention={"levels": 2}), tmp_path / "net.pth")
+    arguments = ("compare", *SR, "--data", tiny, "--methods", f"net={tmp_path / 'net.pth'}")
+    tool(*arguments)
+    first = (tmp_path / "out/comparison.json").read_text()
+
+    def no_network(*args):
+        raise AssertionError("loaded again")
+
+    monkeypatch.setattr("panet_plugin.frameworks.checkpoints.load_any", no_network)
+    tool(*arguments)
+    assert (tmp_path / "out/comparison.json").read_text() == first
+
+
+def test_a_checkpoint_with_its_config(tool, tiny, tmp_path):
+    arguments = {"scale": 2, "mid_channels": 8, "num_blocks": 1, "attention": {"levels": 1}}
+    torch.save({"params": PAEDSR(**arguments).state_dict()}, tmp_path / "net.pth")
+    (tmp_path / "net.yml").write_text(json.dumps({"network_g": {"type": "PAEDSR", **arguments}}))
+    bare = ("compare", *SR, "--data", tiny, "--methods", f"net={tmp_path / 'net.pth'}")
+    tool(*bare, message="give the config that it was trained with")
+    tool(*bare, "--config", f"net={tmp_path / 'net.yml'}")
+    assert "| net |" in (tmp_path / "out/comparison.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--task", "denoising", "--quality", "10"), "denoising has the parameters sigma, gray, got quality"),
+        (("--task", "denoising", "--sigma", "-1"), "sigma must be a finite number of at least 0"),
+        (("--task", "artifact_reduction", "--quality", "101"), "quality must be a whole number from 1 to 100, got 101"),
+        (("--task", "artifact_reduction", "--quality", "0"), "from 1 to 100, got 0"),
+        (("--task", "super_resolution", "--scale", "0"), "scale must be a whole number of at least 1, got 0"),
+        (("--task", "demosaicing", "--pattern", "RGB"), "pattern must be one of GRBG"),
+        (("--task", "denoising", "--methods", "nothing"), "expected NAME=PATH, got 'nothing'"),
+        (("--task", "denoising", "--methods", "bicubic"), "error: bicubic is a method of super-resolution"),
+        (("--task", "super_resolution"), "error: degraded images of x2 are smaller"),
+        (("--task", "denoising", "--methods", "net=none.pth"), "No such file or directory: 'none.pth'"),
+        (("--task", "denoising", "--config", "net=a.py"), "--config names no method: net"),
+        (("--task", "denoising", "--data", "none"), "error: none: no such folder"),
+    ],
+)
+def test_what_is_wrong_is_said(tool, tiny, arguments, message):
+    tool("compare", "--data", tiny, "--methods", "degraded", *arguments, message=message)
+
+
+def test_a_bad_picture_is_named(tool, tiny):
+    (tiny / "HR/bad.png").write_bytes(b"")
+    tool("compare", "--task", "denoising", "--data", tiny, "--methods", "degraded", message="bad.png: not a readable")
+
+
+def test_paper_check_without_pictures(tool, tmp_path):
+    tool("paper_check", "--root", tmp_path, message=f"error: expected under {tmp_path}:\n  {tmp_path}/classic5/HR: 5")
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_paper_check_fails_if_a_figure_differs(monkeypatch, tmp_path, capsys, passed):
+    from panet_plugin.evaluation import paper_check
+
+    check = paper_check.Check("Mosaiced PSNR", "9.17", "9.18", "none", passed)
+    monkeypatch.setattr(paper_check, "paper_checks", lambda root: iter([check]))
+    monkeypatch.setattr(sys, "argv", ["paper_check", "--out", str(tmp_path / "page.md")])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path("tools/paper_check.py", run_name="__main__")
+    assert stopped.value.code == (not passed)
+    assert f"{int(passed)} of 1 figures agree" in capsys.readouterr().out
+    assert "| Mosaiced PSNR | 9.17 | 9.18 |" in (tmp_path / "page.md").read_text()
