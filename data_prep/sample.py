@@ -75,7 +75,7 @@ def main() -> None:
         ):
             with tempfile.TemporaryDirectory() as folder:
                 write_pictures(pictures, Path(folder))
-                prepare_set(folder, root, name, scales=SCALES, subimage=subimage)
+                prepare_set(folder, root, name, scales=SCALES, subimage=subimage, folders=True)
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"sample: {error}")
 
