@@ -20,7 +20,7 @@ class BadImageError(ValueError):
     """An image file that is damaged, no image at all, or unfit for its purpose."""
 
 
-def read_image(path: str | os.PathLike, gray: bool = False) -> np.ndarray:
+def read_image(path: str | os.PathLike, gray: bool | None = False) -> np.ndarray:
     """Read an image file as RGB.
 
     Palettes, CMYK and gray files become RGB, alpha is dropped, the EXIF orientation is applied, and 16-bit files stay
@@ -28,10 +28,11 @@ def read_image(path: str | os.PathLike, gray: bool = False) -> np.ndarray:
 
     Args:
         path: The image file.
-        gray: Return the ITU-R 601 luma in the full range instead; a gray file keeps its values.
+        gray: Return the ITU-R 601 luma in the full range instead; a gray file keeps its values. None: a gray file stays
+            gray, others become RGB.
 
     Returns:
-        (H, W, 3), or (H, W, 1) if ``gray``, uint8 or uint16.
+        (H, W, 3), or (H, W, 1) if gray, uint8 or uint16.
 
     Raises:
         BadImageError: The file is empty, truncated or not an image, or has more than 16 bits per channel.
@@ -41,6 +42,8 @@ def read_image(path: str | os.PathLike, gray: bool = False) -> np.ndarray:
     try:
         with Image.open(BytesIO(content)) as file:
             sixteen_bits = ";16" in str(file.tile)
+            if gray is None:
+                gray = file.mode in ("1", "L", "LA", "I;16", "I;16B", "I;16L")
             # Pillow refuses truncated data, which OpenCV would fill up in silence; but it has no 16-bit RGB.
             file.load()
             if sixteen_bits:

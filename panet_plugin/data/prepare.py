@@ -1,9 +1,5 @@
 """A folder of images -> the LMDBs, and folders if wanted, that the training configs of both frameworks know.
 
-Everything is made in a hidden folder ``ROOT/.NAME.partial`` and moved into place when it is complete; the manifest
-``ROOT/NAME.json`` comes last. What a killed run left there is taken up by the next one if it belongs to the same
-pictures and settings, and thrown away otherwise.
-
 Images are written in batches: first to the LMDBs, each in one transaction, then a record of the batch. Only the last
 batch can so be in some LMDBs and not in others, and making it again leads to the same.
 """
@@ -11,35 +7,28 @@ batch can so be in some LMDBs and not in others, and making it again leads to th
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 import os
 import re
-import shutil
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from panet_plugin.data.build import make_set
 from panet_plugin.data.images import BadImageError, encode_image, read_image
 from panet_plugin.data.lmdb_writer import EncodedImage, append_to_lmdb, write_meta_info
-from panet_plugin.data.manifest import FORMAT, Entry, Layout, count_images, read_json, summary, to_json
+from panet_plugin.data.manifest import FORMAT, Entry, Layout, read_json, sha256_of, to_json
+from panet_plugin.data.parallel import in_threads
 from panet_plugin.data.sources import Source, find_sources
 from panet_plugin.degradations import imresize
-from panet_plugin.files import locked, write_bytes
-
-logger = logging.getLogger(__name__)
+from panet_plugin.files import write_bytes
 
 # What is written at a time, of all scales together.
 BATCH_BYTES = 64 << 20
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def prepare_set(
@@ -110,29 +99,9 @@ def prepare_set(
         "sources": _hash_sources(sources, name, workers),
     }
 
-    root.mkdir(parents=True, exist_ok=True)
-    with locked(root / name):
-        building = root / f".{name}.partial"
-        manifest = read_json(root / layout.manifest)
-        reason = _why_not_current(root, manifest, recipe)
-        if reason is None:
-            logger.info("%s: nothing to do, %d images are prepared", root / name, len(sources))
-            _report_skipped(manifest["skipped"])
-            shutil.rmtree(building, ignore_errors=True)
-            return False
-        logger.info("%s: %s", root / name, reason)
-
-        if read_json(building / "recipe.json") != recipe:
-            # In this order: what is left of a folder without a recipe is never taken up.
-            (building / "recipe.json").unlink(missing_ok=True)
-            if building.exists():
-                shutil.rmtree(building)
-        if not (building / "manifest.json").exists():
-            _check_nothing_is_lost(root, layout, recipe, manifest, source_folders)
-            write_bytes(building / "recipe.json", to_json(recipe))
-            _build(building, sources, layout, recipe, workers)
-        _publish(root, building, layout, manifest)
-    return True
+    outputs = layout.lmdbs(scales) + (layout.folders(scales) if folders else [])
+    build = partial(_build, sources=sources, layout=layout, recipe=recipe, workers=workers)
+    return make_set(root, recipe, outputs, [*source_folders.values()], build)
 
 
 # Settings and sources
@@ -164,22 +133,23 @@ def _source_folders(
     return {1: hr_dir} | nested
 
 
-def _folders_in_place(root: Path, layout: Layout, folders: dict[int, Path]) -> list[str]:
-    """Those folders of the layout that are source folders."""
+def _folders_in_place(root: Path, layout: Layout, folders: dict[int, Path]) -> dict[str, int]:
+    """Those folders of the layout that are source folders, and which of the sources' files they hold."""
     names = {scale: layout.hr if scale == 1 else layout.lr(scale) for scale in folders}
-    return [names[scale] for scale in folders if (root / names[scale]).resolve() == folders[scale].resolve()]
+    return {
+        names[scale]: number
+        for number, scale in enumerate(folders)
+        if (root / names[scale]).resolve() == folders[scale].resolve()
+    }
 
 
 def _hash_sources(sources: list[Source], name: str, workers: int) -> dict[str, Any]:
-    """SHA-256 of every source file, so that changed pictures are noticed and moved ones are not."""
+    """Name and SHA-256 of every source file, so that changed pictures are noticed and moved folders are not."""
 
-    def digest(source: Source) -> list[str]:
-        hashes = []
-        for path in (source.hr, *source.lr.values()):
-            hashes.append(hashlib.sha256(path.read_bytes()).hexdigest())
-        return hashes
+    def digest(source: Source) -> list[list[str]]:
+        return [[path.name, sha256_of(path)] for path in (source.hr, *source.lr.values())]
 
-    done = _in_threads(digest, sources, workers)
+    done = in_threads(digest, sources, workers)
     done = tqdm(done, f"{name}: checking sources", len(sources), unit="image", leave=False)
     return {source.key: hashes for source, hashes in zip(sources, done, strict=True)}
 
@@ -195,8 +165,10 @@ class _Made(NamedTuple):
     skipped: str | None = None
 
 
-def _build(building: Path, sources: list[Source], layout: Layout, recipe: dict[str, Any], workers: int) -> None:
-    """Fill the folder ``building``, taking up what a killed run left there, and write its manifest last."""
+def _build(
+    building: Path, sources: list[Source], layout: Layout, recipe: dict[str, Any], workers: int
+) -> tuple[dict[str, list[Entry]], dict[str, str]]:
+    """Fill the folder ``building``, taking up what a killed run left there; return what it holds and what not."""
     contents: dict[str, list[Entry]] = {}
     skipped: dict[str, str] = {}
     done = number = 0
@@ -206,7 +178,7 @@ def _build(building: Path, sources: list[Source], layout: Layout, recipe: dict[s
         _note(record, contents, skipped)
 
     make = partial(_make_image, building=building, layout=layout, recipe=recipe)
-    results = _in_threads(make, sources[done:], workers)
+    results = in_threads(make, sources[done:], workers)
     label = f"{layout.name}: images"
     with tqdm(desc=label, total=len(sources), initial=done, unit="image") as progress:
         for batch in _batches(zip(sources[done:], results, strict=True)):
@@ -215,14 +187,12 @@ def _build(building: Path, sources: list[Source], layout: Layout, recipe: dict[s
             number += 1
             _note(record, contents, skipped)
             progress.update(len(batch))
-    _report_skipped(skipped)
     if not contents:
         raise ValueError(f"{layout.name}: none of the {len(sources)} images can be used")
 
     for path in layout.lmdbs(recipe["scales"]):
         write_meta_info(building / path, [(entry.key, entry.shape) for entry in sorted(contents[path])])
-    outputs = {path: summary(entries) for path, entries in sorted(contents.items())}
-    write_bytes(building / "manifest.json", to_json({"recipe": recipe, "skipped": skipped, "outputs": outputs}))
+    return contents, skipped
 
 
 def _batches(made: Iterable[tuple[Source, _Made]]) -> Iterator[list[tuple[Source, _Made]]]:
@@ -343,97 +313,3 @@ def _windows(shape: tuple[int, int], size: int, step: int) -> Iterator[tuple[int
     for top in starts(height):
         for left in starts(width):
             yield top, left, min(top + size, height), min(left + size, width)
-
-
-# What is there, and moving into place
-
-
-def _why_not_current(root: Path, manifest: dict[str, Any] | None, recipe: dict[str, Any]) -> str | None:
-    """Why the set must be made, or None if it is there and complete."""
-    if manifest is None:
-        return "preparing"
-    old = manifest["recipe"]
-    if old is None:
-        return "taking up an interrupted preparation"
-    changed = [key for key in recipe if old.get(key) != recipe[key]]
-    if "sources" in changed:
-        before, now = old["sources"], recipe["sources"]
-        keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-        examples = ", ".join(keys[:5]) + (", ..." if len(keys) > 5 else "")
-        return f"preparing again: {len(keys)} images are new, changed or gone ({examples})"
-    if changed:
-        changes = ", ".join(f"{key} was {old.get(key)}, is {recipe[key]}" for key in changed)
-        return f"preparing again: {changes}"
-    for path, output in manifest["outputs"].items():
-        if count_images(root / path) != output["count"]:
-            return f"preparing again: {root / path} is incomplete, expected {output['count']} images"
-    return None
-
-
-def _check_nothing_is_lost(
-    root: Path,
-    layout: Layout,
-    recipe: dict[str, Any],
-    manifest: dict[str, Any] | None,
-    folders: dict[int, Path],
-) -> None:
-    """Refuse to replace or remove what this module did not make, and what it is about to read."""
-    ours = set(manifest["outputs"] if manifest else ())
-    wanted = layout.lmdbs(recipe["scales"]) + (layout.folders(recipe["scales"]) if recipe["folders"] else [])
-    sources = {folder.resolve() for folder in folders.values()}
-    for path in sorted(ours.union(wanted).difference(recipe["in_place"])):
-        if (root / path).resolve() in sources:
-            raise ValueError(f"{root / path} would be replaced, and cannot be the source: choose another name")
-        if path not in ours and (root / path).exists():
-            raise FileExistsError(
-                f"{root / path} exists and {root / layout.manifest} does not know it: move it away, choose another "
-                "root or name, or give it as the source"
-            )
-
-
-def _publish(root: Path, building: Path, layout: Layout, old_manifest: dict[str, Any] | None) -> None:
-    """Move what was built into place, the manifest last; may be killed and repeated at any point."""
-    manifest = read_json(building / "manifest.json")
-    outputs, old_outputs = manifest["outputs"], (old_manifest or {"outputs": {}})["outputs"]
-    # Until all is moved, the manifest in place says no more than what is ours.
-    (building / "claim.json").write_bytes(to_json({"recipe": None, "outputs": old_outputs | outputs}))
-    (building / "claim.json").replace(root / layout.manifest)
-    # The files are about to leave the folder that the records speak of.
-    for folder in (building / "records", building / "discarded"):
-        shutil.rmtree(folder, ignore_errors=True)
-
-    for number, path in enumerate(old_outputs | outputs):
-        built, place = building / path, root / path
-        obsolete = path not in outputs and path not in manifest["recipe"]["in_place"]
-        if place.exists() and (built.exists() or obsolete):
-            (building / "discarded").mkdir(exist_ok=True)
-            place.replace(building / "discarded" / str(number))
-        if path in outputs and built.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            built.replace(place)
-    (building / "manifest.json").replace(root / layout.manifest)
-    shutil.rmtree(building)
-
-
-def _report_skipped(skipped: dict[str, str]) -> None:
-    for reason in skipped.values():
-        logger.warning("skipped: %s", reason)
-
-
-def _in_threads(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Results in the order of the items, with few of them under way at any time.
-
-    Threads suffice, since decoding, resizing, hashing and encoding all release the GIL, and they die with the process.
-    """
-    with ThreadPoolExecutor(workers) as pool:
-        pending = deque()
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) > 2 * workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
