@@ -93,6 +93,9 @@ def _opened(path: Path) -> Iterator[Iterator[_Member]]:
     else:
         with tarfile.open(path) as file:
             yield _tar_members(path, file)
+            # The checksum of a compressed archive is behind the last member.
+            while file.fileobj.read(1 << 20):
+                pass
 
 
 def _zip_members(path: Path, file: zipfile.ZipFile) -> Iterator[_Member]:

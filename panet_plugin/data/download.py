@@ -172,10 +172,11 @@ class _Resuming:
             tqdm(desc=label, total=total, initial=have, unit="B", unit_scale=True) as progress,
         ):
             try:
-                for block in response.iter_content(1 << 18):
+                # Small: an interruption loses what is not a whole block.
+                for block in response.iter_content(1 << 14):
                     if total and file.tell() + len(block) > total:
                         raise DownloadError(f"{response.url}: sends more than the {total} bytes that it announced")
                     file.write(block)
                     progress.update(len(block))
             except requests.exceptions.ChunkedEncodingError as error:
-                raise _Interrupted(error) from error
+                raise _Interrupted(f"the connection ended after {file.tell()} of {total} bytes") from error

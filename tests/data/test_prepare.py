@@ -1,17 +1,13 @@
 """Layout, pairs, bad input, and being killed."""
 
-import hashlib
 import json
 import logging
-import multiprocessing
 import os
 import random
 import resource
 import shutil
 import signal
-import sys
 import time
-from multiprocessing import forkserver
 from pathlib import Path
 
 import cv2
@@ -38,15 +34,6 @@ def hr_dir(tmp_path):
     return tmp_path / "hr"
 
 
-def tree(root):
-    """Contents by path, hidden files aside."""
-    return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in root.rglob("*")
-        if path.is_file() and not path.name.endswith(".lock")
-    }
-
-
 def read_lmdb(path):
     with lmdb.open(str(path), readonly=True, lock=False) as environment, environment.begin() as transaction:
         contents = {key.decode(): bytes(value) for key, value in transaction.cursor()}
@@ -56,7 +43,7 @@ def read_lmdb(path):
     return images
 
 
-def test_layout(hr_dir, tmp_path):
+def test_layout(tree, hr_dir, tmp_path):
     root = tmp_path / "root"
     assert prepare_set(hr_dir, root, "DIV2K_train", **SETTINGS, folders=True)
     assert prepare_set(hr_dir, root, "DIV2K_valid", scales=[2], subimage=None, folders=True)
@@ -246,7 +233,7 @@ def no_folders_any_more(hr_dir, root):
         (no_folders_any_more, "folders was True, is False"),
     ],
 )
-def test_change_is_said_and_made_anew(hr_dir, tmp_path, caplog, change, message):
+def test_change_is_said_and_made_anew(tree, hr_dir, tmp_path, caplog, change, message):
     root = tmp_path / "root"
     prepare_set(hr_dir, root, "train", **SETTINGS)
     settings = change(hr_dir, root)
@@ -277,7 +264,7 @@ def add_tiny(hr_dir):
 
 
 @pytest.mark.parametrize("spoil", [truncate, add_text, add_tiny])
-def test_bad_file_is_fatal_or_skipped(hr_dir, tmp_path, caplog, spoil):
+def test_bad_file_is_fatal_or_skipped(tree, hr_dir, tmp_path, caplog, spoil):
     root = tmp_path / "root"
     bad = spoil(hr_dir)
     with pytest.raises(BadImageError, match=bad):
@@ -331,7 +318,7 @@ def test_bad_settings(hr_dir, tmp_path, settings, message):
         prepare_set(hr_dir, tmp_path / "root", "../train")
 
 
-def test_folder_of_someone_else_is_not_replaced(hr_dir, tmp_path):
+def test_folder_of_someone_else_is_not_replaced(tree, hr_dir, tmp_path):
     write_image(tmp_path / "root/train_HR_sub/mine.png", np.zeros((4, 4, 3), np.uint8))
     before = tree(tmp_path / "root")
     with pytest.raises(FileExistsError, match="train_HR_sub exists"):
@@ -339,7 +326,7 @@ def test_folder_of_someone_else_is_not_replaced(hr_dir, tmp_path):
     assert tree(tmp_path / "root") == before
 
 
-def test_source_is_never_replaced(hr_dir, tmp_path):
+def test_source_is_never_replaced(tree, hr_dir, tmp_path):
     root = tmp_path / "root"
     prepare_set(hr_dir, root, "train", **SETTINGS, folders=True)
     before = tree(root)
@@ -377,7 +364,7 @@ def test_given_lr(hr_dir, lr_dir, tmp_path):
         assert images["0002_s001"].shape == (24 // scale, 24 // scale, 3)
 
 
-def test_given_lr_of_one_scale_needs_no_folder_of_its_own(hr_dir, lr_dir, tmp_path):
+def test_given_lr_of_one_scale_needs_no_folder_of_its_own(tree, hr_dir, lr_dir, tmp_path):
     prepare_set(hr_dir, tmp_path / "a", "train", lr_dir=lr_dir, scales=[2], subimage=None)
     prepare_set(hr_dir, tmp_path / "b", "train", lr_dir=lr_dir / "X2", scales=[2], subimage=None)
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
@@ -399,7 +386,7 @@ def test_lr_without_hr_and_hr_without_lr(hr_dir, lr_dir, tmp_path):
 
 
 @pytest.mark.parametrize("subimage", [(24, 12), None])
-def test_images_in_place_stay_as_they_are(hr_dir, lr_dir, tmp_path, subimage):
+def test_images_in_place_stay_as_they_are(tree, hr_dir, lr_dir, tmp_path, subimage):
     """A downloaded and unpacked set is completed where it is."""
     root = tmp_path / "root"
     shutil.copytree(hr_dir, root / "train_HR")
@@ -438,24 +425,13 @@ def test_crop_keeps_the_middle(hr_dir, lr_dir, tmp_path, given):
         assert cropped["0003"].shape == (24 // scale, 36 // scale, 3)
 
 
-def test_cropping_pictures_in_place_leaves_them_whole(hr_dir, tmp_path):
+def test_cropping_pictures_in_place_leaves_them_whole(tree, hr_dir, tmp_path):
     layout, root = Layout("DIV2K_valid"), tmp_path / "root"
     shutil.copytree(hr_dir, root / layout.hr)
     before = tree(root / layout.hr)
     prepare_set(root / layout.hr, root, "DIV2K_valid", scales=[2], subimage=None, crop=24)
     assert tree(root / layout.hr) == before
     assert read_lmdb(root / layout.hr_lmdb)["0001"].shape == (24, 24, 3)
-
-
-@pytest.fixture(scope="module")
-def context():
-    """Starts processes that have all imported already: they run, and can be killed, within milliseconds."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "panet_plugin.data"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-        forkserver.ensure_running()
-    return context
 
 
 def prepare(hr_dir, root, settings):
@@ -502,20 +478,20 @@ def small_batches(monkeypatch):
 
 
 @pytest.mark.parametrize("earlier", [None, {"scales": (2, 4), "subimage": (24, 12)}], ids=["fresh", "replacing"])
-def test_killed_at_every_step(small_batches, context, hr_dir, tmp_path, earlier):
+def test_killed_at_every_step(tree, small_batches, context, hr_dir, tmp_path, earlier):
     """Whatever step a run dies at, the next one ends in the same bytes; so does one with other settings in between."""
     settings = {"scales": (2,), "subimage": (24, 24), "workers": 1, "folders": bool(earlier)}
     (hr_dir / "0002.png").unlink()
     prepare_set(hr_dir, tmp_path / "whole", "train", **settings)
     whole = tree(tmp_path / "whole")
-    for steps in range(0, 200, 2 if earlier else 1):
+    for steps in range(0, 200, 3 if earlier else 1):
         root = tmp_path / "root"
         shutil.rmtree(root, ignore_errors=True)
         if earlier:
             prepare_set(hr_dir, root, "train", **earlier)
         if run(context, prepare_and_die, hr_dir, root, settings, steps) == 0:
             break
-        if steps % 3 == 0:
+        if steps % 2 == 0:
             prepare_set(hr_dir, root, "train", scales=(2,), subimage=None)
         prepare_set(hr_dir, root, "train", **settings)
         assert tree(root) == whole, steps
@@ -524,7 +500,7 @@ def test_killed_at_every_step(small_batches, context, hr_dir, tmp_path, earlier)
     assert tree(root) == whole
 
 
-def test_killed_at_random_moments(small_batches, context, hr_dir, tmp_path):
+def test_killed_at_random_moments(tree, small_batches, context, hr_dir, tmp_path):
     """The same run is killed again and again, while it takes up what the killed ones left."""
     for seed in range(8):
         image = np.random.default_rng(seed).integers(0, 256, (120, 120, 3), dtype=np.uint8)
@@ -546,7 +522,7 @@ def test_killed_at_random_moments(small_batches, context, hr_dir, tmp_path):
     assert tree(tmp_path / "root") == tree(tmp_path / "whole")
 
 
-def test_two_at_once(small_batches, context, hr_dir, tmp_path):
+def test_two_at_once(tree, small_batches, context, hr_dir, tmp_path):
     prepare_set(hr_dir, tmp_path / "whole", "train", **SETTINGS)
     processes = [context.Process(target=prepare, args=(hr_dir, tmp_path / "root", SETTINGS)) for _ in range(3)]
     for process in processes:
@@ -557,14 +533,14 @@ def test_two_at_once(small_batches, context, hr_dir, tmp_path):
     assert tree(tmp_path / "root") == tree(tmp_path / "whole")
 
 
-def test_number_of_threads_changes_nothing(hr_dir, tmp_path):
+def test_number_of_threads_changes_nothing(tree, hr_dir, tmp_path):
     for workers in (1, 5):
         prepare_set(hr_dir, tmp_path / str(workers), "train", workers=workers, **SETTINGS)
     assert tree(tmp_path / "1") == tree(tmp_path / "5")
 
 
 @pytest.mark.parametrize("limit", [3_000, 20_000, 60_000])
-def test_disk_that_takes_no_more_is_taken_up_later(small_batches, hr_dir, tmp_path, limit):
+def test_disk_that_takes_no_more_is_taken_up_later(tree, small_batches, hr_dir, tmp_path, limit):
     """Files cannot grow above a limit: a PNG, the LMDB of the first batch, and that of a later one are cut off."""
     root, settings = tmp_path / "root", {**SETTINGS, "folders": True}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
