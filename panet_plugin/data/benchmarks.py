@@ -16,7 +16,7 @@ from tqdm import tqdm
 from panet_plugin.data.archives import SUFFIXES, unpack
 from panet_plugin.data.build import make_set
 from panet_plugin.data.datasets import BENCHMARKS
-from panet_plugin.data.images import encode_image, read_image
+from panet_plugin.data.images import BadImageError, encode_image, read_image
 from panet_plugin.data.manifest import FORMAT, Entry, sha256_of
 from panet_plugin.data.parallel import in_threads
 from panet_plugin.tasks import TASKS, Task
@@ -54,7 +54,7 @@ def prepare_benchmarks(
         Why a set was not made, by its name: it is in none of the sources, or incomplete there.
 
     Raises:
-        BadImageError: An image cannot be read.
+        BadImageError: An image cannot be read, or two have the same name.
         BadArchiveError: An archive cannot be unpacked.
         FileExistsError: There is a set of this name under ``root`` that was not made by this function.
         OSError: The disk is full, or cannot be read or written.
@@ -126,10 +126,12 @@ def _clean_images(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
             selfexsr = SELFEXSR.fullmatch(path.stem)
-            if selfexsr is None:
-                images[path.stem] = path
-            elif selfexsr["kind"] == "HR":
-                images[selfexsr["name"]] = path
+            if selfexsr and selfexsr["kind"] == "LR":
+                continue
+            name = selfexsr["name"] if selfexsr else path.stem
+            if name in images:
+                raise BadImageError(f"{path} has the same name as {images[name].name}: remove one of them")
+            images[name] = path
     return images
 
 

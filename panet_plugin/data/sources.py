@@ -145,11 +145,13 @@ def find_subset(
 
 
 def _find_hr(folder: Path, subset: str) -> Path | None:
-    """The HR folder of a subset in a folder, or one level below."""
+    """The HR folder of a subset in a folder, or one or two levels below."""
     for pattern in HR_FOLDERS[subset]:
-        for prefix in ("", "*/") if pattern != "." else ("",):
-            found = [folder] if pattern == "." else sorted(folder.glob(prefix + pattern))
-            found = [path for path in found if path.is_dir() and any(_files(_unnested(path)))]
+        if pattern == "." and any(_files(_unnested(folder))):
+            return folder
+        for prefix in ("", "*/", "*/*/") if pattern != "." else ():
+            found = [path for path in sorted(folder.glob(prefix + pattern)) if path.is_dir()]
+            found = [path for path in found if any(_files(_unnested(path)))]
             if subset == "train":
                 found = [path for path in found if not OTHER_SUBSETS.search(path.name)]
             if len(found) > 1:
