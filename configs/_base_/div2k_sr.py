@@ -1,13 +1,9 @@
 # Super-resolution on DIV2K: 48x48 patches of the low-resolution images, flips and transposition, scored on luma.
 # DIV2K_ROOT moves the data.
-data_root = "{{$DIV2K_ROOT:data/DIV2K}}"
+_base_ = ["loaders.py"]
 
+data_root = "{{$DIV2K_ROOT:data/DIV2K}}"
 train_dataloader = dict(
-    batch_size=16,
-    num_workers=8,
-    persistent_workers=True,
-    drop_last=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
         type="PairedLMDBDataset",
         data_root=data_root,
@@ -24,11 +20,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=False,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type="PairedLMDBDataset",
         data_root=data_root,

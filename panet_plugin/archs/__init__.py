@@ -1,7 +1,18 @@
 """Networks as plain ``nn.Module``: RGB in [0, 1] in, RGB in [0, 1] out (not clamped)."""
 
+from panet_plugin.archs.insertion import insert_pyramid_attention
+from panet_plugin.archs.insertion_points import InsertionPoint, list_insertion_points
 from panet_plugin.archs.pa_edsr import PAEDSR
 from panet_plugin.archs.panet import PANet
 from panet_plugin.archs.pyramid_attention import PyramidAttention
+from panet_plugin.archs.rnan import RNAN
 
-__all__ = ["PAEDSR", "PANet", "PyramidAttention"]
+__all__ = [
+    "PAEDSR",
+    "RNAN",
+    "InsertionPoint",
+    "PANet",
+    "PyramidAttention",
+    "insert_pyramid_attention",
+    "list_insertion_points",
+]

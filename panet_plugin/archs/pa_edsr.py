@@ -1,17 +1,13 @@
 """PA-EDSR: super-resolution."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from panet_plugin.archs.pyramid_attention import PyramidAttention
 from panet_plugin.archs.residual import ResidualTrunk, conv3x3
-
-#: Mean colour of DIV2K's training images, RGB in [0, 1], as in EDSR.
-DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
+from panet_plugin.archs.super_resolution import mean_colour, upsampler
 
 
 class PAEDSR(nn.Module):
@@ -44,10 +40,6 @@ class PAEDSR(nn.Module):
         attention: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if mean is None:
-            mean = DIV2K_MEAN if in_channels == 3 else (0.0,) * in_channels
-        if len(mean) != in_channels:
-            raise ValueError(f"mean must have one value per channel ({in_channels}), got {tuple(mean)}")
         #: What the constructor was given, for checkpoints; the mean is among the weights.
         self.arguments = {
             "scale": scale,
@@ -60,12 +52,10 @@ class PAEDSR(nn.Module):
         middle = PyramidAttention(
             mid_channels, **{"reduction": 8, "res_scale": res_scale, **self.arguments["attention"]}
         )
-        # A frozen parameter and no buffer: distributed training would broadcast a buffer in every forward pass, and
-        # BasicSR validates in the first process alone.
-        self.mean = nn.Parameter(torch.tensor(mean).view(1, -1, 1, 1), requires_grad=False)
+        self.mean = mean_colour(mean, in_channels)
         self.head = conv3x3(in_channels, mid_channels)
         self.body = ResidualTrunk(mid_channels, num_blocks, middle, nn.ReLU(), res_scale)
-        self.upsample = _upsampler(scale, mid_channels)
+        self.upsample = upsampler(scale, mid_channels)
         self.tail = conv3x3(mid_channels, in_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,16 +69,3 @@ class PAEDSR(nn.Module):
         """
         features = self.body(self.head(x - self.mean))
         return self.tail(self.upsample(features)) + self.mean
-
-
-def _upsampler(scale: int, channels: int) -> nn.Sequential:
-    if scale == 3:
-        steps = [3]
-    elif scale >= 1 and scale & (scale - 1) == 0:
-        steps = [2] * int(math.log2(scale))
-    else:
-        raise ValueError(f"scale must be 3 or a power of two, got {scale}")
-    layers: list[nn.Module] = []
-    for step in steps:
-        layers += [conv3x3(channels, channels * step**2), nn.PixelShuffle(step)]
-    return nn.Sequential(*layers)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from panet_plugin.ops import IMPLEMENTATIONS, build_pyramid, pyramid_attention
@@ -23,9 +24,11 @@ class PyramidAttention(nn.Module):
         res_scale: Factor of the input that is added to the attention.
         implementation: How to compute it; one of :data:`panet_plugin.ops.IMPLEMENTATIONS`.
         scales: Factors in (0, 1] of the pyramid's levels, instead of the first ``levels`` of the published ones.
+        residual_init: ``"zero"`` adds a learnable factor per channel, zero at the start, to the attention, so that the
+            block starts as the identity; ``None`` is the published block without such a factor.
 
     Raises:
-        ValueError: If an argument is outside its range.
+        ValueError: If an argument is outside its range, or ``residual_init="zero"`` with another ``res_scale`` than 1.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class PyramidAttention(nn.Module):
         res_scale: float = 1.0,
         implementation: str = "auto",
         scales: Sequence[float] | None = None,
+        residual_init: str | None = None,
     ) -> None:
         super().__init__()
         if reduction < 1 or channels // reduction < 1:
@@ -49,6 +53,10 @@ class PyramidAttention(nn.Module):
             raise ValueError(f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, got {implementation!r}")
         if scales is not None and not (scales and all(0 < scale <= 1 for scale in scales)):
             raise ValueError(f"scales must be factors above 0 and up to 1, got {scales!r}")
+        if residual_init not in (None, "zero"):
+            raise ValueError(f"residual_init must be 'zero' or None, got {residual_init!r}")
+        if residual_init and res_scale != 1:
+            raise ValueError(f"residual_init='zero' starts as the identity, which needs res_scale=1, got {res_scale!r}")
         self.scales = ladder(levels) if scales is None else tuple(scales)
         self.ksize = ksize
         self.softmax_scale = softmax_scale
@@ -58,9 +66,11 @@ class PyramidAttention(nn.Module):
         self.query = _embedding(channels, channels // reduction)
         self.key = _embedding(channels, channels // reduction)
         self.value = _embedding(channels, channels)
+        # A factor and no zeroed embedding: the frameworks may initialise every convolution of a network once more.
+        self.gain = nn.Parameter(torch.zeros(channels, 1, 1)) if residual_init else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``attention(x) + res_scale * x`` for features of shape ``(N, C, H, W)``."""
+        """Return ``gain * attention(x) + res_scale * x`` for features of shape ``(N, C, H, W)``."""
         pyramid = build_pyramid(x, self.scales)
         attended = pyramid_attention(
             self.query(x),
@@ -71,6 +81,8 @@ class PyramidAttention(nn.Module):
             hard=self.hard,
             implementation=self.implementation,
         )
+        if self.gain is not None:
+            attended = self.gain * attended
         return attended + self.res_scale * x
 
     def extra_repr(self) -> str:

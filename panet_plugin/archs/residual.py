@@ -1,4 +1,4 @@
-"""The residual trunk that PANet and PA-EDSR share: blocks, the attention in their middle, a closing convolution."""
+"""Residual blocks, and the trunk of them with the attention in its middle that PANet and PA-EDSR share."""
 
 from torch import Tensor, nn
 

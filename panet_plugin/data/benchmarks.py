@@ -13,17 +13,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from panet_plugin.data.archives import SUFFIXES, unpack
+from panet_plugin.data.archives import SUFFIXES as ARCHIVE_SUFFIXES
+from panet_plugin.data.archives import unpack
 from panet_plugin.data.build import make_set
 from panet_plugin.data.datasets import BENCHMARKS
-from panet_plugin.data.images import BadImageError, encode_image, read_image
+from panet_plugin.data.images import SUFFIXES, BadImageError, encode_image, read_image
 from panet_plugin.data.manifest import FORMAT, Entry, sha256_of
 from panet_plugin.data.parallel import in_threads
 from panet_plugin.tasks import TASKS, Task
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".ppm", ".pgm")
 # Where clean images are within the folder of a set, the most telling name first. Mod-12 crops are not what the
 # published figures were taken on, but better than nothing.
 CLEAN_FOLDERS = ("HR", "GT", "original", "original_png", "refimgs", "images", "image_SRF_2", ".", "GTmod12")
@@ -63,10 +63,10 @@ def prepare_benchmarks(
     root = Path(root)
     if unknown := sorted(set(names) - set(BENCHMARKS)):
         raise ValueError(f"known sets are {', '.join(BENCHMARKS)}, got {', '.join(unknown)}")
-    places = [unpack(path, root) if path.name.endswith(SUFFIXES) else path for path in map(Path, sources)]
+    places = [unpack(path, root) if path.name.endswith(ARCHIVE_SUFFIXES) else path for path in map(Path, sources)]
     for place in places:
         if not place.is_dir():
-            raise NotADirectoryError(f"{place} is neither a folder nor an archive ({', '.join(SUFFIXES)})")
+            raise NotADirectoryError(f"{place} is neither a folder nor an archive ({', '.join(ARCHIVE_SUFFIXES)})")
     missing = {}
     for name in names:
         images = _find_images(name, places)
@@ -124,7 +124,7 @@ def _folders(place: Path, depth: int) -> Iterator[Path]:
 def _clean_images(folder: Path) -> dict[str, Path]:
     images = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
             selfexsr = SELFEXSR.fullmatch(path.stem)
             if selfexsr and selfexsr["kind"] == "LR":
                 continue

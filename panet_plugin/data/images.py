@@ -14,6 +14,8 @@ from panet_plugin.files import write_bytes
 
 # Low: sets are read far more often than they are stored, and decoding time hardly depends on it.
 PNG_COMPRESSION = 1
+# Of files that are looked for among others.
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 
 
 class BadImageError(ValueError):
@@ -21,13 +23,24 @@ class BadImageError(ValueError):
 
 
 def read_image(path: str | os.PathLike, gray: bool | None = False) -> np.ndarray:
-    """Read an image file as RGB.
+    """Read an image file as RGB; see :func:`decode_image`.
+
+    Raises:
+        BadImageError: The file is empty, truncated or not an image, or has more than 16 bits per channel.
+        OSError: The file cannot be read.
+    """
+    return decode_image(Path(path).read_bytes(), path, gray)
+
+
+def decode_image(content: bytes, name: str | os.PathLike, gray: bool | None = False) -> np.ndarray:
+    """Decode an image as RGB.
 
     Palettes, CMYK and gray files become RGB, alpha is dropped, the EXIF orientation is applied, and 16-bit files stay
     16-bit. The format is told by the content, not by the file's name.
 
     Args:
-        path: The image file.
+        content: An image file's bytes.
+        name: What errors call it.
         gray: Return the ITU-R 601 luma in the full range instead; a gray file keeps its values. None: a gray file stays
             gray, others become RGB.
 
@@ -35,10 +48,8 @@ def read_image(path: str | os.PathLike, gray: bool | None = False) -> np.ndarray
         (H, W, 3), or (H, W, 1) if gray, uint8 or uint16.
 
     Raises:
-        BadImageError: The file is empty, truncated or not an image, or has more than 16 bits per channel.
-        OSError: The file cannot be read.
+        BadImageError: It is empty, truncated or not an image, or has more than 16 bits per channel.
     """
-    content = Path(path).read_bytes()
     try:
         with Image.open(BytesIO(content)) as file:
             sixteen_bits = ";16" in str(file.tile)
@@ -55,10 +66,10 @@ def read_image(path: str | os.PathLike, gray: bool | None = False) -> np.ndarray
                 image = np.array(ImageOps.exif_transpose(file).convert("RGB"))
     except UnidentifiedImageError as error:
         reason = "no known image format" if content else "the file is empty"
-        raise BadImageError(f"{path}: not a readable image: {reason}") from error
+        raise BadImageError(f"{name}: not a readable image: {reason}") from error
     # Decoders fail in many ways on damaged bytes: OSError, SyntaxError, struct.error, decompression bombs ...
     except Exception as error:
-        raise BadImageError(f"{path}: not a readable image: {error}") from error
+        raise BadImageError(f"{name}: not a readable image: {error}") from error
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None] if gray else image
 
 

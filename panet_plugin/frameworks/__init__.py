@@ -1,1 +1,1 @@
-"""The bridges to BasicSR and MMagic; importing one of them registers everything in that framework."""
+"""The bridges to BasicSR, MMagic and spandrel: importing one of the first two registers everything in it."""

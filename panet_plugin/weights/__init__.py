@@ -2,6 +2,6 @@
 
 from panet_plugin.weights.errors import CheckpointError
 from panet_plugin.weights.files import read_state_dict, write_checkpoint
-from panet_plugin.weights.official import load_official, load_weights
+from panet_plugin.weights.official import identify, load_official, load_weights
 
-__all__ = ["CheckpointError", "load_official", "load_weights", "read_state_dict", "write_checkpoint"]
+__all__ = ["CheckpointError", "identify", "load_official", "load_weights", "read_state_dict", "write_checkpoint"]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from panet_plugin.files import write_bytes
 from panet_plugin.weights.errors import CheckpointError, shorten
-from panet_plugin.weights.names import from_original, is_original
+from panet_plugin.weights.names import from_original, table_of
 
 #: Keys under which the frameworks and the original keep a state dict, the averaged weights first.
 CONTAINERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
@@ -93,15 +93,16 @@ def read_state_dict(source: str | os.PathLike | Mapping[str, Any]) -> dict[str, 
 
 
 def read_checkpoint(
-    source: str | os.PathLike | Mapping[str, Any],
+    source: str | os.PathLike | Mapping[str, Any], rgb_range: float | None = None
 ) -> tuple[dict[str, Tensor], Mapping[str, Any] | None]:
     """Read a state dict as :func:`read_state_dict`, and what is known of the network's arguments besides.
 
     Those of a network that :func:`write_checkpoint` wrote are known, and those of the original, which are all as
-    published (an empty mapping); otherwise it is None.
+    published (an empty mapping); otherwise it is None. ``rgb_range`` is for
+    :func:`~panet_plugin.weights.names.from_original`.
     """
     if isinstance(source, Mapping):
-        return _interpret(source, source.get(ARGUMENTS), "the given mapping")
+        return _interpret(source, source.get(ARGUMENTS), "the given mapping", rgb_range)
     path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint file")
@@ -115,17 +116,22 @@ def read_checkpoint(
     else:
         found = _load(path)
         arguments = found.get(ARGUMENTS) if isinstance(found, Mapping) else None
-    return _interpret(found, arguments, str(path))
+    return _interpret(found, arguments, str(path), rgb_range)
 
 
-def _interpret(found: Any, arguments: Any, name: str) -> tuple[dict[str, Tensor], Mapping[str, Any] | None]:
+def _interpret(
+    found: Any, arguments: Any, name: str, rgb_range: float | None
+) -> tuple[dict[str, Tensor], Mapping[str, Any] | None]:
     state = _unwrap(found, name)
-    if not is_original(state):
-        return state, _arguments(arguments, name)
+    table = table_of(state)
     try:
-        return from_original(state), {}
+        if table is not None:
+            return from_original(state, table, rgb_range), {}
+        if rgb_range not in (None, 1):
+            raise CheckpointError(f"not the original's: our networks are for images in [0, 1], not [0, {rgb_range:g}]")
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}") from error
+    return state, _arguments(arguments, name)
 
 
 def _arguments(text: Any, name: str) -> Mapping[str, Any] | None:

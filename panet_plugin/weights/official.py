@@ -4,52 +4,79 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from panet_plugin.archs import PAEDSR, PANet
+from panet_plugin.archs import PAEDSR, RNAN, PANet
 from panet_plugin.weights.errors import CheckpointError, shorten
-from panet_plugin.weights.files import read_checkpoint, read_state_dict
+from panet_plugin.weights.files import PREFIXES, read_checkpoint, read_state_dict
+from panet_plugin.weights.names import our_name, table_of
+
+#: The name of the weights that tell an attention's reduction.
+_QUERY = r"body\.blocks\.\d+\.query\.0\.weight"
 
 
-def load_official(source: str | os.PathLike | Mapping[str, Any]) -> nn.Module:
-    """Load a checkpoint of the original PANet or PA-EDSR, or of ours, as a network in evaluation mode.
+def load_official(source: str | os.PathLike | Mapping[str, Any], rgb_range: float | None = None) -> nn.Module:
+    """Load a checkpoint of the original PANet, PA-EDSR or RNAN, or of ours, as a network in evaluation mode.
 
-    The kind of network, its blocks, channels, scale and reduction are read from the names and shapes alone. What
-    these do not tell (residual scales; levels, patch size and softmax of the attention) is as published, unless
-    :func:`~panet_plugin.weights.write_checkpoint` wrote the file, which then says it.
+    The kind of network, its blocks or groups, channels, scale and reduction are read from the names and shapes
+    alone. What these do not tell (residual scales; levels, patch size and softmax of the attention) is as published,
+    unless :func:`~panet_plugin.weights.write_checkpoint` wrote the file, which then says it.
 
     Args:
         source: A checkpoint file or its content; see :func:`~panet_plugin.weights.read_state_dict`.
+        rgb_range: The largest colour value that a network of the original was trained with; ours is for images in
+            [0, 1] in any case. It needs saying only of RNANs without mean shifts (all but super-resolution): those of
+            the published size are taken to be for 255, as published, others for 1.
 
     Returns:
-        A :class:`~panet_plugin.archs.PANet` or :class:`~panet_plugin.archs.PAEDSR`.
+        A :class:`~panet_plugin.archs.PANet`, :class:`~panet_plugin.archs.PAEDSR` or
+        :class:`~panet_plugin.archs.RNAN`.
 
     Raises:
         FileNotFoundError: If there is no such file.
         CheckpointError: If it is not a checkpoint of these networks; the message says what was found.
+        ValueError: If ``rgb_range`` is not positive.
 
     Warns:
         UserWarning: If it was trained here with either framework: its config, which may say otherwise, is not read.
+            An RNAN's names and shapes say all, except for the colour range of an original one, see above.
     """
     name = "the given state dict" if isinstance(source, Mapping) else str(source)
-    state, arguments = read_checkpoint(source)
+    if rgb_range is not None and not rgb_range > 0:
+        raise ValueError(f"rgb_range must be positive, got {rgb_range}")
+    state, arguments = read_checkpoint(source, rgb_range)
     try:
-        if arguments is None:
-            warnings.warn(
-                f"{name} does not say its residual scales and attention settings: they are taken as published. "
-                "If its config says otherwise, build the network from that.",
-                stacklevel=2,
-            )
         network = _build(state, arguments or {})
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}") from error
-    if arguments is None:
+    if arguments is None and not isinstance(network, RNAN):
+        warnings.warn(
+            f"{name} does not say its residual scales and attention settings: they are taken as published. "
+            "If its config says otherwise, build the network from that.",
+            stacklevel=2,
+        )
         network.arguments = None  # a guess is not to be written into a file
     return network
+
+
+def identify(names: Iterable[str]) -> type[nn.Module] | None:
+    """Return the class of the network whose state dict has these names, ours or the original's; None if unknown."""
+    prefixes = "|".join(map(re.escape, PREFIXES))
+    plain = {re.sub(f"^(?:{prefixes})+", "", name) for name in names if isinstance(name, str)}
+    if (table := table_of(plain)) is not None:
+        try:
+            plain = {our_name(name, table) or name for name in plain}
+        except KeyError:
+            return None
+    if "low.mask.non_local.query.weight" in plain:
+        return RNAN
+    if any(re.fullmatch(_QUERY, name) for name in plain):
+        return PAEDSR if any(name == "mean" or name.startswith("upsample.") for name in plain) else PANet
+    return None
 
 
 def load_weights(network: nn.Module, source: str | os.PathLike | Mapping[str, Any]) -> None:
@@ -72,21 +99,23 @@ def load_weights(network: nn.Module, source: str | os.PathLike | Mapping[str, An
 
 def _build(state: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> nn.Module:
     """Build a network from our names and shapes; ``arguments`` fill in what those do not tell."""
-    blocks = sum(bool(re.fullmatch(r"body\.blocks\.\d+\.conv1\.weight", key)) for key in state)
-    query = next((k for k in state if re.fullmatch(r"body\.blocks\.\d+\.query\.0\.weight", k)), None)
-    if query is None or "head.weight" not in state or state["head.weight"].ndim != 4 or state[query].ndim != 4:
-        raise CheckpointError(f"expected the weights of PANet or PA-EDSR, found {shorten(list(state))}")
-    mid_channels, in_channels = state["head.weight"].shape[:2]
-    reduction = max(1, mid_channels // max(1, state[query].shape[0]))
-    told = {"in_channels": in_channels, "mid_channels": mid_channels, "num_blocks": blocks}
-    network_class: type[nn.Module] = PANet
-    if "mean" in state:
-        network_class = PAEDSR
-        ups = [value for key, value in state.items() if re.fullmatch(r"upsample\.\d+\.weight", key)]
-        told["scale"] = math.prod(math.isqrt(max(1, up.shape[0] // max(1, mid_channels))) for up in ups)
+    network_class = identify(state)
+    head = state.get("head.weight")
+    if network_class is None or head is None or head.ndim != 4:
+        raise CheckpointError(f"expected the weights of PANet, PA-EDSR or RNAN, found {shorten(list(state))}")
+    mid_channels, in_channels = head.shape[:2]
+    told: dict[str, Any] = {"in_channels": in_channels, "mid_channels": mid_channels}
     try:
-        attention = {**arguments.get("attention", {}), "reduction": reduction}
-        arguments = {**arguments, **told, "attention": attention}
+        if network_class is not PANet:
+            ups = _matching(state, r"upsample\.\d+\.weight")
+            told["scale"] = math.prod(math.isqrt(max(1, len(up) // max(1, mid_channels))) for up in ups)
+        if network_class is RNAN:
+            told["num_groups"] = 2 + len(_matching(state, r"groups\.\d+\.conv\.weight"))
+        else:
+            told["num_blocks"] = len(_matching(state, r"body\.blocks\.\d+\.conv1\.weight"))
+            reduction = max(1, mid_channels // max(1, len(_matching(state, _QUERY)[0])))
+            told["attention"] = {**arguments.get("attention", {}), "reduction": reduction}
+        arguments = {**arguments, **told}
         with torch.device("meta"):
             network = network_class(**arguments)
         network.to_empty(device="cpu").load_state_dict(state, strict=True)
@@ -95,3 +124,7 @@ def _build(state: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> nn.Modu
             f"looks like {network_class.__name__}({dict(arguments)}), but {shorten(str(error), 1000)}"
         ) from error
     return network.eval()
+
+
+def _matching(state: Mapping[str, Tensor], pattern: str) -> list[Tensor]:
+    return [value for key, value in state.items() if re.fullmatch(pattern, key)]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from panet_plugin.archs import PAEDSR, PANet, PyramidAttention
+from panet_plugin.archs import PAEDSR, RNAN, PANet, PyramidAttention
 
 
 def test_initialisation_is_that_of_pytorch():
@@ -27,6 +27,8 @@ def test_initialisation_is_that_of_pytorch():
         (lambda: PyramidAttention(implementation="fast"), "'fast'"),
         (lambda: PyramidAttention(scales=()), "scales"),
         (lambda: PyramidAttention(scales=(1.0, 1.5)), "scales"),
+        (lambda: PyramidAttention(residual_init="one"), "residual_init must be 'zero' or None, got 'one'"),
+        (lambda: PyramidAttention(residual_init="zero", res_scale=0.1), "needs res_scale=1, got 0.1"),
         (lambda: PANet(num_blocks=-1), "num_blocks"),
         (lambda: PAEDSR(scale=5), "scale"),
         (lambda: PAEDSR(in_channels=1, mean=(0.1, 0.2)), "mean"),
@@ -37,7 +39,7 @@ def test_bad_arguments_are_named(build, message):
         build()
 
 
-@pytest.mark.parametrize("network", [PANet, PAEDSR, PyramidAttention])
+@pytest.mark.parametrize("network", [PANet, PAEDSR, RNAN, PyramidAttention])
 def test_unknown_arguments_are_errors(network):
     with pytest.raises(TypeError, match="num_block"):
         network(num_block=3)
@@ -53,6 +55,23 @@ def test_scales_of_the_pyramid():
         each.load_state_dict(block.state_dict())
     torch.testing.assert_close(same(features), block(features))
     assert (other(features) - block(features)).abs().max() > 1e-4
+
+
+def test_a_block_that_starts_as_the_identity():
+    torch.manual_seed(0)
+    block = PyramidAttention(8, levels=2, residual_init="zero")
+    plain = PyramidAttention(8, levels=2)
+    plain.load_state_dict({name: value for name, value in block.state_dict().items() if name != "gain"})
+    features = torch.randn(1, 8, 9, 7)
+    output = block(features)
+    assert torch.equal(output, features)
+    output.sum().backward()
+    assert block.gain.grad.abs().min() > 0
+    assert not block.value[0].weight.grad.any()  # not before the gain has moved, but no missing gradient either
+    block.gain.data.copy_(torch.arange(8.0).view(8, 1, 1))
+    torch.testing.assert_close(
+        block(features), features + torch.arange(8.0).view(8, 1, 1) * (plain(features) - features)
+    )
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])

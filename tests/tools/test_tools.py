@@ -42,13 +42,16 @@ def test_demo_at_a_tiny_size(run_tool, tmp_path):
     assert min(read_image(work_dir / "comparison.png").shape[:2]) > 1000
 
 
-@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-@pytest.mark.parametrize("name", ["panet_gray", "pa_edsr_x4"])
-def test_convert_checkpoint(name, suffix, run_tool, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "suffix", "rgb_range"),
+    [("panet_gray", "pth", None), ("pa_edsr_x4", "safetensors", None), ("rnan_car", "pth", 255)],
+)
+def test_convert_checkpoint(name, suffix, rgb_range, run_tool, tmp_path):
     official = golden.state_dict(name)
     torch.save(official, tmp_path / "official.pt")
-    output = run_tool("convert_checkpoint.py", tmp_path / "official.pt", tmp_path / f"ours.{suffix}")
-    network = load_official(official)
+    options = ["--rgb-range", rgb_range] if rgb_range else []
+    output = run_tool("convert_checkpoint.py", tmp_path / "official.pt", tmp_path / f"ours.{suffix}", *options)
+    network = load_official(official, rgb_range)
     assert type(network).__name__ in output
     converted = read_state_dict(tmp_path / f"ours.{suffix}")
     assert set(converted) == set(network.state_dict())

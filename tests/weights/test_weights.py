@@ -4,9 +4,11 @@ from pathlib import Path
 import golden_networks as golden
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from panet_plugin.archs import PAEDSR, PANet
-from panet_plugin.weights import CheckpointError, load_official, read_state_dict, write_checkpoint
+from panet_plugin.archs import PAEDSR, RNAN, PANet
+from panet_plugin.weights import CheckpointError, identify, load_official, read_state_dict, write_checkpoint
 
 NETWORKS = golden.names("panet_") + golden.names("pa_edsr_")
 
@@ -184,12 +186,164 @@ def test_the_callers_tensors_are_not_shared(official):
     assert all(torch.equal(official[key], value) for key, value in before.items())
 
 
-def test_a_mean_shift_for_another_range_is_refused():
-    state = golden.state_dict("pa_edsr_x2")
-    for key in ("sub_mean.bias", "add_mean.bias"):
-        state[key] = state[key] * 255
-    with pytest.raises(CheckpointError, match=r"\[0, 1\]"):
-        load_official(state)
+def for_255(state):
+    """Return an original's weights as they would be, had it been trained with colours up to 255."""
+    tail = "tail.1" if "tail.1.weight" in state else "tail.0"
+    factors = {"head.0.weight": 1 / 255, f"{tail}.weight": 255, f"{tail}.bias": 255}
+    factors |= {"sub_mean.bias": 255, "add_mean.bias": 255}
+    return {key: value.double() * factors.get(key, 1) for key, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "rgb_range"),
+    [("pa_edsr_x2", None), ("panet_color", 255), ("rnan_sr", None), ("rnan_car", 255)],
+)
+def test_a_network_for_another_range_becomes_one_for_the_unit_range(name, rgb_range):
+    state = golden.state_dict(name)
+    expected = load_official(state, rgb_range=1).state_dict()
+    for key, value in load_official(for_255(state), rgb_range).state_dict().items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "rgb_range", "message"),
+    [
+        (lambda s: {**s, "add_mean.bias": s["add_mean.bias"] * 255}, None, r"\[0, 255\]"),
+        (lambda s: {**s, "sub_mean.weight": s["sub_mean.weight"] * 2}, None, "unit weight"),
+        (lambda s: {**s, "sub_mean.bias": torch.zeros(2)}, None, "unit weight"),
+        (lambda s: without(s, "add_mean.bias"), None, "missing add_mean.bias"),
+        (lambda s: s, 255, r"\[0, 1\], but rgb_range is 255"),
+    ],
+)
+@pytest.mark.parametrize("name", ["pa_edsr_x2", "rnan_sr"])
+def test_mean_shifts_that_do_not_fit_are_refused(name, spoil, rgb_range, message):
+    with pytest.raises(CheckpointError, match=message):
+        load_official(spoil(golden.state_dict(name)), rgb_range)
+
+
+def test_our_networks_are_for_the_unit_range():
+    with pytest.raises(CheckpointError, match=r"\[0, 255\]"):
+        load_official(RNAN(mid_channels=4, num_groups=2).state_dict(), rgb_range=255)
+    with pytest.raises(ValueError, match="rgb_range must be positive, got 0"):
+        load_official({}, rgb_range=0)
+
+
+def original_rnan(**arguments):
+    """Return an RNAN, and its weights by the original's names."""
+    network = RNAN(**arguments)
+    groups = {"low": "body_nl_low.0.body", "high": "body_nl_high.0.body"}
+    groups |= {f"groups.{i}": f"body.{i}.body" for i in range(len(network.groups))}
+    modules = {"before": "0.RA_RB1.0", "mask.down": "0.RA_MB.0.MB_Down.0", "mask.up": "0.RA_MB.0.MB_Up.0"}
+    modules |= {"mask.conv": "0.RA_MB.0.MB_1x1conv.0", "mask.after": "0.RA_MB.0.MB_RB3.0", "conv": "1"}
+    modules |= {f"mask.middle.{i}": f"0.RA_MB.0.MB_RB2.{i}" for i in (0, 1)}
+    modules |= {f"trunk.{i}": f"0.RA_TB.0.body.{i}" for i in (0, 1)}
+    modules |= {f"after.{i}": f"0.RA_tail.{i}" for i in (0, 1)}
+    attention = {"query": "theta", "key": "phi", "value": "g", "output": "W"}
+    modules |= {f"mask.non_local.{ours}": f"0.RA_MB.0.MB_RB1.0.{theirs}" for ours, theirs in attention.items()}
+    layers = {".conv1": ".body.0", ".conv2": ".body.2", "": ""}
+    tail = "tail.0" if network.scale == 1 else "tail.1"
+    names = {"head": "head.0", "tail": tail, "conv": f"body.{len(network.groups)}"}
+    names |= {f"upsample.{i}": f"tail.0.{i}" for i in range(len(network.upsample))}
+    for group, their_group in groups.items():
+        modules["mask.before"] = f"0.RA_MB.0.MB_RB1.{int(group in ('low', 'high'))}"
+        for module, their_module in modules.items():
+            for layer, their_layer in layers.items():
+                names[f"{group}.{module}{layer}"] = f"{their_group}.{their_module}{their_layer}"
+    state = {}
+    for key, value in network.state_dict().items():
+        if key != "mean":
+            module, kind = key.rsplit(".", 1)
+            state[f"{names[module]}.{kind}"] = value
+    if network.scale != 1:
+        channels = network.mean.numel()
+        for which, sign in (("sub", -1), ("add", 1)):
+            state[f"{which}_mean.weight"] = torch.eye(channels).view(channels, channels, 1, 1)
+            state[f"{which}_mean.bias"] = sign * network.mean.detach().flatten()
+    return network, state
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(
+    scale=st.sampled_from([1, 2, 3, 4, 8]),
+    in_channels=st.sampled_from([1, 3, 4]),
+    mid_channels=st.integers(2, 6),
+    num_groups=st.integers(2, 6),
+)
+def test_an_rnan_is_told_by_names_and_shapes(**arguments):
+    network, original = original_rnan(**arguments)
+    assert identify(original) is identify(network.state_dict()) is RNAN
+    assert_same(load_official(original, rgb_range=1), network)
+    loaded = load_official(network.state_dict())
+    assert_same(loaded, network)
+    assert loaded.arguments == network.arguments == arguments
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(
+    scale=st.sampled_from([None, 1, 2, 3, 4]),
+    in_channels=st.sampled_from([1, 3, 4]),
+    mid_channels=st.sampled_from([4, 6, 16]),
+    num_blocks=st.integers(0, 12),
+    reduction=st.sampled_from([1, 2, 4]),
+)
+def test_the_others_are_told_too(scale, reduction, **arguments):
+    arguments["attention"] = {"reduction": reduction}
+    network = PANet(**arguments) if scale is None else PAEDSR(scale, **arguments)
+    assert identify(network.state_dict()) is type(network)
+    with pytest.warns(UserWarning, match="as published"):
+        assert_same(load_official(network.state_dict()), network)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "generator.", "module.generator_ema."])
+@pytest.mark.parametrize("name", golden.names("panet_") + golden.names("pa_edsr_") + golden.names("rnan_"))
+def test_a_network_is_identified_by_names_alone(name, prefix):
+    names = golden.description(name)["state_dict"]
+    expected = {"pan": PANet, "pa_": PAEDSR, "rna": RNAN}[name[:3]]
+    assert identify(f"{prefix}{key}" for key in names) is expected
+
+
+@pytest.mark.parametrize(
+    "names", [[], ["head.weight", "body.0.weight"], [3, None], ["body_nl_low.0.what"], ["body.conv_assembly.0.weight"]]
+)
+def test_strangers_are_not_identified(names):
+    assert identify(names) is None
+
+
+def test_the_colour_range_of_an_rnan_without_mean_shifts():
+    published, state = original_rnan()
+    with torch.no_grad():
+        network = load_official(state)
+        torch.testing.assert_close(network.head.weight, published.head.weight * 255)
+        torch.testing.assert_close(network.tail.bias, published.tail.bias / 255)
+    small, state = original_rnan(mid_channels=4)
+    with pytest.warns(UserWarning, match="pass rgb_range"):
+        assert_same(load_official(state), small)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_an_rnan_file_says_it_all(suffix, tmp_path, recwarn):
+    network = RNAN(2, 1, mid_channels=4, num_groups=3, mean=(0.3,))
+    write_checkpoint(network, tmp_path / f"own{suffix}")
+    assert_same(load_official(tmp_path / f"own{suffix}"), network)
+    assert not recwarn
+
+
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (lambda s: without(s, "body.2.bias"), "conv.bias"),
+        (lambda s: without(s, "body_nl_high.0.body.0.RA_MB.0.MB_Up.0.bias"), "high.mask.up.bias"),
+        (lambda s: {**s, "body.7.extra.weight": torch.zeros(1)}, r"original RNAN, also found body\.7\.extra"),
+        (lambda s: {**s, "body.0.body.1.bias": torch.zeros(7)}, r"groups\.0\.conv\.bias"),
+        (lambda s: {**s, "head.0.weight": torch.zeros(())}, "expected the weights of PANet, PA-EDSR or RNAN"),
+        # Super-resolution without upscaling, which ours has not: it must not pass as a denoiser.
+        (lambda s: {**s, **{k: v for k, v in golden.state_dict("rnan_sr").items() if "mean" in k}}, "mean"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:an RNAN without mean shifts")
+def test_what_is_no_rnan_says_what_was_found(spoil, found):
+    with pytest.raises(CheckpointError, match=found):
+        load_official(spoil(golden.state_dict("rnan_dn")))
 
 
 class Bomb:

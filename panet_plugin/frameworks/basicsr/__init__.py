@@ -1,15 +1,17 @@
 """The bridge to BasicSR: importing it repairs BasicSR where needed and registers our classes with it."""
 
-from panet_plugin.archs import PAEDSR, PANet
+from panet_plugin.archs import PAEDSR, RNAN, PANet
 from panet_plugin.frameworks.compat import enable_basicsr
 
 enable_basicsr()
 
 from basicsr.utils.registry import ARCH_REGISTRY  # noqa: E402 - needs the repairs
 
+from panet_plugin.frameworks.basicsr.archs import MMagicArch  # noqa: E402
+from panet_plugin.frameworks.basicsr.datasets import CleanImageDataset  # noqa: E402
 from panet_plugin.frameworks.basicsr.metrics import calculate_protocol_psnr, calculate_protocol_ssim  # noqa: E402
 
-__all__ = ["calculate_protocol_psnr", "calculate_protocol_ssim"]
+__all__ = ["CleanImageDataset", "MMagicArch", "calculate_protocol_psnr", "calculate_protocol_ssim"]
 
-for network in (PANet, PAEDSR):
+for network in (PANet, PAEDSR, RNAN):
     ARCH_REGISTRY.register(network)

@@ -14,10 +14,11 @@ import torch
 import yaml
 from basicsr.test import test_pipeline
 from basicsr.train import train_pipeline
-from basicsr.utils.registry import ARCH_REGISTRY
 from mmengine.config import Config
 
 from panet_plugin.data import missing_data
+from panet_plugin.frameworks.basicsr.archs import build_arch
+from panet_plugin.tasks import make_task
 from panet_plugin.weights import load_weights
 
 logger = logging.getLogger(__name__)
@@ -77,10 +78,8 @@ def test(
     """
     opt = load_options(config, options)
     opt["datasets"] = {name: dataset for name, dataset in opt["datasets"].items() if not name.startswith("train")}
-    # For its error. Not by build_network, which would start BasicSR's log before the pipeline says where it goes.
-    arguments = dict(opt["network_g"])
-    network = ARCH_REGISTRY.get(arguments.pop("type"))(**arguments)
-    load_weights(network, checkpoint)
+    network = build_arch(opt["network_g"])
+    load_weights(network, checkpoint)  # here for its error
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder, "network_g.pth")
         torch.save({"params": network.state_dict()}, weights)
@@ -92,17 +91,22 @@ def test(
 def load_options(config: Path, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Read an option file with its ``_base_`` files and overrides, and check that its data exists.
 
-    What depends on the upscaling factor follows ``scale``: ``{scale}`` in a dataset's paths, ``gt_size`` from the
-    ``patch_size`` of the low-quality images, and the ``scale`` of our metrics.
+    What depends on the task is said once, by ``task`` with the parameters of :func:`panet_plugin.tasks.make_task`: the
+    degradation of clean images, the scale, the protocol of our metrics. What depends on the scale follows it:
+    ``{scale}`` in a dataset's paths, ``gt_size`` from the ``patch_size`` of the low-quality images.
 
     Raises:
         FileNotFoundError: If a dataset does not exist.
+        ValueError: If there is no such task, or its parameters are out of range.
     """
     cfg = Config.fromfile(config, import_custom_modules=False)
     cfg.merge_from_dict(dict(options or {}))
     opt = cfg.to_dict()
-    scale = opt.get("scale", 1)
+    task = make_task(**opt["task"]) if "task" in opt else None
+    scale = opt.setdefault("scale", task.scale if task else 1)
     for dataset in opt["datasets"].values():
+        if task and dataset["type"] == "CleanImageDataset":
+            dataset.setdefault("task", opt["task"])
         for key in ("dataroot_gt", "dataroot_lq"):
             if root := dataset.get(key):
                 dataset[key] = root.replace("{scale}", str(scale))
@@ -113,6 +117,8 @@ def load_options(config: Path, options: Mapping[str, Any] | None = None) -> dict
     for metric in (opt.get("val", {}).get("metrics") or {}).values():
         if metric["type"].startswith("calculate_protocol_"):
             metric.setdefault("scale", scale)
+            if task:
+                metric.setdefault("protocol", task.protocol.name)
     return opt
 
 

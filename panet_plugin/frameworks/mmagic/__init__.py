@@ -7,15 +7,40 @@ They go to MMEngine's root registries, which every OpenMMLab package looks into.
 
 from mmengine.registry import MODELS
 
-from panet_plugin.archs import PAEDSR, PANet, PyramidAttention
+from panet_plugin.archs import PAEDSR, RNAN, PANet
 from panet_plugin.frameworks.compat import enable_mmagic
 
 enable_mmagic()
 
-from panet_plugin.frameworks.mmagic.datasets import PairedLMDBDataset  # noqa: E402 - needs the repairs
+from panet_plugin.frameworks.mmagic.archs import (  # noqa: E402 - needs the repairs
+    BasicSRArch,
+    PyramidAttention,
+    PyramidNonLocal2d,
+)
+from panet_plugin.frameworks.mmagic.datasets import CleanImageDataset, PairedLMDBDataset  # noqa: E402
 from panet_plugin.frameworks.mmagic.metrics import ProtocolPSNR, ProtocolSSIM  # noqa: E402
+from panet_plugin.frameworks.mmagic.transforms import (  # noqa: E402
+    AddGaussianNoise,
+    CompressJPEG,
+    DegradeByTask,
+    DownsampleBicubic,
+    MosaicBayer,
+)
 
-__all__ = ["PairedLMDBDataset", "ProtocolPSNR", "ProtocolSSIM"]
+__all__ = [
+    "AddGaussianNoise",
+    "BasicSRArch",
+    "CleanImageDataset",
+    "CompressJPEG",
+    "DegradeByTask",
+    "DownsampleBicubic",
+    "MosaicBayer",
+    "PairedLMDBDataset",
+    "ProtocolPSNR",
+    "ProtocolSSIM",
+    "PyramidAttention",
+    "PyramidNonLocal2d",
+]
 
-for network in (PANet, PAEDSR, PyramidAttention):
+for network in (PANet, PAEDSR, RNAN):
     MODELS.register_module(module=network)

@@ -1,13 +1,15 @@
-"""Pairs of images from the LMDBs that data_prep/ writes, through MMagic's own dataset and transforms."""
+"""Datasets for MMagic: pairs of images from LMDBs, and pairs made from clean images by a task."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mmagic.datasets import BasicImageDataset
+from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
-from panet_plugin.data import missing_data
+from panet_plugin.data import CleanImages, missing_data
+from panet_plugin.tasks import make_task
 
 
 @DATASETS.register_module()
@@ -70,3 +72,50 @@ class PairedLMDBDataset(BasicImageDataset):
     def load_data_list(self) -> list[dict]:
         """Return the keys of the images, with the scale that MMagic's paired transforms ask for."""
         return [{**sample, "scale": self.scale} for sample in super().load_data_list()]
+
+
+@DATASETS.register_module()
+class CleanImageDataset(BaseDataset):
+    """Clean RGB images of a folder or LMDB as ``gt``, and the ``task`` by which ``DegradeByTask`` makes ``img``.
+
+    Cropping, if asked for, is put before ``pipeline``.
+
+    Args:
+        data_root: Folder of ``gt``.
+        gt: A folder of images or a LMDB.
+        task: Its name and the parameters of :func:`panet_plugin.tasks.make_task`.
+        pipeline: Transforms after loading and cropping.
+        patch_size: Side in pixels of random patches of the degraded image; ``None`` keeps the whole.
+        **kwargs: Further arguments of ``mmengine.dataset.BaseDataset``, such as ``indices`` and ``test_mode``.
+
+    Raises:
+        FileNotFoundError: If there are no images.
+        ValueError: If there is no such task, or its parameters are out of range.
+    """
+
+    METAINFO: ClassVar = {"dataset_type": "clean_images", "task_name": "restoration"}
+
+    def __init__(
+        self,
+        data_root: str,
+        gt: str,
+        task: Mapping[str, Any],
+        pipeline: Sequence[dict | Any] = (),
+        patch_size: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.task = make_task(**task)
+        self.images = CleanImages(Path(data_root, gt))
+        self.gt_size = patch_size and patch_size * self.task.scale
+        crop = [{"type": "Crop", "keys": ["gt"], "crop_size": (self.gt_size,) * 2}] if patch_size else []
+        super().__init__(data_root=data_root, pipeline=[*crop, *pipeline], **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Return the names of the images."""
+        return [{"key": name, "gt_path": str(self.images.root / name)} for name in self.images.names]
+
+    def get_data_info(self, idx: int) -> dict:
+        """Return an image with its name and the task."""
+        info = super().get_data_info(idx)
+        image = self.images.read_patchable(info["key"], self.gt_size)
+        return {**info, "gt": image, "gt_channel_order": "rgb", "gt_color_type": "color", "task": self.task}

@@ -8,7 +8,7 @@ from mmengine.registry import METRICS
 from numpy.typing import NDArray
 from torch import Tensor
 
-from panet_plugin.metrics import PROTOCOLS, quantize
+from panet_plugin.metrics import PROTOCOLS, Protocol, quantize
 
 
 class _ProtocolMetric(BaseSampleWiseMetric):
@@ -18,18 +18,19 @@ class _ProtocolMetric(BaseSampleWiseMetric):
     sample; channels are ordered as the sample says.
 
     Args:
-        protocol: A key of ``PROTOCOLS``.
+        protocol: A key of ``PROTOCOLS``; ``None`` is that of the task of the sample, which
+            ``PackInputs(meta_keys=["task"])`` keeps.
         **kwargs: Arguments of MMagic's ``BaseSampleWiseMetric``, such as ``prefix``.
 
     Raises:
         ValueError: If there is no such protocol.
     """
 
-    def __init__(self, protocol: str, **kwargs: Any) -> None:
-        if protocol not in PROTOCOLS:
+    def __init__(self, protocol: str | None = None, **kwargs: Any) -> None:
+        if protocol is not None and protocol not in PROTOCOLS:
             raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
         super().__init__(**kwargs)
-        self.score = getattr(PROTOCOLS[protocol], self.metric.lower())
+        self.protocol = protocol
 
     def process(self, data_batch: Any, data_samples: list[dict]) -> None:
         """Score the images of a batch."""
@@ -40,7 +41,15 @@ class _ProtocolMetric(BaseSampleWiseMetric):
             height, width = restored.shape[:2]
             reference = _to_rgb(sample[self.gt_key], order)[:height, :width]
             scale = round(height / sample["input"].shape[-2])
-            self.results.append({self.metric: self.score(restored, reference, scale)})
+            score = getattr(self._protocol_of(sample), self.metric.lower())
+            self.results.append({self.metric: score(restored, reference, scale)})
+
+    def _protocol_of(self, sample: dict) -> Protocol:
+        if self.protocol is not None:
+            return PROTOCOLS[self.protocol]
+        if "task" not in sample:
+            raise KeyError(f'{type(self).__name__}: give a protocol, or keep the task: PackInputs(meta_keys=["task"])')
+        return sample["task"].protocol
 
 
 @METRICS.register_module()

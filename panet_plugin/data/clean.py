@@ -1,0 +1,107 @@
+"""Clean images of a folder or of a LMDB, from which tasks make their pairs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+import lmdb
+import numpy as np
+import torch
+
+from panet_plugin.data.images import SUFFIXES, BadImageError, decode_image, read_image
+from panet_plugin.data.missing import missing_data
+
+# A process may open a LMDB once only: its environment is shared by all who read it, for as long as one of them lives.
+_ENVIRONMENTS: WeakValueDictionary[tuple[int, str], lmdb.Environment] = WeakValueDictionary()
+
+
+class CleanImages:
+    """The images of a folder, or of a LMDB as data_prep/ writes it, by their sorted names.
+
+    Args:
+        root: The folder, or ``NAME.lmdb``.
+
+    Attributes:
+        names: The names: keys of the LMDB, or file names without their suffix.
+
+    Raises:
+        FileNotFoundError: If there is nothing of that name, or no image in it.
+        ValueError: If two files differ in their suffix alone.
+    """
+
+    def __init__(self, root: str | os.PathLike) -> None:
+        self.root = Path(root).expanduser()
+        self.is_lmdb = self.root.suffix == ".lmdb"
+        if not (self.root / "meta_info.txt").is_file() if self.is_lmdb else not self.root.is_dir():
+            raise missing_data(self.root)
+        if self.is_lmdb:
+            lines = (self.root / "meta_info.txt").read_text(encoding="ascii").splitlines()
+            files = {line.split(".")[0]: line for line in lines if line.strip()}
+        else:
+            paths = sorted(path for path in self.root.iterdir() if path.suffix.lower() in SUFFIXES)
+            files = {path.stem: path for path in paths}
+            if len(files) < len(paths):
+                twice = next(path for path in paths if files[path.stem] != path)
+                raise ValueError(f"{self.root}: {twice.name} and {files[twice.stem].name} have one name")
+        if not files:
+            raise FileNotFoundError(
+                f"{self.root}: no image in it; expected files ending in {', '.join(sorted(SUFFIXES))}"
+            )
+        self.names = sorted(files)
+        self._files = files
+        self._kept: lmdb.Environment | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, name: str) -> np.ndarray:
+        """Return an image as RGB ``(H, W, 3)``, uint8 or uint16.
+
+        Raises:
+            KeyError: If there is no image of that name.
+            BadImageError: If it is damaged.
+        """
+        if not self.is_lmdb:
+            return read_image(self._files[name])
+        with self._environment().begin() as transaction:
+            content = transaction.get(name.encode("ascii"))
+            if content is None:
+                raise KeyError(f"{self.root} has no image {name}")
+            return decode_image(content, f"{self.root}: {name}")
+
+    def _environment(self) -> lmdb.Environment:
+        path = str(self.root.resolve())
+        key = (os.getpid(), path)
+        if (environment := _ENVIRONMENTS.get(key)) is None:
+            for other, inherited in list(_ENVIRONMENTS.items()):
+                # A forked process must not use its parent's, and cannot open the same one beside it.
+                if other[0] != key[0] and other[1] == path:
+                    inherited.close()
+            environment = lmdb.open(path, readonly=True, lock=False, readahead=False, meminit=False)
+            _ENVIRONMENTS[key] = environment
+        self._kept = environment
+        return environment
+
+    def __getstate__(self) -> dict:
+        return {**vars(self), "_kept": None}
+
+    def read_patchable(self, name: str, side: int | None) -> np.ndarray:
+        """Return an image from which a patch of ``side`` pixels can be cut; BadImageError if it is smaller."""
+        image = self.read(name)
+        if side and min(image.shape[:2]) < side:
+            height, width = image.shape[:2]
+            raise BadImageError(
+                f"{self.root}: {name} has {height}x{width} pixels, patches of {side}x{side} are asked for"
+            )
+        return image
+
+
+def fresh_rng() -> np.random.Generator:
+    """Return a generator for one training sample.
+
+    It draws its seed from PyTorch's, which differs in every data-loading worker and epoch; BasicSR seeds NumPy's and
+    Python's alike at the start of every epoch.
+    """
+    return np.random.default_rng(torch.randint(2**63 - 1, ()).item())

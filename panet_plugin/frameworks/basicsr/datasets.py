@@ -1,0 +1,67 @@
+"""A dataset for BasicSR that makes pairs from clean images."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from basicsr.data.transforms import augment, paired_random_crop
+from basicsr.utils.registry import DATASET_REGISTRY
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from panet_plugin.data import CleanImages, fresh_rng
+from panet_plugin.tasks import image_rng, make_task
+
+
+@DATASET_REGISTRY.register()
+class CleanImageDataset(Dataset):
+    """Pairs of degraded and clean images, made by a task from clean images alone.
+
+    In training (``phase: train``) patches are cut, flipped and transposed before they are degraded anew each time; in
+    validation whole images are degraded, the same way in every run.
+
+    Args:
+        opt: Options of a BasicSR dataset, with
+
+            - ``dataroot_gt``: a folder of images or a LMDB;
+            - ``task``: its name and the parameters of :func:`panet_plugin.tasks.make_task`;
+            - ``gt_size``: side of the patches of clean images in pixels, in training;
+            - ``use_hflip``, ``use_rot``: flips, and flips with transposition, in training;
+            - ``seed``: what the noise in validation depends on, besides the image's name; 0 if not given.
+
+    Raises:
+        FileNotFoundError: If there are no images.
+        ValueError: If there is no such task, or its parameters are out of range.
+    """
+
+    def __init__(self, opt: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.opt = opt
+        self.task = make_task(**opt["task"])
+        self.images = CleanImages(opt["dataroot_gt"])
+        self.training = opt["phase"] == "train"
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        name = self.images.names[index]
+        if self.training:
+            side = self.opt["gt_size"]
+            image = self.images.read_patchable(name, side)
+            image, _ = paired_random_crop(image, image, side, 1, name)
+            image = augment(image, self.opt["use_hflip"], self.opt["use_rot"])
+            rng = fresh_rng()
+        else:
+            image = self.images.read(name)
+            rng = image_rng(name, self.opt.get("seed", 0))
+        reference = self.task.reference(image)
+        degraded = self.task.degrade(reference, rng)
+        path = str(self.images.root / name)
+        return {"lq": _to_tensor(degraded), "gt": _to_tensor(reference), "lq_path": path, "gt_path": path}
+
+
+def _to_tensor(image: np.ndarray) -> Tensor:
+    """Return 8-bit ``(H, W, C)`` as float32 ``(C, H, W)`` in [0, 1]."""
+    return torch.from_numpy(image.transpose(2, 0, 1) / np.float32(255))

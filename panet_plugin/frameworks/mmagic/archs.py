@@ -1,0 +1,92 @@
+"""Building MMagic's archs, BasicSR's as archs of MMagic, and pyramid attention as a plugin layer of mmcv."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS
+from torch import nn
+
+from panet_plugin import archs
+from panet_plugin.frameworks.with_attention import make_with_pyramid_attention
+
+
+def build_arch(arch: Mapping[str, Any]) -> nn.Module:
+    """Build a registered arch of MMagic, or one of ours, from ``{"type": name, **arguments}``.
+
+    Raises:
+        KeyError: If there is no such arch.
+    """
+    # Some archs look for their parts in the default scope, which is not MMagic where BasicSR trains.
+    return MODELS.build({"_scope_": "mmagic", **arch})
+
+
+def initialise(network: nn.Module) -> None:
+    """Initialise a network as MMEngine's Runner does before a training, without its log of every parameter."""
+    if getattr(network, "is_init", False) or not hasattr(network, "init_weights"):
+        return
+    if any(parameter.is_meta for parameter in network.parameters()):
+        return  # there are no values
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel("WARNING")
+    try:
+        network.init_weights()
+    finally:
+        logger.setLevel(level)
+
+
+@MODELS.register_module()
+def BasicSRArch(arch: Mapping[str, Any]) -> nn.Module:
+    """Build an arch of BasicSR by its own name and arguments: that network itself, with the names of its weights.
+
+    Args:
+        arch: ``{"type": name, **arguments}``, as ``network_g`` in the options of BasicSR.
+
+    Raises:
+        ImportError: If BasicSR is not installed.
+        KeyError: If there is no such arch.
+    """
+    return importlib.import_module("panet_plugin.frameworks.basicsr.archs").build_arch(arch)
+
+
+MODELS.register_module(module=make_with_pyramid_attention(build_arch))
+
+
+@MODELS.register_module()
+class PyramidAttention(archs.PyramidAttention):
+    """Pyramid attention as a plugin layer of mmcv.
+
+    Args:
+        in_channels: Channels of the features, as mmcv says it.
+        **attention: Arguments of :class:`panet_plugin.archs.PyramidAttention`; ``channels`` stands for ``in_channels``.
+    """
+
+    _abbr_: ClassVar[str] = "pyramid_attention"
+
+    def __init__(self, in_channels: int | None = None, **attention: Any) -> None:
+        super().__init__(**({} if in_channels is None else {"channels": in_channels}), **attention)
+
+
+@MODELS.register_module()
+class PyramidNonLocal2d(PyramidAttention):
+    """Pyramid attention that takes the place of mmcv's ``NonLocal2d``: its name among layers, its start as identity.
+
+    Args:
+        in_channels: Channels of the features.
+        reduction: The embeddings have ``in_channels // reduction`` channels, at least one.
+        zeros_init: Start as the identity.
+        **attention: Other arguments of :class:`panet_plugin.archs.PyramidAttention`. Those of ``NonLocal2d`` that have
+            no meaning here (``mode``, ``use_scale``, ``sub_sample``, ``conv_cfg``, ``norm_cfg``, ``std``) are errors.
+    """
+
+    _abbr_: ClassVar[str] = "nonlocal_block"
+
+    def __init__(self, in_channels: int, reduction: int = 2, zeros_init: bool = True, **attention: Any) -> None:
+        super().__init__(
+            in_channels,
+            reduction=min(reduction, in_channels),
+            residual_init="zero" if zeros_init else None,
+            **attention,
+        )

@@ -1,0 +1,106 @@
+"""Transforms for MMagic's pipelines that make the degraded image from the clean one."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS
+
+from panet_plugin.data import fresh_rng
+from panet_plugin.tasks import Task, image_rng, make_task
+
+
+@TRANSFORMS.register_module()
+class DegradeByTask(BaseTransform):
+    """Make ``img`` from ``gt`` as the task of the sample says, which ``CleanImageDataset`` puts there.
+
+    ``gt`` becomes the task's reference: luma for gray tasks, cut to a multiple of the scale for super-resolution. Put
+    it behind crops, flips and transpositions, which not every degradation survives: a Bayer pattern has a phase.
+
+    Args:
+        seed: For validation: what is random depends on the name of the image and on this alone. ``None`` draws anew
+            for every sample, for training.
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.seed = seed
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Degrade ``results["gt"]``: 8- or 16-bit, ``(H, W)`` or ``(H, W, C)`` in the order ``gt_channel_order``."""
+        task = self.task_of(results)
+        image = np.atleast_3d(results["gt"])
+        if image.shape[2] == 3 and results.get("gt_channel_order", "bgr").lower() == "bgr":
+            image = image[..., ::-1]
+        reference = task.reference(image)
+        rng = (
+            fresh_rng() if self.seed is None else image_rng(str(results.get("key", results.get("gt_path"))), self.seed)
+        )
+        results.update(gt=reference, img=task.degrade(reference, rng), scale=task.scale, task=task)
+        for key in ("gt", "img"):
+            results[f"{key}_channel_order"] = "rgb"
+            results[f"{key}_color_type"] = "grayscale" if task.channels == 1 else "color"
+        return results
+
+    def task_of(self, results: dict[str, Any]) -> Task:
+        """Return the task of a sample."""
+        if "task" not in results:
+            raise KeyError(
+                f"{type(self).__name__}: the sample has no task; use CleanImageDataset, or name a degradation"
+            )
+        return results["task"]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(seed={self.seed})"
+
+
+class _Degradation(DegradeByTask):
+    """One degradation, whatever the dataset.
+
+    Args:
+        seed: As :class:`DegradeByTask`.
+        **parameters: Fields of the task.
+
+    Raises:
+        ValueError: If there is no such parameter, or a value is out of range.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, seed: int | None = None, **parameters: Any) -> None:
+        super().__init__(seed)
+        self.task = make_task(self.name, **parameters)
+
+    def task_of(self, results: dict[str, Any]) -> Task:
+        """Return the task that was named."""
+        return self.task
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.task}, seed={self.seed})"
+
+
+@TRANSFORMS.register_module()
+class DownsampleBicubic(_Degradation):
+    """MATLAB's bicubic: ``scale``; see :class:`panet_plugin.tasks.SuperResolution`."""
+
+    name = "super_resolution"
+
+
+@TRANSFORMS.register_module()
+class AddGaussianNoise(_Degradation):
+    """Noise of ``sigma``, on luma if ``gray``; see :class:`panet_plugin.tasks.Denoising`."""
+
+    name = "denoising"
+
+
+@TRANSFORMS.register_module()
+class MosaicBayer(_Degradation):
+    """A sparse Bayer mosaic of a ``pattern``; see :class:`panet_plugin.tasks.Demosaicing`."""
+
+    name = "demosaicing"
+
+
+@TRANSFORMS.register_module()
+class CompressJPEG(_Degradation):
+    """JPEG of a ``quality``, of luma if ``luma_only``; see :class:`panet_plugin.tasks.ArtifactReduction`."""
+
+    name = "artifact_reduction"

@@ -1,0 +1,85 @@
+"""Non-local attention whose weights are normalised over the queries: exact, in blocks of keys."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from panet_plugin.ops.custom_op import without_autocast
+
+#: Most scores of a block, if one key's fit: 16 MB in float32. Some three such matrices exist at one time.
+MAX_SCORES = 2**22
+
+
+def non_local_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Sum the values, weighted by a softmax over the **queries**, as the published RNAN does.
+
+    ``out[p] = sum_l v[l] exp(q[p] . k[l]) / sum_m exp(q[m] . k[l])`` for query pixels p, m and key pixels l: what a
+    value gives away adds up to one, what a query receives does not. A key's weights need no other key, so blocks of
+    keys give exact partial sums. The backward pass computes every block again: memory grows linearly with the pixels.
+
+    Args:
+        query: ``(N, C, H, W)``.
+        key: ``(N, C, h, w)``.
+        value: ``(N, D, h, w)``.
+
+    Returns:
+        ``(N, D, H, W)``. Half precision is computed in float32.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+        RuntimeError: On second derivatives.
+    """
+    if query.ndim != 4 or key.ndim != 4 or key.shape[:2] != query.shape[:2]:
+        raise ValueError(f"query and key must be (N, C, H, W), got shapes {tuple(query.shape)} and {tuple(key.shape)}")
+    if value.ndim != 4 or value.shape[0] != key.shape[0] or value.shape[2:] != key.shape[2:]:
+        raise ValueError(f"value must be ({key.shape[0]}, D) + {tuple(key.shape[2:])}, got shape {tuple(value.shape)}")
+    dtype, size = query.dtype, query.shape[-2:]
+    # The scores are sums of unbounded products and go into an exponential.
+    with without_autocast(query.device):
+        if dtype in (torch.float16, torch.bfloat16):
+            query, key, value = query.float(), key.float(), value.float()
+        output = _NonLocal.apply(query.flatten(2), key.flatten(2), value.flatten(2))
+        return output.unflatten(2, size).to(dtype)
+
+
+class _NonLocal(torch.autograd.Function):
+    """Attention of pixels flattened to one dimension, the last."""
+
+    @staticmethod
+    def forward(ctx, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        ctx.save_for_backward(query, key, value)
+        output = query.new_zeros(query.shape[0], value.shape[1], query.shape[2])
+        for keys in _blocks(query, key):
+            output.baddbmm_(value[..., keys], _weights(query, key[..., keys]))
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value = ctx.saved_tensors
+        d_query, d_key, d_value = (torch.zeros_like(x) for x in (query, key, value))
+        # Unlike the forward pass this one may well run where autocast is on.
+        with without_autocast(query.device):
+            for keys in _blocks(query, key):
+                weights = _weights(query, key[..., keys])
+                d_value[..., keys] = grad @ weights.transpose(1, 2)
+                # Through the softmax: weight * (slope - mean), with the mean over all queries.
+                slope = (value[..., keys].transpose(1, 2) @ grad).mul_(weights)
+                slope.addcmul_(weights, slope.sum(-1, keepdim=True), value=-1)
+                d_query.baddbmm_(key[..., keys], slope)
+                d_key[..., keys] = query @ slope.transpose(1, 2)
+        return d_query, d_key, d_value
+
+
+def _blocks(query: Tensor, key: Tensor) -> Iterator[slice]:
+    """Yield blocks of keys of which all scores fit."""
+    size = max(1, MAX_SCORES // (query.shape[0] * query.shape[2]))
+    for start in range(0, key.shape[2], size):
+        yield slice(start, start + size)
+
+
+def _weights(query: Tensor, key: Tensor) -> Tensor:
+    """Return ``(N, keys, queries)``, normalised over the queries."""
+    return (key.transpose(1, 2) @ query).softmax(-1)
