@@ -5,11 +5,11 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3 "$(VENV
 	"$$python" requirements/install.py --check >/dev/null 2>&1 && echo "$$python" && exit; done; echo python3)
 RUN = "$(VENV)/bin/python"
 
-.PHONY: help env demo test lint bench sanitize clean
+.PHONY: help env demo test lint bench bench-data sanitize clean
 
 help: ## show this list (the default)
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
-	@echo "Variables: VENV (default .venv), PYTHON (to make it with), ARGS (for test and bench)"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
+	@echo "Variables: VENV (default .venv), PYTHON (to make it with), ARGS (for test, bench and bench-data)"
 
 env: ## make or update the environment
 	@python="$(PYTHON)"; command -v "$$python" >/dev/null || \
@@ -28,6 +28,9 @@ lint: env ## check style and formatting
 
 bench: env ## measure the attention's speed and memory
 	@$(RUN) tools/benchmark_attention.py $(ARGS)
+
+bench-data: env ## compare data preparation with BasicSR's: ARGS="--images DIR"
+	@$(RUN) tools/benchmark_data.py $(ARGS)
 
 sanitize: env ## run the C++ kernel under the address and undefined-behaviour sanitizers
 	@$(RUN) -m panet_plugin.ops.build --check
