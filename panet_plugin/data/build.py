@@ -81,6 +81,8 @@ def _why_not_current(root: Path, manifest: dict[str, Any] | None, recipe: dict[s
     if old is None:
         return "taking up an interrupted preparation"
     changed = [key for key in recipe if old.get(key) != recipe[key]]
+    if "format" in changed:
+        return "preparing again: made by another version of this program"
     if "sources" in changed:
         before, now = old["sources"], recipe["sources"]
         keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))

@@ -85,7 +85,8 @@ def _known(subset: str, scales: Sequence[int]) -> list[int]:
 
 
 def _has_div2k(folder: Path, subsets: Sequence[str]) -> bool:
-    return any((folder / DIV2K[subset].archives[1].name).is_file() for subset in subsets)
+    archives = (archive for subset in subsets for archive in DIV2K[subset].archives.values())
+    return any((folder / archive.name).is_file() for archive in archives)
 
 
 def _check_all_are_there(root: Path, folder: Path, wanted: Sequence[Archive]) -> None:

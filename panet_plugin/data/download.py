@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -50,6 +51,7 @@ def download_archive(url: str, path: str | os.PathLike, sha256: str | None = Non
     Raises:
         DownloadError: The server does not have it or does not answer, or has something else; or the file that is there
             is another one.
+        OSError: The disk has too little space left, or cannot be written.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
@@ -155,6 +157,9 @@ class _Resuming:
             total = have + int(length) if length else self.size
             if self.size and total != self.size:
                 raise DownloadError(f"{url}: {total} bytes, expected {self.size}: this is another file")
+            free = shutil.disk_usage(self.part.parent).free
+            if total and total - have > free:
+                raise OSError(errno.ENOSPC, f"{(total - have) / 1e9:.1f} GB to download, {free / 1e9:.1f} GB free", url)
             self._receive(response, have, total)
         if total and self._have() != total:
             raise _Interrupted(f"the connection ended after {self._have()} of {total} bytes")

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -126,6 +127,15 @@ def test_wrong_checksum(server, tmp_path):
 def test_wrong_size_is_noticed_before_the_download(server, tmp_path):
     with pytest.raises(DownloadError, match=f"{len(CONTENT)} bytes, expected 5"):
         download_archive(f"{server.url}/a.zip", tmp_path / "a.zip", SHA256, 5)
+
+
+def test_disk_with_too_little_space(server, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 1000, 1000))
+    with pytest.raises(OSError, match="to download") as error:
+        download_archive(f"{server.url}/a.zip", tmp_path / "a.zip", SHA256)
+    assert error.value.errno == 28
+    assert not (tmp_path / "a.zip").exists()
 
 
 def test_404(server, tmp_path):

@@ -17,6 +17,7 @@ import pytest
 
 import panet_plugin.data.prepare as module
 from panet_plugin.data import BadImageError, Layout, prepare_set, read_image, write_image
+from panet_plugin.data.command import run_command
 from panet_plugin.degradations import imresize
 
 SIZES = {"0001": (60, 84), "0002": (53, 50), "0003": (24, 40)}
@@ -196,6 +197,13 @@ def remove_picture(hr_dir, root):
     return SETTINGS
 
 
+def other_version(hr_dir, root):
+    manifest = json.loads((root / "train.json").read_text())
+    manifest["recipe"]["format"] = 1
+    (root / "train.json").write_text(json.dumps(manifest))
+    return SETTINGS
+
+
 def other_scales(hr_dir, root):
     return {**SETTINGS, "scales": (2,)}
 
@@ -226,6 +234,7 @@ def no_folders_any_more(hr_dir, root):
         (change_picture, "1 images are new, changed or gone (0002)"),
         (add_picture, "1 images are new, changed or gone (0004)"),
         (remove_picture, "1 images are new, changed or gone (0002)"),
+        (other_version, "made by another version"),
         (other_scales, "scales was [2, 3], is [2]"),
         (other_windows, "subimage was [24, 12], is None"),
         (lose_an_output, "train_HR_sub.lmdb is incomplete"),
@@ -519,6 +528,43 @@ def test_killed_at_random_moments(tree, small_batches, context, hr_dir, tmp_path
         killed += process.exitcode == -signal.SIGKILL
     assert killed
     assert run(context, prepare, hr_dir, tmp_path / "root", SETTINGS) == 0
+    assert tree(tmp_path / "root") == tree(tmp_path / "whole")
+
+
+def prepare_as_script(ready, *arguments):
+    def work():
+        ready.set()
+        prepare(*arguments)
+
+    run_command("script", work)
+
+
+def test_interrupted_at_random_moments(tree, small_batches, context, hr_dir, tmp_path):
+    """Ctrl-C stops a script within moments, and the same command goes on."""
+    settings = {**SETTINGS, "workers": 2}
+    for seed in range(20):
+        image = np.random.default_rng(seed).integers(0, 256, (120, 120, 3), dtype=np.uint8)
+        write_image(hr_dir / f"more{seed}.png", image)
+    ready = context.Event()
+    assert run(context, prepare_as_script, ready, hr_dir, tmp_path / "whole", settings) == 0
+    clock, interrupted = random.Random(0), 0
+    for _ in range(20):
+        ready.clear()
+        process = context.Process(target=prepare_as_script, args=(ready, hr_dir, tmp_path / "root", settings))
+        process.start()
+        assert ready.wait(20)
+        time.sleep(clock.uniform(0, 0.05))
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGINT)
+        process.join(20)
+        assert process.exitcode in (0, 130)
+        interrupted += process.exitcode == 130
+        if interrupted == 3:
+            break
+        if process.exitcode == 0:
+            shutil.rmtree(tmp_path / "root")
+    assert interrupted == 3
+    assert run(context, prepare_as_script, ready, hr_dir, tmp_path / "root", settings) == 0
     assert tree(tmp_path / "root") == tree(tmp_path / "whole")
 
 
