@@ -33,6 +33,13 @@ def div2k(tmp_path_factory):
 
 
 @pytest.fixture
+def set_matmul_precision():
+    """Return the function that sets PyTorch's precision of float32 products; the default is restored."""
+    yield torch.set_float32_matmul_precision
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.fixture
 def run_tool(div2k):
     """Return a function that runs a script of tools/ on the tiny set and returns what it printed."""
 

@@ -23,7 +23,7 @@ from panet_plugin.ops.pyramid import ladder, level_size
 
 #: The published block: embeddings of 32 and 64 channels, five levels.
 KEY_CHANNELS, VALUE_CHANNELS, SCALES = 32, 64, ladder(5)
-BASELINE, OTHERS = "dense", ("stream", "fused", "triton")
+BASELINE, OTHERS = "dense", ("stream", "fused", "fused-bf16", "triton")
 #: Dense attention needs some 10 GB at 128, and its memory grows with the fourth power of the side.
 LARGEST_DENSE_SIDE = 128
 PLOT_SIDES = 24, 32, 48, 64, 96, 128, 192
@@ -110,10 +110,12 @@ def batch_and_side(text: str) -> tuple[int, int]:
 
 def why_not(implementation: str, device: str) -> str | None:
     """Return why an implementation cannot run here, if so."""
-    if implementation == "fused" and device != "cpu":
+    if implementation.startswith("fused") and device != "cpu":
         return "it runs on CPUs"
-    if implementation == "fused" and not fused.is_available():
+    if implementation.startswith("fused") and not fused.is_available():
         return "no C++ compiler that can build it"
+    if implementation == "fused-bf16" and not fused.has_bfloat16():
+        return "the processor does not multiply bfloat16"
     if implementation == "triton" and device != "cuda":
         return "it needs --device cuda"
     return None
@@ -147,12 +149,19 @@ def make_inputs(batch: int, side: int, training: bool, device: str) -> tuple[Ten
     return query, [draw(KEY_CHANNELS, size) for size in sides], [draw(VALUE_CHANNELS, size) for size in sides]
 
 
+def select(implementation: str) -> str:
+    """Set the precision of products that a name asks for and return the rest of the name."""
+    name, _, bfloat16 = implementation.partition("-")
+    torch.set_float32_matmul_precision("medium" if bfloat16 else "highest")
+    return name
+
+
 def attention_step(implementation: str, batch: int, side: int, training: bool, device: str) -> Callable[[], None]:
     """Return one forward pass, or one forward and backward pass, as a function."""
     query, keys, values = make_inputs(batch, side, training, device)
 
     def step() -> None:
-        output = pyramid_attention(query, keys, values, implementation=implementation)
+        output = pyramid_attention(query, keys, values, implementation=select(implementation))
         if training:
             torch.autograd.grad(output.sum(), [query, *keys, *values])
         synchronize(device)
@@ -163,10 +172,11 @@ def attention_step(implementation: str, batch: int, side: int, training: bool, d
 def network_step(implementation: str, blocks: int, device: str) -> Callable[[], None]:
     """Return one forward and backward pass of a whole network as a function."""
     torch.manual_seed(0)
-    network = PANet(num_blocks=blocks, attention={"implementation": implementation}).to(device)
+    network = PANet(num_blocks=blocks, attention={"implementation": select(implementation)}).to(device)
     images = torch.rand(4, 3, 48, 48, device=device)
 
     def step() -> None:
+        select(implementation)
         network.zero_grad()
         (network(images) - images).abs().mean().backward()
         synchronize(device)

@@ -22,6 +22,15 @@ def without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()
 
 
+def _bfloat16_products() -> bool:
+    """Return whether PyTorch has been allowed to multiply float32 matrices in bfloat16 on CPUs."""
+    # Unlike get_float32_matmul_precision, this never raises where the newer settings are in use.
+    matmul = getattr(torch.backends.mkldnn, "matmul", None)
+    if matmul is not None:
+        return matmul.fp32_precision == "bf16"
+    return torch.get_float32_matmul_precision() == "medium"  # PyTorch before 2.9
+
+
 @torch.library.custom_op("panet_plugin::pyramid_attention", mutates_args=())
 def recomputing_pyramid_attention(
     query: Tensor,
@@ -31,7 +40,7 @@ def recomputing_pyramid_attention(
     ksize: int,
     hard: bool,
     implementation: str,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Compute pyramid attention with blocks of scores that are computed again for the gradients.
 
     Args:
@@ -44,15 +53,17 @@ def recomputing_pyramid_attention(
         implementation: ``"stream"``, ``"fused"``, ``"triton"``, or ``"auto"`` for the fastest that can do it.
 
     Returns:
-        The output ``(N, D, H, W)``, and ``(N, H, W)`` for the backward pass.
+        The output ``(N, D, H, W)``; for the backward pass ``(N, H, W)`` and whether products are in bfloat16, a bool.
 
     Raises:
         ValueError: If the implementation cannot do what is asked.
         RuntimeError: If it is not available here. Also for second derivatives.
     """
-    kernel, options = _resolve(implementation, query, ksize, hard)
+    # A result, not an argument: a compiled or exported program reads the setting of the day, once for both passes.
+    bfloat16 = query.new_full((), _bfloat16_products(), dtype=torch.bool)
+    kernel, options = _resolve(implementation, query, ksize, hard, bfloat16)
     with without_autocast(query.device):
-        return kernel.forward(query, keys, scales, values, *options)
+        return *kernel.forward(query, keys, scales, values, *options), bfloat16
 
 
 @torch.library.custom_op("panet_plugin::pyramid_attention_backward", mutates_args=())
@@ -63,18 +74,19 @@ def _backward(
     scales: Sequence[Tensor],
     values: Sequence[Tensor],
     normaliser: Tensor,
+    bfloat16: Tensor,
     ksize: int,
     hard: bool,
     implementation: str,
 ) -> list[Tensor]:
-    kernel, options = _resolve(implementation, query, ksize, hard)
+    kernel, options = _resolve(implementation, query, ksize, hard, bfloat16)
     # Unlike the forward pass this one may well run where autocast is on.
     with without_autocast(query.device):
         d_query, *d_levels = kernel.backward(grad, query, keys, scales, values, normaliser, *options)
     return [d_query, *(d for level in d_levels for d in level)]
 
 
-def _resolve(implementation: str, query: Tensor, ksize: int, hard: bool) -> tuple[ModuleType, tuple]:
+def _resolve(implementation: str, query: Tensor, ksize: int, hard: bool, bfloat16: Tensor) -> tuple[ModuleType, tuple]:
     """Return the module of an implementation and the arguments that only some take."""
     # Only `stream` does more than the published network.
     published = ksize == 3 and not hard and query.dtype == torch.float32
@@ -94,7 +106,7 @@ def _resolve(implementation: str, query: Tensor, ksize: int, hard: bool) -> tupl
             f"got {query.dtype}, ksize {ksize}, hard={hard}: use 'auto' or 'stream'"
         )
     if implementation == "fused":
-        return fused, ()
+        return fused, (bool(bfloat16),)
     # Imported when asked for: it takes a while, and CPU builds of PyTorch come without it.
     from panet_plugin.ops import triton
 
@@ -104,24 +116,28 @@ def _resolve(implementation: str, query: Tensor, ksize: int, hard: bool) -> tupl
 @recomputing_pyramid_attention.register_fake
 def _(query, keys, scales, values, ksize, hard, implementation):
     batch, _, height, width = query.shape
-    return query.new_empty(batch, values[0].shape[1], height, width), query.new_empty(batch, height, width)
+    return (
+        query.new_empty(batch, values[0].shape[1], height, width),
+        query.new_empty(batch, height, width),
+        query.new_empty((), dtype=torch.bool),
+    )
 
 
 @_backward.register_fake
-def _(grad, query, keys, scales, values, normaliser, ksize, hard, implementation):
+def _(grad, query, keys, scales, values, normaliser, bfloat16, ksize, hard, implementation):
     return [x.new_empty(x.shape) for x in (query, *keys, *scales, *values)]
 
 
 def _save(ctx, inputs, output) -> None:
     query, keys, scales, values, *ctx.options = inputs
-    ctx.save_for_backward(query, *keys, *scales, *values, output[1])
+    ctx.save_for_backward(query, *keys, *scales, *values, *output[1:])
 
 
-def _differentiate(ctx, grad, _):
-    query, *levels, normaliser = ctx.saved_tensors
+def _differentiate(ctx, grad, *_):
+    query, *levels, normaliser, bfloat16 = ctx.saved_tensors
     count = len(levels) // 3
     keys, scales, values = (levels[i : i + count] for i in (0, count, 2 * count))
-    d_query, *d_levels = _backward(grad, query, keys, scales, values, normaliser, *ctx.options)
+    d_query, *d_levels = _backward(grad, query, keys, scales, values, normaliser, bfloat16, *ctx.options)
     d_keys, d_scales, d_values = (d_levels[i : i + count] for i in (0, count, 2 * count))
     return d_query, d_keys, d_scales, d_values, None, None, None
 

@@ -55,7 +55,7 @@ def pyramid_attention(
             output = dense_pyramid_attention(query, keys, values, softmax_scale, ksize, hard)
         else:
             scales = [key_scale(key, softmax_scale, ksize) for key in keys]
-            output, _ = recomputing_pyramid_attention(query, keys, scales, values, ksize, hard, implementation)
+            output, *_ = recomputing_pyramid_attention(query, keys, scales, values, ksize, hard, implementation)
         return output.to(dtype)
 
 

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from panet_plugin.ops.build import BuildError, build
-
 _log = logging.getLogger(__name__)
 
 
@@ -18,8 +16,17 @@ def is_available() -> bool:
     return _library() is not None
 
 
+def has_bfloat16() -> bool:
+    """Return whether the kernel can be used and multiplies in bfloat16 when asked to, which takes AVX512_BF16."""
+    return is_available() and bool(_library().panet_has_bfloat16())
+
+
 def forward(
-    query: Tensor, keys: Sequence[Tensor], scales: Sequence[Tensor], values: Sequence[Tensor]
+    query: Tensor,
+    keys: Sequence[Tensor],
+    scales: Sequence[Tensor],
+    values: Sequence[Tensor],
+    bfloat16: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Compute pyramid attention in memory linear in the pixels.
 
@@ -28,6 +35,8 @@ def forward(
         keys: One ``(N, C, h, w)`` per level.
         scales: One ``(N, 1, h, w)`` per level, from :func:`~panet_plugin.ops.pyramid.key_scale` with ``ksize=3``.
         values: One ``(N, D, h, w)`` per level.
+        bfloat16: Round the operands of the products to bfloat16; sums and all else stay float32. Without effect
+            unless :func:`has_bfloat16`.
 
     Returns:
         The output ``(N, D, H, W)``, already divided by ``overlap_divisor(3)``, and for :func:`backward` the base-2
@@ -38,7 +47,7 @@ def forward(
         RuntimeError: If the kernel is not available.
         MemoryError: If memory ran out.
     """
-    call = _Call(query, keys, scales, values)
+    call = _Call(query, keys, scales, values, bfloat16)
     batch, _, height, width = query.shape
     output = torch.zeros(batch, values[0].shape[1], height, width)
     log_sums = torch.zeros(batch, height, width)
@@ -53,6 +62,7 @@ def backward(
     scales: Sequence[Tensor],
     values: Sequence[Tensor],
     log_sums: Tensor,
+    bfloat16: bool = False,
 ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
     """Compute the gradients of :func:`forward`'s output with respect to its four arguments.
 
@@ -63,6 +73,7 @@ def backward(
         scales: As given to :func:`forward`; taken as independent of ``keys``.
         values: As given to :func:`forward`.
         log_sums: Second result of :func:`forward`.
+        bfloat16: As given to :func:`forward`.
 
     Returns:
         Gradients of ``query``, ``keys``, ``scales`` and ``values``, of their shapes.
@@ -72,7 +83,7 @@ def backward(
         RuntimeError: If the kernel is not available.
         MemoryError: If memory ran out.
     """
-    call = _Call(query, keys, scales, values)
+    call = _Call(query, keys, scales, values, bfloat16)
     expected = (query.shape[0], values[0].shape[1], *query.shape[2:])
     dquery = torch.zeros(query.shape)
     dkeys, dscales, dvalues = ([torch.zeros(t.shape) for t in level] for level in (keys, scales, values))
@@ -89,7 +100,14 @@ def backward(
 class _Call:
     """The arguments both entry points share, and the contiguous copies that must outlive the call."""
 
-    def __init__(self, query: Tensor, keys: Sequence[Tensor], scales: Sequence[Tensor], values: Sequence[Tensor]):
+    def __init__(
+        self,
+        query: Tensor,
+        keys: Sequence[Tensor],
+        scales: Sequence[Tensor],
+        values: Sequence[Tensor],
+        bfloat16: bool,
+    ):
         self._kept: list[Tensor] = []
         batch, channels, height, width = query.shape
         depth = values[0].shape[1]
@@ -99,6 +117,7 @@ class _Call:
             (ctypes.c_int64 * len(keys))(*(h for h, _ in sizes)),
             (ctypes.c_int64 * len(keys))(*(w for _, w in sizes)),
             ctypes.c_int(torch.get_num_threads()),
+            ctypes.c_int(bfloat16),
             ctypes.c_void_p(self.address(query, query.shape)),
             *(
                 _pointers([self.address(t, (batch, c, *size)) for t, size in zip(level, sizes, strict=True)])
@@ -130,6 +149,9 @@ def _pointers(addresses: Sequence[int]) -> ctypes.Array:
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
+    # Not at the top: `python -m panet_plugin.ops.build` imports this package before it runs that module.
+    from panet_plugin.ops.build import BuildError, build
+
     try:
         return ctypes.CDLL(str(build()))
     except (BuildError, OSError) as error:

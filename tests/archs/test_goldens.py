@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from panet_plugin.archs import PAEDSR, RNAN, PANet, PyramidAttention
+from panet_plugin.ops import fused
 from panet_plugin.weights import load_official
 
 EMBEDDINGS = {"conv_match_L_base": "query", "conv_match": "key", "conv_assembly": "value"}
@@ -47,6 +48,28 @@ def test_the_block_and_its_gradients(name):
     assert {our_name(key) for key in gradients} == set(parameters)
     for key, expected in gradients.items():
         torch.testing.assert_close(parameters[our_name(key)].grad, expected.double(), rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.skipif(not fused.has_bfloat16(), reason="the processor does not multiply bfloat16")
+@pytest.mark.parametrize(
+    ("precision", "least", "most"), [("highest", 0, 1e-5), ("medium", 1e-4, 2e-2)], ids=["float32", "bfloat16"]
+)
+@pytest.mark.parametrize("name", [name for name in golden.names("pyramid_attention_") if not name.endswith("_hard")])
+def test_the_block_by_the_kernel(name, precision, least, most, set_matmul_precision):
+    block, features = load_block(name), golden.arrays(name)["input"]
+
+    def run(implementation, dtype):
+        block.to(dtype).zero_grad()
+        block.implementation = implementation
+        x = features.to(dtype, copy=True).requires_grad_()
+        output = block(x)
+        (output * golden.cotangent(name, output.shape).to(dtype)).sum().backward()
+        return [(output - block.res_scale * x).detach(), x.grad, block.query[0].weight.grad, block.value[0].weight.grad]
+
+    expected = run("dense", torch.float64)
+    set_matmul_precision(precision)
+    for mine, theirs in zip(run("fused", torch.float32), expected, strict=True):
+        assert least < ((mine - theirs).square().mean() / theirs.square().mean()).sqrt() < most
 
 
 def test_every_kind_of_golden_is_there():

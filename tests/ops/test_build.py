@@ -45,6 +45,13 @@ def test_the_compiler_and_its_arguments_are_part_of_the_key(source, monkeypatch)
     assert build.build() != first
 
 
+def test_running_the_module_warns_of_nothing():
+    command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "panet_plugin.ops.build", "--help"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(build.__file__).parents[2])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_uses_the_first_compiler_that_exists(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CXX", "no-such-compiler")

@@ -10,6 +10,8 @@ from attention_cases import gradients, leaves, make_inputs
 from panet_plugin.ops import IMPLEMENTATIONS, build_pyramid, custom_op, fused, pyramid_attention
 from panet_plugin.ops.pyramid import key_scale, ladder, level_size, overlap_divisor
 
+needs_bfloat16 = pytest.mark.skipif(not fused.has_bfloat16(), reason="the processor does not multiply bfloat16")
+
 CPU_IMPLEMENTATIONS = [
     pytest.param(name, marks=pytest.mark.skipif(name == "fused" and not fused.is_available(), reason="no C++ compiler"))
     for name in IMPLEMENTATIONS
@@ -125,6 +127,49 @@ def test_autocast_does_not_reach_inside(name):
         if name != "dense":  # whose backward pass is autograd's business
             inside = gradients(cast, leaves(*inputs))
             assert all(map(torch.equal, inside, gradients(plain, leaves(*inputs))))
+
+
+@needs_bfloat16
+def test_bfloat16_products_are_off_unless_pytorch_allows_them(set_matmul_precision):
+    inputs = [t.detach() for t in leaves(*make_inputs((8, 9), 1, dtype=torch.float32))]
+
+    def run():
+        return pyramid_attention(inputs[0], inputs[1:2], inputs[2:], implementation="fused")
+
+    default = run()
+    set_matmul_precision("high")
+    assert torch.equal(run(), default)
+    set_matmul_precision("medium")
+    reduced = run()
+    assert not torch.equal(reduced, default)
+    set_matmul_precision("highest")
+    assert torch.equal(run(), default)
+    if hasattr(torch.backends.mkldnn, "matmul"):
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+        assert torch.equal(run(), reduced)
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_gradients_products_are_as_precise_as_the_outputs(compiled, set_matmul_precision):
+    query, keys, values = make_inputs((8, 9), 2, dtype=torch.float32)
+
+    def function(query, keys, values):
+        return pyramid_attention(query, keys, values, implementation="fused")
+
+    if compiled:
+        function = torch.compile(function, fullgraph=True, backend="aot_eager")
+
+    def run(forward, backward):
+        set_matmul_precision(forward)
+        output = function(query, keys, values)
+        set_matmul_precision(backward)
+        return gradients(output, leaves(query, keys, values))
+
+    exact, reduced = run("highest", "highest"), run("medium", "medium")
+    assert not any(map(torch.equal, exact, reduced))
+    assert all(map(torch.equal, exact, run("highest", "medium")))
+    assert all(map(torch.equal, reduced, run("medium", "highest")))
 
 
 @pytest.mark.parametrize("hard", [False, True])

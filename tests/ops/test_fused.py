@@ -10,7 +10,10 @@ from panet_plugin.ops import fused
 from panet_plugin.ops.dense import dense_pyramid_attention
 from panet_plugin.ops.pyramid import build_pyramid, key_scale, overlap_divisor, unfold_patches
 
-TOLERANCE = 1e-4  # of the largest value
+TOLERANCE = {False: 1e-4, True: 1e-2}  # of the largest value, by whether products are in bfloat16
+
+needs_bfloat16 = pytest.mark.skipif(not fused.has_bfloat16(), reason="the processor does not multiply bfloat16")
+either_precision = pytest.mark.parametrize("bfloat16", [False, pytest.param(True, marks=needs_bfloat16)])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,30 +41,38 @@ def random_arguments(batch, key_channels, value_channels, size, sizes, softmax_s
     return query, keys, [key_scale(k, softmax_scale, 3) for k in keys], values
 
 
-def assert_close(actual, expected, name, tolerance=TOLERANCE):
+def assert_close(actual, expected, name, tolerance=TOLERANCE[False]):
     expected = expected.to(actual.dtype)
     scale = expected.abs().max().clamp_min(1e-6).item()
     torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance * scale, msg=lambda m: f"{name}: {m}")
 
 
-def check_against_oracle(query, keys, scales, values):
+def to_bfloat16(tensors):
+    return [t.bfloat16().float() for t in tensors]
+
+
+def check_against_oracle(query, keys, scales, values, bfloat16):
+    if bfloat16:
+        # As the kernel does, and what that does to the scores, the softmax makes arbitrarily large.
+        (query,), keys, values = map(to_bfloat16, ([query], keys, values))
     exact = [[t.double().requires_grad_() for t in tensors] for tensors in ([query], keys, scales, values)]
     expected = attention_with_scales(exact[0][0], *exact[1:])
-    grad = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
+    grad = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1)).bfloat16().float()
     expected.backward(grad.double())
 
-    output, log_sums = fused.forward(query, keys, scales, values)
-    assert_close(output, expected.detach(), "output")
-    dquery, *others = fused.backward(grad, query, keys, scales, values, log_sums)
+    output, log_sums = fused.forward(query, keys, scales, values, bfloat16)
+    assert_close(output, expected.detach(), "output", TOLERANCE[bfloat16])
+    dquery, *others = fused.backward(grad, query, keys, scales, values, log_sums, bfloat16)
     for name, actual, inputs in zip(("query", "keys", "scales", "values"), ([dquery], *others), exact, strict=True):
         # One scale for all levels: a gradient that cancels to almost nothing on a tiny level has no scale of its own.
         flat = [torch.cat([t.flatten() for t in ts]) for ts in (actual, [i.grad for i in inputs])]
-        assert_close(*flat, name)
+        assert_close(*flat, name, TOLERANCE[bfloat16])
 
 
 sizes = st.tuples(st.integers(1, 14), st.integers(1, 36))
 
 
+@either_precision
 @settings(max_examples=60, deadline=None)
 @given(
     batch=st.integers(1, 3),
@@ -72,15 +83,19 @@ sizes = st.tuples(st.integers(1, 14), st.integers(1, 36))
     softmax_scale=st.sampled_from((0.0, 0.3, 10.0)),
     threads=st.integers(1, 4),
 )
-def test_agrees_with_dense_in_float64(batch, key_channels, value_channels, size, levels, softmax_scale, threads):
+def test_agrees_with_dense_in_float64(
+    batch, key_channels, value_channels, size, levels, softmax_scale, threads, bfloat16
+):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        check_against_oracle(*random_arguments(batch, key_channels, value_channels, size, levels, softmax_scale))
+        arguments = random_arguments(batch, key_channels, value_channels, size, levels, softmax_scale)
+        check_against_oracle(*arguments, bfloat16)
     finally:
         torch.set_num_threads(before)
 
 
+@either_precision
 @pytest.mark.parametrize(
     ("size", "levels"),
     [
@@ -92,8 +107,26 @@ def test_agrees_with_dense_in_float64(batch, key_channels, value_channels, size,
         ((41, 33), [(41, 33), (36, 29), (3, 3)]),  # several strips of rows
     ],
 )
-def test_agrees_with_dense_at_the_edges_of_its_tiling(size, levels):
-    check_against_oracle(*random_arguments(2, 5, 18, size, levels))
+def test_agrees_with_dense_at_the_edges_of_its_tiling(size, levels, bfloat16):
+    check_against_oracle(*random_arguments(2, 5, 18, size, levels), bfloat16)
+
+
+@needs_bfloat16
+def test_rounds_operands_to_bfloat16_as_pytorch_does():
+    query, keys, scales, values = random_arguments(2, 7, 10, (9, 21), [(9, 21), (5, 6)])
+    grad = torch.randn(2, 10, 9, 21, generator=torch.Generator().manual_seed(1))
+
+    def run(grad, query, keys, values, bfloat16):
+        output, log_sums = fused.forward(query, keys, scales, values, bfloat16)
+        gradients = fused.backward(grad, query, keys, scales, values, log_sums, bfloat16)
+        return [output, log_sums, gradients[0], *gradients[1], *gradients[2], *gradients[3]]
+
+    (rounded_grad, rounded_query), *rounded = map(to_bfloat16, ([grad, query], keys, values))
+    found = run(grad, query, keys, values, True)
+    assert all(map(torch.equal, found, run(rounded_grad, rounded_query, *rounded, True)))
+    # It rounds what it computes as well: the weights, their gradients.
+    single = run(rounded_grad, rounded_query, *rounded, False)
+    assert [torch.equal(a, b) for a, b in zip(found, single, strict=True)][2:] == [False] * (len(found) - 2)
 
 
 def test_is_the_function_of_the_dense_implementation():
@@ -150,25 +183,27 @@ def test_ties_share_the_weight_at_a_huge_softmax_scale():
     assert_close(dvalues[0], alone[0] / 2, "values")
 
 
+@either_precision
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("where", ["query", "key", "value"])
-def test_non_finite_inputs_reach_the_output(bad, where):
+def test_non_finite_inputs_reach_the_output(bad, where, bfloat16):
     query, keys, scales, values = random_arguments(1, 3, 4, (8, 20), [(8, 20), (6, 5)])
     {"query": query, "key": keys[1], "value": values[0]}[where][0, 1, 3, 4] = bad
     scales = [key_scale(k, 10.0, 3) for k in keys]
-    output, log_sums = fused.forward(query, keys, scales, values)
+    output, log_sums = fused.forward(query, keys, scales, values, bfloat16)
     assert not torch.isfinite(output).all()
-    gradients = fused.backward(torch.ones_like(output), query, keys, scales, values, log_sums)
+    gradients = fused.backward(torch.ones_like(output), query, keys, scales, values, log_sums, bfloat16)
     assert not all(torch.isfinite(t).all() for t in (gradients[0], *gradients[1], *gradients[3]))
 
 
-def test_is_deterministic():
+@either_precision
+def test_is_deterministic(bfloat16):
     arguments = random_arguments(1, 8, 8, (30, 31), [(30, 31), (27, 27)])
     grad = torch.ones(1, 8, 30, 31)
 
     def run():
-        output, log_sums = fused.forward(*arguments)
-        gradients = fused.backward(grad, *arguments, log_sums)
+        output, log_sums = fused.forward(*arguments, bfloat16)
+        gradients = fused.backward(grad, *arguments, log_sums, bfloat16)
         return torch.cat([t.flatten() for t in (output, gradients[0], *gradients[1], *gradients[2], *gradients[3])])
 
     first = run()
@@ -202,7 +237,7 @@ def test_without_a_kernel_there_is_one_line_in_the_log(monkeypatch, tmp_path, ca
     try:
         with caplog.at_level(logging.WARNING):
             assert not fused.is_available()
-            assert not fused.is_available()
+            assert not fused.has_bfloat16()
         assert [r.getMessage() for r in caplog.records if "no C++ compiler" in r.getMessage()] == [
             "The C++ kernel of pyramid attention is not available: "
             "no C++ compiler found; install g++ or clang++, or set CXX"

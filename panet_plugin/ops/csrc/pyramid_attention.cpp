@@ -6,6 +6,9 @@
 // need it. Along x the same sum is a shift by one row and one column inside a block.
 //
 // Blocks are stored with query columns contiguous: softmax statistics then live in vector lanes.
+//
+// The operands of the products are float32, or on request, where the processor multiplies these, bfloat16: then two
+// neighbours along the dimension that is summed share one slot of 32 bits. All sums and all else stay float32.
 
 #include <algorithm>
 #include <cmath>
@@ -16,6 +19,14 @@
 #include <memory>
 #include <new>
 #include <vector>
+
+#if defined(__GNUC__) && defined(__AVX512BF16__) && defined(__AVX512VL__) && defined(__AVX512BW__) && \
+    !defined(PANET_SCALAR)
+#define PANET_BFLOAT16 1
+#include <immintrin.h>
+#else
+#define PANET_BFLOAT16 0
+#endif
 
 #if defined(__GNUC__)
 #define PANET_INLINE inline __attribute__((always_inline))
@@ -105,6 +116,43 @@ PANET_INLINE Vec rounded(Vec v) {
     return v;
 }
 
+// A slot of an operand holds TERMS numbers that are neighbours along the dimension a product sums over.
+struct Single {
+    static constexpr i64 TERMS = 1;
+    static PANET_INLINE float slot(float x, float) { return x; }
+    static PANET_INLINE Vec multiply_add(Vec sum, float a, Vec b) { return sum + a * b; }
+};
+
+#if PANET_BFLOAT16
+
+struct BFloat16Pair {
+    static constexpr i64 TERMS = 2;
+    static PANET_INLINE float slot(float low, float high) {
+        return _mm_cvtss_f32((__m128)_mm_cvtneps_pbh(_mm_setr_ps(low, high, 0.f, 0.f)));
+    }
+    static PANET_INLINE Vec multiply_add(Vec sum, float a, Vec b) {
+        return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_ps(a), (__m512bh)b);
+    }
+    // One slot per lane.
+    static PANET_INLINE Vec slots(Vec low, Vec high) {
+        alignas(64) static constexpr std::int16_t interleaved[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,
+                                                                     21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                                     11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+        return (Vec)_mm512_permutexvar_epi16(_mm512_load_si512(interleaved), (__m512i)_mm512_cvtne2ps_pbh(high, low));
+    }
+    // Neighbouring lanes share a slot.
+    static PANET_INLINE void store_lanes(float* p, Vec v) {
+        _mm256_store_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(v));
+    }
+};
+
+#endif
+
+template <class T>
+constexpr i64 slots_of(i64 terms) {
+    return (terms + T::TERMS - 1) / T::TERMS;
+}
+
 constexpr float INFINITE = std::numeric_limits<float>::infinity();
 constexpr float LOG2_E = 1.44269504088896341f;
 
@@ -142,8 +190,8 @@ Buffer zeros(i64 count) {
 
 // --------------------------------------------------------------------------------------------- products
 //
-// C (rows x columns) = A (rows x depth) B (depth x columns) for small matrices: columns in vectors, elements
-// of A broadcast. A register block holds ROWS x VECS accumulators.
+// C (rows x columns) = A (rows x depth) B (depth x columns) for small matrices: columns in vectors, slots of A
+// broadcast; strides and depth are in slots. A register block holds ROWS x VECS accumulators.
 
 constexpr int max_rows(int vecs) { return std::min(ACCUMULATORS / vecs, 12); }
 
@@ -190,7 +238,7 @@ PANET_INLINE void prefetch(const Accumulate& sink, i64 row, i64 column) {
 template <int ROWS, int VECS>
 PANET_INLINE void prefetch(const SumOfThree&, i64, i64) {}
 
-template <int ROWS, int VECS, class Sink>
+template <class T, int ROWS, int VECS, class Sink>
 PANET_INLINE void register_block(const Operands& o, const Sink& sink, i64 row, i64 column) {
     Vec acc[ROWS][VECS] = {};
     const i64 row_stride = Sink::unit_row_stride ? 1 : o.row_stride;
@@ -203,42 +251,42 @@ PANET_INLINE void register_block(const Operands& o, const Sink& sink, i64 row, i
         PANET_UNROLL for (int j = 0; j < VECS; ++j) bv[j] = load(b + j * LANES);
         PANET_UNROLL for (int i = 0; i < ROWS; ++i) {
             const float x = a[i * row_stride];
-            PANET_UNROLL for (int j = 0; j < VECS; ++j) acc[i][j] += x * bv[j];
+            PANET_UNROLL for (int j = 0; j < VECS; ++j) acc[i][j] = T::multiply_add(acc[i][j], x, bv[j]);
         }
     }
     PANET_UNROLL for (int i = 0; i < ROWS; ++i)
         PANET_UNROLL for (int j = 0; j < VECS; ++j) sink(row + i, column + j * LANES, acc[i][j]);
 }
 
-template <int ROWS, int VECS, class Sink>
+template <class T, int ROWS, int VECS, class Sink>
 void rows_of(int rows, const Operands& o, const Sink& sink, i64 row, i64 column) {
     if constexpr (ROWS > 0) {
         if (rows == ROWS)
-            register_block<ROWS, VECS>(o, sink, row, column);
+            register_block<T, ROWS, VECS>(o, sink, row, column);
         else
-            rows_of<ROWS - 1, VECS>(rows, o, sink, row, column);
+            rows_of<T, ROWS - 1, VECS>(rows, o, sink, row, column);
     }
 }
 
-template <int VECS, class Sink>
+template <class T, int VECS, class Sink>
 void column_panel(const Operands& o, const Sink& sink, i64 begin, i64 end, i64 column) {
     constexpr int most = max_rows(VECS);
     for (i64 left = (end - begin + most - 1) / most; left > 0; --left) {
         const int rows = static_cast<int>((end - begin + left - 1) / left);
-        rows_of<most, VECS>(rows, o, sink, begin, column);
+        rows_of<T, most, VECS>(rows, o, sink, begin, column);
         begin += rows;
     }
 }
 
-template <class Sink>
+template <class T, class Sink>
 void multiply(const Operands& o, const Sink& sink, i64 row_begin, i64 row_end, i64 columns) {
     i64 vecs = columns / LANES, column = 0;
     for (i64 panels = (vecs + 3) / 4; panels > 0; --panels) {
         const i64 now = (vecs + panels - 1) / panels;
-        if (now == 4) column_panel<4>(o, sink, row_begin, row_end, column);
-        if (now == 3) column_panel<3>(o, sink, row_begin, row_end, column);
-        if (now == 2) column_panel<2>(o, sink, row_begin, row_end, column);
-        if (now == 1) column_panel<1>(o, sink, row_begin, row_end, column);
+        if (now == 4) column_panel<T, 4>(o, sink, row_begin, row_end, column);
+        if (now == 3) column_panel<T, 3>(o, sink, row_begin, row_end, column);
+        if (now == 2) column_panel<T, 2>(o, sink, row_begin, row_end, column);
+        if (now == 1) column_panel<T, 1>(o, sink, row_begin, row_end, column);
         vecs -= now;
         column += now * LANES;
     }
@@ -289,24 +337,29 @@ i64 parts_per_item(i64 items, i64 rows, int threads, i64 least = 1) {
     return parts;
 }
 
-// Rows of one query tile: [tile][row][channel][column], columns padded with zeros.
+// One row of a query tile, or any other range of an image's columns: [channel slot][column], columns padded with zeros.
+template <class T>
 void pack_rows(const float* image, i64 channels, i64 height, i64 width, Range columns, i64 tile_width, float factor,
                i64 row, float* out) {
-    for (i64 c = 0; c < channels; ++c, out += tile_width) {
+    for (i64 c = 0; c < channels; c += T::TERMS, out += tile_width) {
         const float* in = image + (c * height + row) * width + columns.begin;
-        for (i64 x = 0; x < columns.size(); ++x) out[x] = factor * in[x];
+        const bool more = c + 1 < channels;
+        for (i64 x = 0; x < columns.size(); ++x)
+            out[x] = T::slot(factor * in[x], more ? factor * in[height * width + x] : 0.f);
         std::fill(out + columns.size(), out + tile_width, 0.f);
     }
 }
 
-// The same with channels contiguous and padded instead of columns.
+// The same as [column slot][channel], both padded.
+template <class T>
 void pack_pixels(const float* image, i64 channels, i64 height, i64 width, Range columns, i64 tile_width, float factor,
                  i64 row, float* out) {
     const i64 padded = round_up(channels);
-    std::fill(out, out + tile_width * padded, 0.f);
+    std::fill(out, out + slots_of<T>(tile_width) * padded, 0.f);
     for (i64 c = 0; c < channels; ++c) {
         const float* in = image + (c * height + row) * width + columns.begin;
-        for (i64 x = 0; x < columns.size(); ++x) out[x * padded + c] = factor * in[x];
+        for (i64 x = 0; x < columns.size(); x += T::TERMS)
+            out[x / T::TERMS * padded + c] = T::slot(factor * in[x], x + 1 < columns.size() ? factor * in[x + 1] : 0.f);
     }
 }
 
@@ -327,6 +380,45 @@ bool parallel(i64 count, int threads, const Task& task) {
     return ok;
 }
 
+// Keys or values as operands of sums over channels, [channel slot][row][column], or over columns,
+// [channel][row][column slot]; of all levels and batch items. Float32 is both without a copy.
+enum class SumOver { channels, columns };
+
+template <class T>
+class Images {
+  public:
+    Images(const Problem& p, const float* const* images, i64 channels, SumOver over) : images_(images) {
+        for (i64 level = 0; level < p.levels; ++level) {
+            const i64 height = p.level_height[level], width = p.level_width[level];
+            size_.push_back(over == SumOver::channels ? slots_of<T>(channels) * height * width
+                                                      : channels * height * slots_of<T>(width));
+            if constexpr (T::TERMS > 1) packed_.push_back(zeros(p.batch * size_.back()));
+        }
+        if constexpr (T::TERMS > 1)
+            parallel(p.batch * p.levels, p.threads, [&](i64 index) {
+                const i64 item = index / p.levels, level = index % p.levels;
+                const i64 height = p.level_height[level], width = p.level_width[level];
+                const float* in = images[level] + item * channels * height * width;
+                float* out = packed_[level].get() + item * size_[level];
+                if (over == SumOver::channels) {
+                    pack_rows<T>(in, channels, 1, height * width, {0, height * width}, height * width, 1.f, 0, out);
+                } else {
+                    for (i64 row = 0; row < channels * height; ++row, in += width)
+                        for (i64 x = 0; x < width; x += T::TERMS)
+                            *out++ = T::slot(in[x], x + 1 < width ? in[x + 1] : 0.f);
+                }
+            });
+    }
+    const float* of(i64 level, i64 item) const {
+        return (T::TERMS > 1 ? packed_[level].get() : images_[level]) + item * size_[level];
+    }
+
+  private:
+    const float* const* images_;
+    std::vector<i64> size_;
+    std::vector<Buffer> packed_;
+};
+
 // ---------------------------------------------------------------------------------------------- walking
 
 enum class Pass { statistics, output, dot, gradient };
@@ -337,8 +429,10 @@ struct Walk {
     const Problem* problem;
     i64 item, tile_width, key_block;
     Range columns, query_rows;  // of the tile with its borders; owned query rows
-    const float *query, *grad;                  // [row][channel][column]
-    const float *query_pixels, *grad_pixels;    // [row][column][channel]
+    const float *query, *grad;                  // [row][channel slot][column]
+    const float *query_pixels, *grad_pixels;    // [row][column slot][channel]
+    const float *key, *value;                   // of the level, to be summed over channels
+    const float *key_rows, *value_rows;         // and over columns
     // Per query, [row][column]: weights are 2^(score - maximum) * factor; maximum is +inf where the column is not owned.
     float *maximum, *factor, *dot;
     i64 first;                                  // first row of out
@@ -384,12 +478,13 @@ class Window {
 };
 
 // Planes: 0 zeros; then rings of two of products with the keys (1) and of weights (3), and the boxed weights (5);
-// for the gradients the same of products with the values (6) and of the scores' gradients (8, 10).
+// for the gradients the same of products with the values (6) and of the scores' gradients (8, 10). Pairs of key
+// columns may take one more at either end of a block.
 struct Scratch {
     Planes planes;
     Window scores, dweights, sums, dsums;
     Scratch(const Tiling& tiling, int count)
-        : planes(tiling.key_block + 2, tiling.tile_width, count), scores(tiling.tile_width),
+        : planes(tiling.key_block + 4, tiling.tile_width, count), scores(tiling.tile_width),
           dweights(tiling.tile_width), sums(tiling.tile_width), dsums(tiling.tile_width) {}
 };
 
@@ -453,16 +548,13 @@ float differentiate(const float* score, const float* dweight, i64 ld, float scal
     return sum_lanes(dscale);
 }
 
-template <Pass PASS>
+template <Pass PASS, class T>
 class Walker {
   public:
     Walker(const Walk& walk, i64 level, Scratch& scratch, Range key_rows) : w_(walk), p_(*walk.problem), s_(scratch) {
         height_ = p_.level_height[level];
         width_ = p_.level_width[level];
-        const i64 pixels = height_ * width_;
-        key_ = p_.keys[level] + w_.item * p_.key_channels * pixels;
-        value_ = p_.values[level] + w_.item * p_.value_channels * pixels;
-        scale_ = p_.scales[level] + w_.item * pixels;
+        scale_ = p_.scales[level] + w_.item * height_ * width_;
         key_rows_ = key_rows;
         if (key_rows.size() <= 0) return;
         const i64 blocks = (width_ + w_.key_block - 1) / w_.key_block;
@@ -475,6 +567,7 @@ class Walker {
 
     void block(Range owned) {
         columns_ = owned.grown(width_);
+        columns_.begin -= columns_.begin % T::TERMS;
         owned_ = {owned.begin - columns_.begin, owned.end - columns_.begin};
         const Range queries = w_.query_rows.grown(p_.height), keys = key_rows_.grown(height_);
         for (i64 shift = keys.begin - (queries.end - 1); shift < keys.end - queries.begin; ++shift) {
@@ -494,9 +587,9 @@ class Walker {
         const i64 columns = columns_.size();
         for (i64 begin = 0, done = 0, boxed = 0;; begin += Window::ROWS) {
             const i64 end = std::min(begin + Window::ROWS, columns), ready = end == columns ? columns : end - 1;
-            products(row, row + shift, begin, end, s_.scores, 1, w_.query, p_.key_channels, key_);
+            products(row, row + shift, begin, end, s_.scores, 1, w_.query, p_.key_channels, w_.key);
             if constexpr (has_grad)
-                products(row, row + shift, begin, end, s_.dweights, 6, w_.grad, p_.value_channels, value_);
+                products(row, row + shift, begin, end, s_.dweights, 6, w_.grad, p_.value_channels, w_.value);
             if constexpr (PASS == Pass::statistics) {
                 if (weights) statistics(row - 1, row - 1 + shift, done, ready);
             } else if constexpr (PASS == Pass::dot) {
@@ -513,10 +606,13 @@ class Walker {
             if (end == columns) break;
         }
         if constexpr (PASS == Pass::output) {
-            if (box) paste_values(row - 2, row - 2 + shift);
+            if (box) add_to_queries(w_.value_rows, p_.value_channels, row - 2, row - 2 + shift, s_.planes[5]);
         }
         if constexpr (PASS == Pass::gradient) {
-            if (box) accumulate_gradients(row - 2, row - 2 + shift);
+            if (!box) return;
+            add_to_keys(s_.planes[5], w_.grad_pixels, p_.value_channels, row - 2, row - 2 + shift, w_.dvalue);
+            add_to_keys(s_.planes[10], w_.query_pixels, p_.key_channels, row - 2, row - 2 + shift, w_.dkey);
+            add_to_queries(w_.key_rows, p_.key_channels, row - 2, row - 2 + shift, s_.planes[10]);
         }
     }
 
@@ -536,9 +632,10 @@ class Walker {
         float* sum = window.matrix();
         const float *previous = product_plane(base, row - 1), *before = product_plane(base, row - 2);
         if (row <= end_) {
-            multiply({keys + key_row * width_ + columns_.begin, 1, height_ * width_, queries + row * channels * width,
-                      width, static_cast<int>(channels)},
-                     SumOfThree{ring(base, row), sum, previous, before, width, window.ld()}, begin, end, width);
+            const i64 depth = slots_of<T>(channels);
+            multiply<T>({keys + key_row * width_ + columns_.begin, 1, height_ * width_, queries + row * depth * width,
+                         width, static_cast<int>(depth)},
+                        SumOfThree{ring(base, row), sum, previous, before, width, window.ld()}, begin, end, width);
         } else {
             for (i64 r = begin; r < end; ++r)
                 for (i64 x = 0; x < width; x += LANES)
@@ -622,41 +719,55 @@ class Walker {
         });
     }
 
-    void sum_diagonals(const Window& from, float* to, i64 begin, i64 end) {
-        const i64 ld = from.ld();
-        for (i64 r = begin; r < end; ++r)
-            for (i64 x = 0; x < w_.tile_width; x += LANES)
-                store(to + r * w_.tile_width + x, diagonal(from.matrix() + r * ld + x, ld));
+    // Makes operands of rows begin..end of a plane: with key columns in slots, [column slot][query]; of pairs, for the
+    // gradients, also with queries in slots, [key column][query slot]. Only the last row may be without a neighbour.
+    void sum_diagonals(const Window& from, float* plane, i64 begin, i64 end) {
+        const i64 ld = from.ld(), width = w_.tile_width;
+        for (i64 r = begin; r < end; r += T::TERMS)
+            for (i64 x = 0; x < width; x += LANES) {
+                const float* p = from.matrix() + r * ld + x;
+                float* by_keys = plane + r / T::TERMS * width + x;
+                const Vec low = diagonal(p, ld);
+                if constexpr (T::TERMS == 1) {
+                    store(by_keys, low);
+                } else {
+                    const Vec high = r + 1 < end ? diagonal(p + ld, ld) : Vec{};
+                    store(by_keys, T::slots(low, high));
+                    if constexpr (PASS == Pass::gradient) {
+                        float* by_queries = queries_in_slots(plane) + (r * width + x) / T::TERMS;
+                        T::store_lanes(by_queries, low);
+                        if (r + 1 < end) T::store_lanes(by_queries + width / T::TERMS, high);
+                    }
+                }
+            }
+    }
+    // Single numbers are both.
+    float* queries_in_slots(float* plane) const {
+        return T::TERMS == 1 ? plane : plane + slots_of<T>(columns_.size()) * w_.tile_width;
     }
 
-    void paste_values(i64 query_row, i64 key_row) {
-        const i64 width = w_.tile_width;
-        float* out = w_.out + (query_row - w_.first) * p_.value_channels * width;
-        multiply({value_ + key_row * width_ + columns_.begin, height_ * width_, 1, s_.planes[5], width,
-                  static_cast<int>(columns_.size())},
-                 Accumulate{out, width}, 0, p_.value_channels, width);
+    // Adds keys or values times a boxed plane, to be summed over the key columns, to one row of queries.
+    void add_to_queries(const float* rows, i64 channels, i64 query_row, i64 key_row, const float* plane) {
+        const i64 width = w_.tile_width, slots = slots_of<T>(width_);
+        multiply<T>({rows + key_row * slots + columns_.begin / T::TERMS, height_ * slots, 1, plane, width,
+                     static_cast<int>(slots_of<T>(columns_.size()))},
+                    Accumulate{w_.out + (query_row - w_.first) * channels * width, width}, 0, channels, width);
     }
 
-    void accumulate_gradients(i64 query_row, i64 key_row) {
-        const i64 ck = round_up(p_.key_channels), cv = round_up(p_.value_channels), width = w_.tile_width;
+    // Adds a boxed plane times queries or the output's gradients, to be summed over the queries, to one row of keys.
+    void add_to_keys(float* plane, const float* pixels, i64 channels, i64 query_row, i64 key_row, float* out) {
+        const i64 padded = round_up(channels), slots = w_.tile_width / T::TERMS;
         const i64 row = (key_row - key_rows_.grown(height_).begin) * width_ + columns_.begin;
-        const int queries = static_cast<int>(w_.columns.size());
-        const float *weights = s_.planes[5], *dscores = s_.planes[10];
-        multiply({weights, width, 1, w_.grad_pixels + query_row * width * cv, cv, queries},
-                 Accumulate{w_.dvalue + row * cv, cv}, 0, columns_.size(), cv);
-        multiply({dscores, width, 1, w_.query_pixels + query_row * width * ck, ck, queries},
-                 Accumulate{w_.dkey + row * ck, ck}, 0, columns_.size(), ck);
-        float* dquery = w_.out + (query_row - w_.first) * p_.key_channels * width;
-        multiply({key_ + key_row * width_ + columns_.begin, height_ * width_, 1, dscores, width,
-                  static_cast<int>(columns_.size())},
-                 Accumulate{dquery, width}, 0, p_.key_channels, width);
+        multiply<T>({queries_in_slots(plane), slots, 1, pixels + query_row * slots * padded, padded,
+                     static_cast<int>(slots_of<T>(w_.columns.size()))},
+                    Accumulate{out + row * padded, padded}, 0, columns_.size(), padded);
     }
 
     const Walk& w_;
     const Problem& p_;
     Scratch& s_;
     i64 height_, width_;  // of the level
-    const float *key_, *value_, *scale_;
+    const float* scale_;
     Range key_rows_;         // owned rows of the level
     Range columns_, owned_;  // the block's columns with borders; the owned ones, counted from columns_.begin
     i64 first_, last_;       // query rows with weights on the current diagonal (inclusive)
@@ -678,23 +789,27 @@ struct Borders {
     Borders(const Tiling& tiling, i64 width, i64 tile) : owned(tiling.columns(width, tile)), all(owned.grown(width)) {}
 };
 
+template <class T>
 bool forward(const Problem& p, float* out, float* log_sums) {
     const Tiling tiling(p.width, widest_level(p), PLANE);
     const i64 strips = parts_per_item(p.batch * tiling.tiles, p.height, p.threads, (p.height + STRIP - 1) / STRIP);
     const i64 tile = tiling.tile_width, tasks = p.batch * tiling.tiles * strips;
+    const i64 query_floats = slots_of<T>(p.key_channels) * tile;
     const i64 row_floats = p.value_channels * tile, strip_rows = (p.height + strips - 1) / strips + 2;
     Buffer pasted = zeros(tasks * strip_rows * row_floats);
+    const Images<T> keys(p, p.keys, p.key_channels, SumOver::channels);
+    const Images<T> values(p, p.values, p.value_channels, SumOver::columns);
     auto task_pasted = [&](i64 task) { return pasted.get() + task * strip_rows * row_floats; };
 
     bool ok = parallel(tasks, p.threads, [&](i64 task) {
         const i64 item = task / (tiling.tiles * strips), strip = task % strips;
         const Borders borders(tiling, p.width, task / strips % tiling.tiles);
         const Range rows = part_of(p.height, strips, strip), all_rows = rows.grown(p.height);
-        Buffer query = zeros(all_rows.size() * p.key_channels * tile);
+        Buffer query = zeros(all_rows.size() * query_floats);
         const float* image = p.query + item * p.key_channels * p.height * p.width;
         for (i64 y = all_rows.begin; y < all_rows.end; ++y)
-            pack_rows(image, p.key_channels, p.height, p.width, borders.all, tile, 1.f, y,
-                      query.get() + (y - all_rows.begin) * p.key_channels * tile);
+            pack_rows<T>(image, p.key_channels, p.height, p.width, borders.all, tile, 1.f, y,
+                         query.get() + (y - all_rows.begin) * query_floats);
         Buffer maximum = zeros(rows.size() * tile), sum = zeros(rows.size() * tile);
         std::fill_n(maximum.get(), rows.size() * tile, -std::numeric_limits<float>::max());
         Scratch scratch(tiling, FORWARD_PLANES);
@@ -706,13 +821,15 @@ bool forward(const Problem& p, float* out, float* log_sums) {
         walk.key_block = tiling.key_block;
         walk.columns = borders.all;
         walk.query_rows = rows;
-        walk.query = query.get() - all_rows.begin * p.key_channels * tile;
+        walk.query = query.get() - all_rows.begin * query_floats;
         walk.maximum = maximum.get() - rows.begin * tile;
         walk.factor = sum.get() - rows.begin * tile;
         walk.first = all_rows.begin;
         walk.out = task_pasted(task);
-        for (i64 level = 0; level < p.levels; ++level)
-            Walker<Pass::statistics>(walk, level, scratch, {0, p.level_height[level]});
+        for (i64 level = 0; level < p.levels; ++level) {
+            walk.key = keys.of(level, item);
+            Walker<Pass::statistics, T>(walk, level, scratch, {0, p.level_height[level]});
+        }
         for (i64 y = rows.begin; y < rows.end; ++y) {
             float *top = walk.maximum + y * tile, *total = walk.factor + y * tile;
             for (i64 x = 0; x < tile; ++x) {
@@ -726,8 +843,11 @@ bool forward(const Problem& p, float* out, float* log_sums) {
                 }
             }
         }
-        for (i64 level = 0; level < p.levels; ++level)
-            Walker<Pass::output>(walk, level, scratch, {0, p.level_height[level]});
+        for (i64 level = 0; level < p.levels; ++level) {
+            walk.key = keys.of(level, item);
+            walk.value_rows = values.of(level, item);
+            Walker<Pass::output, T>(walk, level, scratch, {0, p.level_height[level]});
+        }
     });
     if (!ok) return false;
 
@@ -749,23 +869,28 @@ bool forward(const Problem& p, float* out, float* log_sums) {
     });
 }
 
+template <class T>
 bool backward(const Problem& p, const float* log_sums, float* dquery, float* const* dkeys, float* const* dscales,
               float* const* dvalues) {
     const Tiling tiling(p.width, widest_level(p), PLANE);
     const i64 tile = tiling.tile_width, ck = p.key_channels, cv = p.value_channels;
     const i64 ck_padded = round_up(ck), cv_padded = round_up(cv), tile_rows = p.batch * tiling.tiles * p.height;
-    Buffer query = zeros(tile_rows * ck * tile), query_pixels = zeros(tile_rows * tile * ck_padded);
-    Buffer grad = zeros(tile_rows * cv * tile), grad_pixels = zeros(tile_rows * tile * cv_padded);
+    const i64 query_floats = slots_of<T>(ck) * tile, query_pixel_floats = slots_of<T>(tile) * ck_padded;
+    const i64 grad_floats = slots_of<T>(cv) * tile, grad_pixel_floats = slots_of<T>(tile) * cv_padded;
+    Buffer query = zeros(tile_rows * query_floats), query_pixels = zeros(tile_rows * query_pixel_floats);
+    Buffer grad = zeros(tile_rows * grad_floats), grad_pixels = zeros(tile_rows * grad_pixel_floats);
+    const Images<T> keys(p, p.keys, ck, SumOver::channels), key_rows(p, p.keys, ck, SumOver::columns);
+    const Images<T> values(p, p.values, cv, SumOver::channels);
     Buffer maximum = zeros(tile_rows * tile), factor = zeros(tile_rows * tile), dot = zeros(tile_rows * tile);
     bool ok = parallel(tile_rows, p.threads, [&](i64 index) {
         const i64 y = index % p.height, item = index / (p.height * tiling.tiles);
         const Borders borders(tiling, p.width, index / p.height % tiling.tiles);
         const float* q = p.query + item * ck * p.height * p.width;
         const float* g = p.grad + item * cv * p.height * p.width;
-        pack_rows(q, ck, p.height, p.width, borders.all, tile, 1.f, y, query.get() + index * ck * tile);
-        pack_rows(g, cv, p.height, p.width, borders.all, tile, .25f, y, grad.get() + index * cv * tile);
-        pack_pixels(q, ck, p.height, p.width, borders.all, tile, 1.f, y, query_pixels.get() + index * tile * ck_padded);
-        pack_pixels(g, cv, p.height, p.width, borders.all, tile, .25f, y, grad_pixels.get() + index * tile * cv_padded);
+        pack_rows<T>(q, ck, p.height, p.width, borders.all, tile, 1.f, y, query.get() + index * query_floats);
+        pack_rows<T>(g, cv, p.height, p.width, borders.all, tile, .25f, y, grad.get() + index * grad_floats);
+        pack_pixels<T>(q, ck, p.height, p.width, borders.all, tile, 1.f, y, query_pixels.get() + index * query_pixel_floats);
+        pack_pixels<T>(g, cv, p.height, p.width, borders.all, tile, .25f, y, grad_pixels.get() + index * grad_pixel_floats);
         float* row = maximum.get() + index * tile;
         std::fill_n(row, tile, INFINITE);
         const float* log_sum = log_sums + (item * p.height + y) * p.width;
@@ -781,10 +906,10 @@ bool backward(const Problem& p, const float* log_sums, float* dquery, float* con
         walk.key_block = tiling.key_block;
         walk.columns = Borders(tiling, p.width, t).all;
         walk.query_rows = {0, p.height};
-        walk.query = query.get() + first * ck * tile;
-        walk.grad = grad.get() + first * cv * tile;
-        walk.query_pixels = query_pixels.get() + first * tile * ck_padded;
-        walk.grad_pixels = grad_pixels.get() + first * tile * cv_padded;
+        walk.query = query.get() + first * query_floats;
+        walk.grad = grad.get() + first * grad_floats;
+        walk.query_pixels = query_pixels.get() + first * query_pixel_floats;
+        walk.grad_pixels = grad_pixels.get() + first * grad_pixel_floats;
         walk.maximum = maximum.get() + first * tile;
         walk.factor = factor.get() + first * tile;
         walk.dot = dot.get() + first * tile;
@@ -798,8 +923,11 @@ bool backward(const Problem& p, const float* log_sums, float* dquery, float* con
         Walk walk = walk_of(task / (tiling.tiles * strips), task / strips % tiling.tiles);
         walk.query_rows = part_of(p.height, strips, task % strips);
         Scratch scratch(tiling, BACKWARD_PLANES);
-        for (i64 level = 0; level < p.levels; ++level)
-            Walker<Pass::dot>(walk, level, scratch, {0, p.level_height[level]});
+        for (i64 level = 0; level < p.levels; ++level) {
+            walk.key = keys.of(level, walk.item);
+            walk.value = values.of(level, walk.item);
+            Walker<Pass::dot, T>(walk, level, scratch, {0, p.level_height[level]});
+        }
         for (i64 i = walk.query_rows.begin * tile; i < walk.query_rows.end * tile; ++i) {
             if (walk.factor[i] == 0.f) continue;  // not an owned column
             walk.factor[i] = 1.f / walk.factor[i];
@@ -810,8 +938,8 @@ bool backward(const Problem& p, const float* log_sums, float* dquery, float* con
 
     // Second pass: by key rows, because the gradients of all levels' keys and values are larger than the query's.
     const i64 parts = parts_per_item(p.batch, tallest_level(p), p.threads), tasks = p.batch * parts;
-    const i64 query_floats = tiling.tiles * p.height * ck * tile;
-    Buffer query_sums = zeros(tasks * query_floats);
+    const i64 query_sum_floats = tiling.tiles * p.height * ck * tile;
+    Buffer query_sums = zeros(tasks * query_sum_floats);
     std::vector<i64> offset(p.levels * parts + 1);  // in pixels, of every level's and part's key rows with borders
     for (i64 i = 0; i < p.levels * parts; ++i) {
         const i64 level = i / parts, height = p.level_height[level];
@@ -824,13 +952,16 @@ bool backward(const Problem& p, const float* log_sums, float* dquery, float* con
         Scratch scratch(tiling, BACKWARD_PLANES);
         for (i64 t = 0; t < tiling.tiles; ++t) {
             Walk walk = walk_of(item, t);
-            walk.out = query_sums.get() + task * query_floats + t * p.height * ck * tile;
+            walk.out = query_sums.get() + task * query_sum_floats + t * p.height * ck * tile;
             for (i64 level = 0; level < p.levels; ++level) {
                 const i64 pixels = item * offset.back() + offset[level * parts + part];
+                walk.key = keys.of(level, item);
+                walk.key_rows = key_rows.of(level, item);
+                walk.value = values.of(level, item);
                 walk.dkey = key_sums.get() + pixels * ck_padded;
                 walk.dvalue = value_sums.get() + pixels * cv_padded;
                 walk.dscale = dscales[level] + item * p.level_height[level] * p.level_width[level];
-                Walker<Pass::gradient>(walk, level, scratch, part_of(p.level_height[level], parts, part));
+                Walker<Pass::gradient, T>(walk, level, scratch, part_of(p.level_height[level], parts, part));
             }
         }
     });
@@ -841,7 +972,7 @@ bool backward(const Problem& p, const float* log_sums, float* dquery, float* con
         for (i64 part = 0; part < parts; ++part)
             for (i64 t = 0; t < tiling.tiles; ++t) {
                 const Range columns = Borders(tiling, p.width, t).all;
-                const float* in = query_sums.get() + (item * parts + part) * query_floats + (t * p.height + y) * ck * tile;
+                const float* in = query_sums.get() + (item * parts + part) * query_sum_floats + (t * p.height + y) * ck * tile;
                 for (i64 c = 0; c < ck; ++c) {
                     float* o = dquery + ((item * ck + c) * p.height + y) * p.width + columns.begin;
                     for (i64 x = 0; x < columns.size(); ++x) o[x] += in[c * tile + x];
@@ -868,38 +999,45 @@ bool backward(const Problem& p, const float* log_sums, float* dquery, float* con
     });
 }
 
-}  // namespace
-
-// All tensors are contiguous float32 in (N, C, H, W) order; outputs and gradients must arrive zeroed. `log_sums` are
-// the base-2 logarithms of the softmax's denominators. Returns 0, or 1 when memory ran out.
-extern "C" {
-
-int panet_lanes() { return LANES; }
-
-int panet_forward(i64 batch, i64 key_channels, i64 value_channels, i64 height, i64 width, i64 levels,
-                  const i64* level_height, const i64* level_width, int threads, const float* query,
-                  const float* const* keys, const float* const* scales, const float* const* values, float* out,
-                  float* log_sums) {
-    const Problem p{batch, key_channels, value_channels, height, width, levels, level_height, level_width,
-                    threads, query, nullptr, keys, scales, values};
+// Runs task(kind of operands); an exception must not reach C.
+template <class Task>
+int run(bool bfloat16, const Task& task) {
     try {
-        return forward(p, out, log_sums) ? 0 : 1;
+#if PANET_BFLOAT16
+        if (bfloat16) return task(BFloat16Pair{}) ? 0 : 1;
+#endif
+        (void)bfloat16;
+        return task(Single{}) ? 0 : 1;
     } catch (const std::bad_alloc&) {
         return 1;
     }
 }
 
+}  // namespace
+
+// All tensors are contiguous float32 in (N, C, H, W) order; outputs and gradients must arrive zeroed. `log_sums` are
+// the base-2 logarithms of the softmax's denominators. Without effect on processors that cannot, `bfloat16` rounds the
+// operands of the products. Returns 0, or 1 when memory ran out.
+extern "C" {
+
+int panet_has_bfloat16() { return PANET_BFLOAT16; }
+
+int panet_forward(i64 batch, i64 key_channels, i64 value_channels, i64 height, i64 width, i64 levels,
+                  const i64* level_height, const i64* level_width, int threads, int bfloat16, const float* query,
+                  const float* const* keys, const float* const* scales, const float* const* values, float* out,
+                  float* log_sums) {
+    const Problem p{batch, key_channels, value_channels, height, width, levels, level_height, level_width,
+                    threads, query, nullptr, keys, scales, values};
+    return run(bfloat16, [&](auto kind) { return forward<decltype(kind)>(p, out, log_sums); });
+}
+
 int panet_backward(i64 batch, i64 key_channels, i64 value_channels, i64 height, i64 width, i64 levels,
-                   const i64* level_height, const i64* level_width, int threads, const float* query,
+                   const i64* level_height, const i64* level_width, int threads, int bfloat16, const float* query,
                    const float* const* keys, const float* const* scales, const float* const* values,
                    const float* grad, const float* log_sums, float* dquery, float* const* dkeys, float* const* dscales,
                    float* const* dvalues) {
     const Problem p{batch, key_channels, value_channels, height, width, levels, level_height, level_width,
                     threads, query, grad, keys, scales, values};
-    try {
-        return backward(p, log_sums, dquery, dkeys, dscales, dvalues) ? 0 : 1;
-    } catch (const std::bad_alloc&) {
-        return 1;
-    }
+    return run(bfloat16, [&](auto kind) { return backward<decltype(kind)>(p, log_sums, dquery, dkeys, dscales, dvalues); });
 }
 }
