@@ -8,11 +8,11 @@ RUN = "$(VENV)/bin/python"
 # Folder of the benchmark sets: Set5/HR/*.png and so on.
 BENCHMARKS ?= data/benchmark
 
-.PHONY: help env demo test lint bench paper-check paper-check-slow sanitize clean
+.PHONY: help env demo test lint bench bench-data paper-check paper-check-slow sanitize clean
 
 help: ## show this list (the default)
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
-	@echo "Variables: VENV (default .venv), PYTHON (to make it with), BENCHMARKS (default data/benchmark), ARGS (for test, bench and paper-check)"
+	@echo "Variables: VENV (default .venv), PYTHON (to make it with), BENCHMARKS (default data/benchmark), ARGS (for test and the checks)"
 
 env: ## make or update the environment
 	@python="$(PYTHON)"; command -v "$$python" >/dev/null || \
@@ -31,6 +31,9 @@ lint: env ## check style and formatting
 
 bench: env ## measure the attention's speed and memory
 	@$(RUN) tools/benchmark_attention.py $(ARGS)
+
+bench-data: env ## compare data preparation with BasicSR's: ARGS="--images DIR"
+	@$(RUN) tools/benchmark_data.py $(ARGS)
 
 paper-check: env ## measure the published figures that need no trained network; see docs/paper_check.md
 	@$(RUN) tools/paper_check.py --root "$(BENCHMARKS)" $(ARGS)

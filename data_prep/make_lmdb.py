@@ -1,37 +1,32 @@
-r"""Prepare any folder of images for training: LR images, sub-images and LMDBs that BasicSR and MMagic read.
+r"""Prepare any folder of images for training: LMDBs of HR and LR images or sub-images that BasicSR and MMagic read.
 
 For ``--name NAME``, under ``--out ROOT``:
 
-  NAME_HR/KEY.png                      HR images, cropped to a multiple of the scales
-  NAME_LR_bicubic/X2/KEYx2.png         LR images (and X3, X4)
-  NAME_HR_sub/KEY_s001.png             sub-images; the LR ones have the same names
-  NAME_LR_bicubic/X2_sub/KEY_s001.png
-  NAME_HR_sub.lmdb                     LMDBs with meta_info.txt; keys are the names without .png
-  NAME_LR_bicubic_X2_sub.lmdb
-  NAME.json                            what the set was made from
+  NAME_HR_sub.lmdb                     LMDBs with meta_info.txt; keys are KEY_s001 and so on
+  NAME_LR_bicubic_X2_sub.lmdb          (and X3, X4)
+  NAME.json                            what the set was made from, and hashes of all it holds
 
 With ``--subimage none`` there are no sub-images, and the LMDBs, NAME_HR.lmdb and NAME_LR_bicubic_X2.lmdb, hold the
 whole images: this is what the configs validate on. Attention takes time that grows with the square of the pixels, so
-``--crop 240`` keeps the middle of each for that. KEY is the name of the source image without its suffix.
+``--crop 240`` keeps the middle of each for that. KEY is the name of the source image without its suffix. With
+``--folders`` everything is written as files too:
 
-DIV2K, downloaded and unpacked to data/DIV2K, becomes what the configs expect by
+  NAME_HR/KEY.png                      HR images, cropped to a multiple of the scales
+  NAME_LR_bicubic/X2/KEYx2.png         LR images
+  NAME_HR_sub/KEY_s001.png             sub-images; the LR ones have the same names
+  NAME_LR_bicubic/X2_sub/KEY_s001.png
 
-  python data_prep/make_lmdb.py --hr data/DIV2K/DIV2K_train_HR --lr data/DIV2K/DIV2K_train_LR_bicubic \
-      --out data/DIV2K --name DIV2K_train
-  python data_prep/make_lmdb.py --hr data/DIV2K/DIV2K_valid_HR --lr data/DIV2K/DIV2K_valid_LR_bicubic \
-      --out data/DIV2K --name DIV2K_valid --subimage none --crop 240
-
-A run that was interrupted is taken up by the same command; a set that is complete is left alone.
+DIV2K and its like are prepared more easily by data_prep/div2k.py. A run that was interrupted is taken up by the same
+command; a set that is complete is left alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
 from pathlib import Path
 
 from panet_plugin.data import prepare_set
+from panet_plugin.data.command import run_command
 
 
 class _Subimage(argparse.Action):
@@ -58,7 +53,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--name", default="DIV2K_train", help="name of the set (default: %(default)s, which the configs train on)"
     )
-    parser.add_argument("--scale", type=int, nargs="+", default=[2, 3, 4], help="scales (default: 2 3 4)")
+    parser.add_argument("--scale", type=int, nargs="*", default=[2, 3, 4], help="none for HR only (default: 2 3 4)")
     parser.add_argument(
         "--subimage",
         nargs="+",
@@ -70,6 +65,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--crop", type=int, metavar="SIDE", help="keep only the middle SIDE x SIDE pixels of each HR image"
     )
+    parser.add_argument("--folders", action="store_true", help="write PNG files besides the LMDBs")
     parser.add_argument("--skip-bad", action="store_true", help="list bad images and go on instead of stopping")
     parser.add_argument("--workers", type=int, metavar="N", help="number of threads (default: one per core)")
     return parser.parse_args(arguments)
@@ -78,22 +74,19 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Prepare one set."""
     arguments = parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        prepare_set(
-            arguments.hr,
-            arguments.out,
-            arguments.name,
-            scales=arguments.scale,
-            lr_dir=arguments.lr,
-            subimage=arguments.subimage,
-            crop=arguments.crop,
-            skip_bad=arguments.skip_bad,
-            workers=arguments.workers,
-        )
-    except (ValueError, OSError) as error:
-        sys.exit(f"make_lmdb: {error}")
+    prepare_set(
+        arguments.hr,
+        arguments.out,
+        arguments.name,
+        scales=arguments.scale,
+        lr_dir=arguments.lr,
+        subimage=arguments.subimage,
+        crop=arguments.crop,
+        folders=arguments.folders,
+        skip_bad=arguments.skip_bad,
+        workers=arguments.workers,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    run_command("make_lmdb", main)

@@ -21,13 +21,12 @@ Pictures that carry traces of JPEG or of demosaicing are shrunk first; all gray 
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 from panet_plugin.data import prepare_set, read_image, write_image
+from panet_plugin.data.command import run_command
 from panet_plugin.degradations import imresize
 
 # name: (package, file, factor by which the picture is shrunk)
@@ -67,18 +66,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path("data/sample"), help="where to (default: %(default)s)")
     root = parser.parse_args().root
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        for name, pictures, subimage in (
-            ("DIV2K_train", TRAINING, SUBIMAGE),
-            ("DIV2K_valid", VALIDATION, None),
-        ):
-            with tempfile.TemporaryDirectory() as folder:
-                write_pictures(pictures, Path(folder))
-                prepare_set(folder, root, name, scales=SCALES, subimage=subimage)
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"sample: {error}")
+    for name, pictures, subimage in (
+        ("DIV2K_train", TRAINING, SUBIMAGE),
+        ("DIV2K_valid", VALIDATION, None),
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            write_pictures(pictures, Path(folder))
+            prepare_set(folder, root, name, scales=SCALES, subimage=subimage, folders=True)
 
 
 if __name__ == "__main__":
-    main()
+    run_command("sample", main)

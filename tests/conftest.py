@@ -28,7 +28,7 @@ def div2k(tmp_path_factory):
         for name, image in images.items():
             write_image(root / "source" / subset / f"{name}.png", image)
         subimage = (192, 96) if subset == "train" else None
-        prepare_set(root / "source" / subset, root, f"DIV2K_{subset}", subimage=subimage)
+        prepare_set(root / "source" / subset, root, f"DIV2K_{subset}", subimage=subimage, folders=True)
     return root
 
 

@@ -2,9 +2,9 @@
 
 from panet_plugin.data.clean import CleanImages, fresh_rng
 from panet_plugin.data.images import BadImageError, read_image, write_image
-from panet_plugin.data.lmdb_writer import write_lmdb
+from panet_plugin.data.manifest import Layout
 from panet_plugin.data.missing import missing_data
-from panet_plugin.data.prepare import Layout, prepare_set
+from panet_plugin.data.prepare import prepare_set
 
 __all__ = [
     "BadImageError",
@@ -15,5 +15,4 @@ __all__ = [
     "prepare_set",
     "read_image",
     "write_image",
-    "write_lmdb",
 ]

@@ -10,13 +10,11 @@ import lmdb
 import numpy as np
 import torch
 
-from panet_plugin.data.images import BadImageError, decode_image, read_image
+from panet_plugin.data.images import SUFFIXES, BadImageError, decode_image, read_image
 from panet_plugin.data.missing import missing_data
 
 # A process may open a LMDB once only: its environment is shared by all who read it, for as long as one of them lives.
 _ENVIRONMENTS: WeakValueDictionary[tuple[int, str], lmdb.Environment] = WeakValueDictionary()
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 
 
 class CleanImages:

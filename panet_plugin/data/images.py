@@ -14,13 +14,15 @@ from panet_plugin.files import write_bytes
 
 # Low: sets are read far more often than they are stored, and decoding time hardly depends on it.
 PNG_COMPRESSION = 1
+# Of files that are looked for among others.
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 
 
 class BadImageError(ValueError):
     """An image file that is damaged, no image at all, or unfit for its purpose."""
 
 
-def read_image(path: str | os.PathLike, gray: bool = False) -> np.ndarray:
+def read_image(path: str | os.PathLike, gray: bool | None = False) -> np.ndarray:
     """Read an image file as RGB; see :func:`decode_image`.
 
     Raises:
@@ -30,7 +32,7 @@ def read_image(path: str | os.PathLike, gray: bool = False) -> np.ndarray:
     return decode_image(Path(path).read_bytes(), path, gray)
 
 
-def decode_image(content: bytes, name: str | os.PathLike, gray: bool = False) -> np.ndarray:
+def decode_image(content: bytes, name: str | os.PathLike, gray: bool | None = False) -> np.ndarray:
     """Decode an image as RGB.
 
     Palettes, CMYK and gray files become RGB, alpha is dropped, the EXIF orientation is applied, and 16-bit files stay
@@ -39,10 +41,11 @@ def decode_image(content: bytes, name: str | os.PathLike, gray: bool = False) ->
     Args:
         content: An image file's bytes.
         name: What errors call it.
-        gray: Return the ITU-R 601 luma in the full range instead; a gray file keeps its values.
+        gray: Return the ITU-R 601 luma in the full range instead; a gray file keeps its values. None: a gray file stays
+            gray, others become RGB.
 
     Returns:
-        (H, W, 3), or (H, W, 1) if ``gray``, uint8 or uint16.
+        (H, W, 3), or (H, W, 1) if gray, uint8 or uint16.
 
     Raises:
         BadImageError: It is empty, truncated or not an image, or has more than 16 bits per channel.
@@ -50,6 +53,8 @@ def decode_image(content: bytes, name: str | os.PathLike, gray: bool = False) ->
     try:
         with Image.open(BytesIO(content)) as file:
             sixteen_bits = ";16" in str(file.tile)
+            if gray is None:
+                gray = file.mode in ("1", "L", "LA", "I;16", "I;16B", "I;16L")
             # Pillow refuses truncated data, which OpenCV would fill up in silence; but it has no 16-bit RGB.
             file.load()
             if sixteen_bits:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import lmdb
 
@@ -14,67 +15,74 @@ from panet_plugin.data.images import PNG_COMPRESSION
 
 # What the readers of both frameworks can look up: they cut keys at the first dot, space or slash and encode to ASCII.
 KEY = re.compile(r"[A-Za-z0-9_+-]{1,400}")
-BATCH_BYTES = 32 << 20
+# Of a new memory map; it is doubled whenever it is full.
+MAP_BYTES = 64 << 20
 
 
-def write_lmdb(
-    path: str | os.PathLike,
-    images: Iterable[tuple[str, bytes, tuple[int, int, int]]],
-    map_size: int = 64 << 20,
-) -> int:
-    """Write encoded images into a new LMDB with its ``meta_info.txt``; under its name it is either whole or not there.
+class EncodedImage(NamedTuple):
+    """An image as an LMDB holds it.
 
-    Equal images give equal bytes. There is no lock file: both frameworks read without locking.
+    Attributes:
+        key: Letters, digits, ``_``, ``+`` and ``-``.
+        content: The PNG file.
+        shape: Height, width, channels.
+    """
+
+    key: str
+    content: bytes
+    shape: tuple[int, int, int]
+
+
+def append_to_lmdb(path: str | os.PathLike, images: Sequence[EncodedImage], held: int = 0) -> None:
+    """Add a batch of encoded images to an LMDB, in one transaction: all of them or none.
+
+    Equal batches in equal order give equal bytes, whether or not a process was killed in between: each is written
+    through an environment of its own, which remembers nothing. There is no lock file: both frameworks read without
+    locking.
 
     Args:
-        path: The folder to make, ``NAME.lmdb``; must not exist.
-        images: (key, PNG bytes, (height, width, channels)) in ascending order of the keys.
-        map_size: First size of the memory map in bytes; it is doubled whenever it is full.
-
-    Returns:
-        The number of images.
+        path: The LMDB's folder; made if missing.
+        images: What to add.
+        held: How many images the earlier batches had. If this one is there already too, nothing is done.
 
     Raises:
-        ValueError: A key that the frameworks cannot look up, or that is out of order or repeated.
-        FileExistsError: There is something under this name.
+        ValueError: A key that the frameworks cannot look up, or that is there already, or another number of images
+            in the LMDB than expected.
+        OSError: The LMDB cannot be written.
     """
     path = Path(path)
-    if path.exists():
-        raise FileExistsError(f"{path} exists already")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-
-    lines = []
-    batch: list[tuple[bytes, bytes]] = []
-    batch_bytes = 0
-    previous = ""
-    with lmdb.open(str(temporary), map_size=map_size, lock=False) as environment:
-        for key, content, (height, width, channels) in images:
-            if not KEY.fullmatch(key):
-                raise ValueError(f"{path}: key {key!r} may hold letters, digits, '_', '+' and '-' only")
-            if key <= previous:
-                raise ValueError(f"{path}: keys must ascend, but {key!r} comes after {previous!r}")
-            previous = key
-            lines.append(f"{key}.png ({height},{width},{channels}) {PNG_COMPRESSION}\n")
-            batch.append((key.encode("ascii"), content))
-            batch_bytes += len(content)
-            if batch_bytes >= BATCH_BYTES:
-                _commit(environment, batch)
-                batch, batch_bytes = [], 0
-        _commit(environment, batch)
-    (temporary / "meta_info.txt").write_text("".join(lines), encoding="ascii")
-    temporary.replace(path)
-    return len(lines)
+    for image in images:
+        if not KEY.fullmatch(image.key):
+            raise ValueError(f"{path}: key {image.key!r} may hold letters, digits, '_', '+' and '-' only")
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        with lmdb.open(str(path), map_size=MAP_BYTES, lock=False) as environment:
+            count = environment.stat()["entries"]
+            if count == held + len(images):
+                return
+            if count != held:
+                raise ValueError(f"{path}: holds {count} images, expected {held}")
+            _commit(path, environment, images)
+    except lmdb.Error as error:
+        # LMDB has exceptions of its own for what the operating system says, and wraps its number in a text.
+        full = os.strerror(errno.ENOSPC) in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, f"cannot write the LMDB: {error}", str(path)) from error
 
 
-def _commit(environment: lmdb.Environment, batch: list[tuple[bytes, bytes]]) -> None:
+def _commit(path: Path, environment: lmdb.Environment, images: Sequence[EncodedImage]) -> None:
     """Write one transaction, again with a larger map if the map was too small for it."""
     while True:
         try:
             with environment.begin(write=True) as transaction:
-                for key, content in batch:
-                    transaction.put(key, content, append=True)
+                for image in images:
+                    if not transaction.put(image.key.encode("ascii"), image.content, overwrite=False):
+                        raise ValueError(f"{path}: the key {image.key!r} is there already")
             return
         except lmdb.MapFullError:
             environment.set_mapsize(2 * environment.info()["map_size"])
+
+
+def write_meta_info(path: str | os.PathLike, images: Iterable[tuple[str, tuple[int, int, int]]]) -> None:
+    """Write the ``meta_info.txt`` of an LMDB, which lists its keys and shapes in the order given."""
+    lines = (f"{key}.png ({h},{w},{c}) {PNG_COMPRESSION}\n" for key, (h, w, c) in images)
+    (Path(path) / "meta_info.txt").write_text("".join(lines), encoding="ascii")

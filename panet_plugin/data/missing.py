@@ -11,11 +11,10 @@ def missing_data(path: str | os.PathLike) -> FileNotFoundError:
         path: What is missing, such as ``data/DIV2K/DIV2K_train_HR_sub.lmdb``.
     """
     path = Path(path)
-    name = path.name.split("_HR")[0].split("_LR_")[0]
-    whole = "" if "_sub" in path.name else " --subimage none --crop 240"
     return FileNotFoundError(
-        f"{path}: no such data. From a folder of images this makes it (--lr DIR takes low-resolution ones too):\n"
-        f"  python data_prep/make_lmdb.py --hr {path.parent / name}_HR --out {path.parent} --name {name}{whole}\n"
+        f"{path}: no such data. This downloads and prepares DIV2K (--from-archives DIR or "
+        "--from-folder DIR: what you have already, or other pictures):\n"
+        f"  python data_prep/div2k.py --root {path.parent}\n"
         f"and this makes a small set to try out:\n"
         f"  python data_prep/sample.py --root {path.parent}"
     )

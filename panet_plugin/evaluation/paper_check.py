@@ -150,8 +150,8 @@ def report_checks(checks: list[Check]) -> str:
             "# Published figures that need no trained network",
             "",
             "`make paper-check` writes this page: degradations and metrics of this project on the benchmark pictures, "
-            "beside the figures of arXiv 2004.13824 and, for bicubic interpolation, those commonly published. CBM3D is that "
-            "of the package bm3d (`make paper-check-slow`), on noise that is neither clipped nor rounded.",
+            "beside the figures of arXiv 2004.13824 and, for bicubic interpolation, those commonly published. CBM3D is "
+            "that of the package bm3d (`make paper-check-slow`), on noise that is neither clipped nor rounded.",
             "",
             "| figure | published | measured | allowed difference | agrees |",
             "|---|---|---|---|---|",

@@ -14,8 +14,8 @@ def root(tmp_path_factory):
     for seed, name in enumerate(["b", "a", "c 1"]):
         image = np.random.default_rng(seed).integers(0, 256, (48, 60, 3), dtype=np.uint8)
         write_image(folder / "hr" / f"{name}.png", image)
-    prepare_set(folder / "hr", folder / "root", "train", scales=(2, 3), subimage=(24, 12))
-    prepare_set(folder / "hr", folder / "root", "valid", scales=(2, 3), subimage=None)
+    prepare_set(folder / "hr", folder / "root", "train", scales=(2, 3), subimage=(24, 12), folders=True)
+    prepare_set(folder / "hr", folder / "root", "valid", scales=(2, 3), subimage=None, folders=True)
     return folder / "root"
 
 

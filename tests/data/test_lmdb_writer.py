@@ -1,13 +1,17 @@
 """LMDBs as the frameworks' readers want them."""
 
 import os
+import random
+import resource
+import signal
+import time
 
 import lmdb
 import pytest
 
-from panet_plugin.data import write_lmdb
+from panet_plugin.data.lmdb_writer import EncodedImage, append_to_lmdb, write_meta_info
 
-IMAGES = [(f"{number:04d}", os.urandom(5000), (10, 12, 3)) for number in range(100)]
+IMAGES = [EncodedImage(f"{number:04d}", random.Random(number).randbytes(5000), (10, 12, 3)) for number in range(100)]
 
 
 def read_all(path):
@@ -15,57 +19,99 @@ def read_all(path):
         return {key.decode(): value for key, value in transaction.cursor()}
 
 
+def write(path, step=40):
+    for start in range(0, len(IMAGES), step):
+        append_to_lmdb(path, IMAGES[start : start + step], held=start)
+
+
+def contents(images):
+    return {image.key: image.content for image in images}
+
+
 def test_contents(tmp_path):
-    assert write_lmdb(tmp_path / "a.lmdb", IMAGES) == 100
-    assert read_all(tmp_path / "a.lmdb") == {key: content for key, content, _ in IMAGES}
-    assert (tmp_path / "a.lmdb" / "meta_info.txt").read_text().splitlines()[0] == "0000.png (10,12,3) 1"
+    write(tmp_path / "a.lmdb")
+    write_meta_info(tmp_path / "a.lmdb", [(image.key, image.shape) for image in IMAGES])
+    assert read_all(tmp_path / "a.lmdb") == contents(IMAGES)
+    lines = (tmp_path / "a.lmdb" / "meta_info.txt").read_text().splitlines()
+    assert lines == [f"{number:04d}.png (10,12,3) 1" for number in range(100)]
     assert {path.name for path in (tmp_path / "a.lmdb").iterdir()} == {"data.mdb", "meta_info.txt"}
-    assert [path.name for path in tmp_path.iterdir()] == ["a.lmdb"]
 
 
-@pytest.mark.parametrize("batch_bytes", [1, 20_000, 1 << 30])
-def test_map_grows(tmp_path, monkeypatch, batch_bytes):
+@pytest.mark.parametrize("step", [1, 7, 100])
+def test_map_grows(tmp_path, monkeypatch, step):
     """Whether the map fills up between or within transactions, nothing is lost or written twice."""
-    monkeypatch.setattr("panet_plugin.data.lmdb_writer.BATCH_BYTES", batch_bytes)
+    monkeypatch.setattr("panet_plugin.data.lmdb_writer.MAP_BYTES", 1 << 15)
     with (
         pytest.raises(lmdb.MapFullError),
         lmdb.open(str(tmp_path / "small"), map_size=1 << 15) as environment,
         environment.begin(write=True) as transaction,
     ):
-        for key, content, _ in IMAGES:
-            transaction.put(key.encode(), content)
-    write_lmdb(tmp_path / "a.lmdb", IMAGES, map_size=1 << 15)
-    assert read_all(tmp_path / "a.lmdb") == {key: content for key, content, _ in IMAGES}
+        for image in IMAGES:
+            transaction.put(image.key.encode(), image.content)
+    write(tmp_path / "a.lmdb", step)
+    assert read_all(tmp_path / "a.lmdb") == contents(IMAGES)
 
 
-def test_same_images_give_same_bytes(tmp_path):
-    for name in ("a", "b"):
-        write_lmdb(tmp_path / f"{name}.lmdb", iter(IMAGES), map_size=1 << 15)
+def test_batch_that_is_there_is_not_written_again(tmp_path):
+    write(tmp_path / "a.lmdb")
+    append_to_lmdb(tmp_path / "b.lmdb", IMAGES[:40])
+    before = (tmp_path / "b.lmdb/data.mdb").read_bytes()
+    append_to_lmdb(tmp_path / "b.lmdb", IMAGES[:40])
+    assert (tmp_path / "b.lmdb/data.mdb").read_bytes() == before
+    write(tmp_path / "b.lmdb")
     assert (tmp_path / "a.lmdb/data.mdb").read_bytes() == (tmp_path / "b.lmdb/data.mdb").read_bytes()
+
+
+def test_killed_in_the_midst(tmp_path):
+    """Each batch is begun again and again by processes that are killed; the file is that of an undisturbed run."""
+    start = time.perf_counter()
+    write(tmp_path / "whole.lmdb", 10)
+    duration = (time.perf_counter() - start) / 10
+    clock, killed = random.Random(0), 0
+    for first in range(0, len(IMAGES), 10):
+        for _ in range(5):
+            child = os.fork()
+            if not child:
+                append_to_lmdb(tmp_path / "a.lmdb", IMAGES[first : first + 10], held=first)
+                os._exit(0)
+            time.sleep(clock.uniform(0, 2 * duration))
+            os.kill(child, signal.SIGKILL)
+            killed += os.waitpid(child, 0)[1] == signal.SIGKILL
+        append_to_lmdb(tmp_path / "a.lmdb", IMAGES[first : first + 10], held=first)
+    assert killed > 5
+    assert (tmp_path / "a.lmdb/data.mdb").read_bytes() == (tmp_path / "whole.lmdb/data.mdb").read_bytes()
 
 
 @pytest.mark.parametrize("key", ["a.b", "a b", "a/b", "ä", ""])
 def test_key_that_readers_cannot_find_is_refused(tmp_path, key):
     with pytest.raises(ValueError, match="key"):
-        write_lmdb(tmp_path / "a.lmdb", [(key, b"", (1, 1, 3))])
+        append_to_lmdb(tmp_path / "a.lmdb", [*IMAGES[:2], EncodedImage(key, b"", (1, 1, 3))])
     assert not (tmp_path / "a.lmdb").exists()
 
 
-@pytest.mark.parametrize("keys", [["a", "a"], ["b", "a"]])
-def test_repeated_or_disordered_keys_are_refused(tmp_path, keys):
-    with pytest.raises(ValueError, match="ascend"):
-        write_lmdb(tmp_path / "a.lmdb", [(key, b"", (1, 1, 3)) for key in keys])
+def test_repeated_keys_are_refused(tmp_path):
+    append_to_lmdb(tmp_path / "a.lmdb", IMAGES[:3])
+    with pytest.raises(ValueError, match="'0002' is there already"):
+        append_to_lmdb(tmp_path / "a.lmdb", IMAGES[2:5], held=3)
+    assert read_all(tmp_path / "a.lmdb") == contents(IMAGES[:3])
 
 
-def test_failure_leaves_nothing_under_the_name(tmp_path):
-    def images():
-        yield from IMAGES[:3]
-        raise OSError("unreadable")
+def test_another_number_of_images_is_refused(tmp_path):
+    append_to_lmdb(tmp_path / "a.lmdb", IMAGES[:3])
+    with pytest.raises(ValueError, match="holds 3 images, expected 7"):
+        append_to_lmdb(tmp_path / "a.lmdb", IMAGES[7:9], held=7)
 
-    with pytest.raises(OSError, match="unreadable"):
-        write_lmdb(tmp_path / "a.lmdb", images())
-    assert not (tmp_path / "a.lmdb").exists()
-    write_lmdb(tmp_path / "a.lmdb", IMAGES)
-    assert len(read_all(tmp_path / "a.lmdb")) == 100
-    with pytest.raises(FileExistsError):
-        write_lmdb(tmp_path / "a.lmdb", IMAGES)
+
+def test_disk_that_takes_no_more(tmp_path):
+    """What LMDB raises becomes an OSError that names the LMDB, and the batches before stay whole."""
+    append_to_lmdb(tmp_path / "a.lmdb", IMAGES[:3])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot write the LMDB: .*a\.lmdb"):
+            append_to_lmdb(tmp_path / "a.lmdb", IMAGES[3:], held=3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert read_all(tmp_path / "a.lmdb") == contents(IMAGES[:3])
+    append_to_lmdb(tmp_path / "a.lmdb", IMAGES[3:], held=3)
+    assert read_all(tmp_path / "a.lmdb") == contents(IMAGES)

@@ -1,16 +1,13 @@
 """Layout, pairs, bad input, and being killed."""
 
-import hashlib
 import json
 import logging
-import multiprocessing
 import os
 import random
+import resource
 import shutil
 import signal
-import sys
 import time
-from multiprocessing import forkserver
 from pathlib import Path
 
 import cv2
@@ -18,10 +15,14 @@ import lmdb
 import numpy as np
 import pytest
 
+import panet_plugin.data.prepare as module
 from panet_plugin.data import BadImageError, Layout, prepare_set, read_image, write_image
+from panet_plugin.data.command import run_command
 from panet_plugin.degradations import imresize
 
 SIZES = {"0001": (60, 84), "0002": (53, 50), "0003": (24, 40)}
+# So that each set takes several.
+SMALL_BATCH = 30_000
 SETTINGS = {"scales": (2, 3), "subimage": (24, 12)}
 
 
@@ -34,15 +35,6 @@ def hr_dir(tmp_path):
     return tmp_path / "hr"
 
 
-def tree(root):
-    """Contents by path, hidden files aside."""
-    return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in root.rglob("*")
-        if path.is_file() and not path.name.endswith(".lock")
-    }
-
-
 def read_lmdb(path):
     with lmdb.open(str(path), readonly=True, lock=False) as environment, environment.begin() as transaction:
         contents = {key.decode(): bytes(value) for key, value in transaction.cursor()}
@@ -52,10 +44,10 @@ def read_lmdb(path):
     return images
 
 
-def test_layout(hr_dir, tmp_path):
+def test_layout(tree, hr_dir, tmp_path):
     root = tmp_path / "root"
-    assert prepare_set(hr_dir, root, "DIV2K_train", **SETTINGS)
-    assert prepare_set(hr_dir, root, "DIV2K_valid", scales=[2], subimage=None)
+    assert prepare_set(hr_dir, root, "DIV2K_train", **SETTINGS, folders=True)
+    assert prepare_set(hr_dir, root, "DIV2K_valid", scales=[2], subimage=None, folders=True)
     assert {path.name for path in root.iterdir() if not path.name.startswith(".")} == {
         "DIV2K_train.json",
         "DIV2K_train_HR",
@@ -97,6 +89,43 @@ def test_layout(hr_dir, tmp_path):
     valid = read_lmdb(root / "DIV2K_valid_LR_bicubic_X2.lmdb")
     np.testing.assert_array_equal(valid["0001"], imresize(crops["0001"], 0.5))
 
+    assert prepare_set(hr_dir, tmp_path / "lmdbs", "DIV2K_train", **SETTINGS)
+    for path in (tmp_path / "lmdbs").iterdir():
+        if path.suffix == ".lmdb":
+            assert tree(path) == tree(root / path.name)
+    assert {path.name for path in (tmp_path / "lmdbs").iterdir() if not path.name.startswith(".")} == {
+        "DIV2K_train.json",
+        "DIV2K_train_HR_sub.lmdb",
+        "DIV2K_train_LR_bicubic_X2_sub.lmdb",
+        "DIV2K_train_LR_bicubic_X3_sub.lmdb",
+    }
+
+
+def test_batches_of_any_size(hr_dir, tmp_path, monkeypatch):
+    """Images, keys and shapes are the same; only the inner order of an LMDB's pages is that of the batches."""
+    prepare_set(hr_dir, tmp_path / "one", "train", **SETTINGS)
+    monkeypatch.setattr("panet_plugin.data.prepare.BATCH_BYTES", 1)
+    prepare_set(hr_dir, tmp_path / "many", "train", **SETTINGS)
+    for path in Layout("train", subimages=True).lmdbs(SETTINGS["scales"]):
+        one, many = read_lmdb(tmp_path / "one" / path), read_lmdb(tmp_path / "many" / path)
+        assert all(np.array_equal(one[key], many[key]) for key in one | many)
+    assert (tmp_path / "one/train.json").read_text() == (tmp_path / "many/train.json").read_text()
+
+
+def test_keys_that_sort_among_the_subimages_of_another(tmp_path):
+    for name in ("a", "a_s001", "a_s", "ab"):
+        write_image(tmp_path / "hr" / f"{name}.png", np.full((36, 36, 3), len(name), np.uint8))
+    prepare_set(tmp_path / "hr", tmp_path / "root", "train", **SETTINGS)
+    images = read_lmdb(tmp_path / "root/train_HR_sub.lmdb")
+    assert len(images) == 4 * 4
+    assert all((image == len(key.rsplit("_s", 1)[0])).all() for key, image in images.items())
+
+
+def test_no_scales_are_hr_alone(hr_dir, tmp_path):
+    prepare_set(hr_dir, tmp_path / "root", "train", scales=(), subimage=None)
+    assert list(json.loads((tmp_path / "root/train.json").read_text())["outputs"]) == ["train_HR.lmdb"]
+    assert read_lmdb(tmp_path / "root/train_HR.lmdb")["0002"].shape == (*SIZES["0002"], 3)
+
 
 def test_windows_are_basicsrs():
     """Against the window rule of BasicSR's extract_subimages with threshold 0, for the sizes that DIV2K has."""
@@ -112,10 +141,10 @@ def test_windows_are_basicsrs():
 
 
 def test_layout_names_are_what_was_written(hr_dir, tmp_path):
-    prepare_set(hr_dir, tmp_path / "root", "train", **SETTINGS)
-    layout = Layout("train", subimages=True)
+    prepare_set(hr_dir, tmp_path / "root", "train", **SETTINGS, folders=True)
+    layout, scales = Layout("train", subimages=True), SETTINGS["scales"]
     outputs = json.loads((tmp_path / "root" / layout.manifest).read_text())["outputs"]
-    assert set(layout.outputs(SETTINGS["scales"])) == outputs.keys()
+    assert {*layout.lmdbs(scales), *layout.folders(scales)} == outputs.keys()
     assert all((tmp_path / "root" / path).is_dir() for path in outputs)
 
 
@@ -131,7 +160,7 @@ def test_names_that_lmdb_readers_cannot_take(tmp_path):
     image = np.zeros((24, 24, 3), np.uint8)
     for name in ("a picture.v1.png", "画.png", "plain-name_1.png"):
         write_image(tmp_path / "hr" / name, image)
-    prepare_set(tmp_path / "hr", tmp_path / "root", "train", scales=[2], subimage=None)
+    prepare_set(tmp_path / "hr", tmp_path / "root", "train", scales=[2], subimage=None, folders=True)
     keys = read_lmdb(tmp_path / "root/train_HR.lmdb").keys()
     assert keys == {"a+20+picture+2e+v1", "+753b+", "plain-name_1"}
     assert (tmp_path / "root/train_LR_bicubic/X2/a+20+picture+2e+v1x2.png").is_file()
@@ -168,6 +197,13 @@ def remove_picture(hr_dir, root):
     return SETTINGS
 
 
+def other_version(hr_dir, root):
+    manifest = json.loads((root / "train.json").read_text())
+    manifest["recipe"]["format"] = 1
+    (root / "train.json").write_text(json.dumps(manifest))
+    return SETTINGS
+
+
 def other_scales(hr_dir, root):
     return {**SETTINGS, "scales": (2,)}
 
@@ -182,7 +218,13 @@ def lose_an_output(hr_dir, root):
 
 
 def lose_a_file(hr_dir, root):
+    prepare_set(hr_dir, root, "train", **SETTINGS, folders=True)
     (root / "train_LR_bicubic/X2/0001x2.png").unlink()
+    return {**SETTINGS, "folders": True}
+
+
+def no_folders_any_more(hr_dir, root):
+    prepare_set(hr_dir, root, "train", **SETTINGS, folders=True)
     return SETTINGS
 
 
@@ -192,13 +234,15 @@ def lose_a_file(hr_dir, root):
         (change_picture, "1 images are new, changed or gone (0002)"),
         (add_picture, "1 images are new, changed or gone (0004)"),
         (remove_picture, "1 images are new, changed or gone (0002)"),
+        (other_version, "made by another version"),
         (other_scales, "scales was [2, 3], is [2]"),
         (other_windows, "subimage was [24, 12], is None"),
         (lose_an_output, "train_HR_sub.lmdb is incomplete"),
         (lose_a_file, "X2 is incomplete, expected 3 images"),
+        (no_folders_any_more, "folders was True, is False"),
     ],
 )
-def test_change_is_said_and_made_anew(hr_dir, tmp_path, caplog, change, message):
+def test_change_is_said_and_made_anew(tree, hr_dir, tmp_path, caplog, change, message):
     root = tmp_path / "root"
     prepare_set(hr_dir, root, "train", **SETTINGS)
     settings = change(hr_dir, root)
@@ -229,7 +273,7 @@ def add_tiny(hr_dir):
 
 
 @pytest.mark.parametrize("spoil", [truncate, add_text, add_tiny])
-def test_bad_file_is_fatal_or_skipped(hr_dir, tmp_path, caplog, spoil):
+def test_bad_file_is_fatal_or_skipped(tree, hr_dir, tmp_path, caplog, spoil):
     root = tmp_path / "root"
     bad = spoil(hr_dir)
     with pytest.raises(BadImageError, match=bad):
@@ -272,7 +316,6 @@ def test_folders_that_are_none(tmp_path):
     [
         ({"scales": [0]}, r"got \[0\]"),
         ({"scales": [1.5]}, r"got \[1.5\]"),
-        ({"scales": []}, r"got \[\]"),
         ({"subimage": (100, 50)}, r"multiples of 12 .* got \(100, 50\)"),
         ({"subimage": (120, 0)}, r"got \(120, 0\)"),
     ],
@@ -284,17 +327,17 @@ def test_bad_settings(hr_dir, tmp_path, settings, message):
         prepare_set(hr_dir, tmp_path / "root", "../train")
 
 
-def test_folder_of_someone_else_is_not_replaced(hr_dir, tmp_path):
+def test_folder_of_someone_else_is_not_replaced(tree, hr_dir, tmp_path):
     write_image(tmp_path / "root/train_HR_sub/mine.png", np.zeros((4, 4, 3), np.uint8))
     before = tree(tmp_path / "root")
     with pytest.raises(FileExistsError, match="train_HR_sub exists"):
-        prepare_set(hr_dir, tmp_path / "root", "train", **SETTINGS)
+        prepare_set(hr_dir, tmp_path / "root", "train", **SETTINGS, folders=True)
     assert tree(tmp_path / "root") == before
 
 
-def test_source_is_never_replaced(hr_dir, tmp_path):
+def test_source_is_never_replaced(tree, hr_dir, tmp_path):
     root = tmp_path / "root"
-    prepare_set(hr_dir, root, "train", **SETTINGS)
+    prepare_set(hr_dir, root, "train", **SETTINGS, folders=True)
     before = tree(root)
     for subimage in (SETTINGS["subimage"], None):
         with pytest.raises(ValueError, match="train_HR_sub would be replaced"):
@@ -330,7 +373,7 @@ def test_given_lr(hr_dir, lr_dir, tmp_path):
         assert images["0002_s001"].shape == (24 // scale, 24 // scale, 3)
 
 
-def test_given_lr_of_one_scale_needs_no_folder_of_its_own(hr_dir, lr_dir, tmp_path):
+def test_given_lr_of_one_scale_needs_no_folder_of_its_own(tree, hr_dir, lr_dir, tmp_path):
     prepare_set(hr_dir, tmp_path / "a", "train", lr_dir=lr_dir, scales=[2], subimage=None)
     prepare_set(hr_dir, tmp_path / "b", "train", lr_dir=lr_dir / "X2", scales=[2], subimage=None)
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
@@ -352,7 +395,7 @@ def test_lr_without_hr_and_hr_without_lr(hr_dir, lr_dir, tmp_path):
 
 
 @pytest.mark.parametrize("subimage", [(24, 12), None])
-def test_images_in_place_stay_as_they_are(hr_dir, lr_dir, tmp_path, subimage):
+def test_images_in_place_stay_as_they_are(tree, hr_dir, lr_dir, tmp_path, subimage):
     """A downloaded and unpacked set is completed where it is."""
     root = tmp_path / "root"
     shutil.copytree(hr_dir, root / "train_HR")
@@ -391,7 +434,7 @@ def test_crop_keeps_the_middle(hr_dir, lr_dir, tmp_path, given):
         assert cropped["0003"].shape == (24 // scale, 36 // scale, 3)
 
 
-def test_cropping_pictures_in_place_leaves_them_whole(hr_dir, tmp_path):
+def test_cropping_pictures_in_place_leaves_them_whole(tree, hr_dir, tmp_path):
     layout, root = Layout("DIV2K_valid"), tmp_path / "root"
     shutil.copytree(hr_dir, root / layout.hr)
     before = tree(root / layout.hr)
@@ -400,20 +443,10 @@ def test_cropping_pictures_in_place_leaves_them_whole(hr_dir, tmp_path):
     assert read_lmdb(root / layout.hr_lmdb)["0001"].shape == (24, 24, 3)
 
 
-@pytest.fixture(scope="module")
-def context():
-    """Starts processes that have all imported already: they run, and can be killed, within milliseconds."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "panet_plugin.data"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-        forkserver.ensure_running()
-    return context
-
-
 def prepare(hr_dir, root, settings):
     logging.disable()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    module.BATCH_BYTES = SMALL_BATCH
     prepare_set(hr_dir, root, "train", **settings)
 
 
@@ -436,6 +469,7 @@ def prepare_and_die(hr_dir, root, settings, steps):
     write_bytes = Path.write_bytes
     for name in ("write_bytes", "replace", "unlink"):
         setattr(Path, name, dying(getattr(Path, name)))
+    module.append_to_lmdb = dying(module.append_to_lmdb)
     shutil.rmtree = dying(shutil.rmtree)
     prepare(hr_dir, root, settings)
 
@@ -447,31 +481,35 @@ def run(context, target, *arguments):
     return process.exitcode
 
 
+@pytest.fixture
+def small_batches(monkeypatch):
+    monkeypatch.setattr(module, "BATCH_BYTES", SMALL_BATCH)
+
+
 @pytest.mark.parametrize("earlier", [None, {"scales": (2, 4), "subimage": (24, 12)}], ids=["fresh", "replacing"])
-def test_killed_at_every_step(context, hr_dir, tmp_path, earlier):
+def test_killed_at_every_step(tree, small_batches, context, hr_dir, tmp_path, earlier):
     """Whatever step a run dies at, the next one ends in the same bytes; so does one with other settings in between."""
-    settings = {"scales": (2,), "subimage": (24, 24), "workers": 1}
-    for name in ("0001", "0002"):
-        (hr_dir / f"{name}.png").unlink()
+    settings = {"scales": (2,), "subimage": (24, 24), "workers": 1, "folders": bool(earlier)}
+    (hr_dir / "0002.png").unlink()
     prepare_set(hr_dir, tmp_path / "whole", "train", **settings)
     whole = tree(tmp_path / "whole")
-    for steps in range(0, 200, 2 if earlier else 1):
+    for steps in range(0, 200, 3 if earlier else 1):
         root = tmp_path / "root"
         shutil.rmtree(root, ignore_errors=True)
         if earlier:
             prepare_set(hr_dir, root, "train", **earlier)
         if run(context, prepare_and_die, hr_dir, root, settings, steps) == 0:
             break
-        if steps % 3 == 0:
+        if steps % 2 == 0:
             prepare_set(hr_dir, root, "train", scales=(2,), subimage=None)
         prepare_set(hr_dir, root, "train", **settings)
         assert tree(root) == whole, steps
-    # Six images, their record, recipe, manifests and moves: the run could die in many places.
+    # Batches, their records, recipe, manifests and moves: the run could die in many places.
     assert 15 < steps < 198
     assert tree(root) == whole
 
 
-def test_killed_at_random_moments(context, hr_dir, tmp_path):
+def test_killed_at_random_moments(tree, small_batches, context, hr_dir, tmp_path):
     """The same run is killed again and again, while it takes up what the killed ones left."""
     for seed in range(8):
         image = np.random.default_rng(seed).integers(0, 256, (120, 120, 3), dtype=np.uint8)
@@ -493,7 +531,44 @@ def test_killed_at_random_moments(context, hr_dir, tmp_path):
     assert tree(tmp_path / "root") == tree(tmp_path / "whole")
 
 
-def test_two_at_once(context, hr_dir, tmp_path):
+def prepare_as_script(ready, *arguments):
+    def work():
+        ready.set()
+        prepare(*arguments)
+
+    run_command("script", work)
+
+
+def test_interrupted_at_random_moments(tree, small_batches, context, hr_dir, tmp_path):
+    """Ctrl-C stops a script within moments, and the same command goes on."""
+    settings = {**SETTINGS, "workers": 2}
+    for seed in range(20):
+        image = np.random.default_rng(seed).integers(0, 256, (120, 120, 3), dtype=np.uint8)
+        write_image(hr_dir / f"more{seed}.png", image)
+    ready = context.Event()
+    assert run(context, prepare_as_script, ready, hr_dir, tmp_path / "whole", settings) == 0
+    clock, interrupted = random.Random(0), 0
+    for _ in range(20):
+        ready.clear()
+        process = context.Process(target=prepare_as_script, args=(ready, hr_dir, tmp_path / "root", settings))
+        process.start()
+        assert ready.wait(20)
+        time.sleep(clock.uniform(0, 0.05))
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGINT)
+        process.join(20)
+        assert process.exitcode in (0, 130)
+        interrupted += process.exitcode == 130
+        if interrupted == 3:
+            break
+        if process.exitcode == 0:
+            shutil.rmtree(tmp_path / "root")
+    assert interrupted == 3
+    assert run(context, prepare_as_script, ready, hr_dir, tmp_path / "root", settings) == 0
+    assert tree(tmp_path / "root") == tree(tmp_path / "whole")
+
+
+def test_two_at_once(tree, small_batches, context, hr_dir, tmp_path):
     prepare_set(hr_dir, tmp_path / "whole", "train", **SETTINGS)
     processes = [context.Process(target=prepare, args=(hr_dir, tmp_path / "root", SETTINGS)) for _ in range(3)]
     for process in processes:
@@ -504,29 +579,24 @@ def test_two_at_once(context, hr_dir, tmp_path):
     assert tree(tmp_path / "root") == tree(tmp_path / "whole")
 
 
-def test_number_of_threads_changes_nothing(hr_dir, tmp_path):
+def test_number_of_threads_changes_nothing(tree, hr_dir, tmp_path):
     for workers in (1, 5):
         prepare_set(hr_dir, tmp_path / str(workers), "train", workers=workers, **SETTINGS)
     assert tree(tmp_path / "1") == tree(tmp_path / "5")
 
 
-def test_full_disk_is_taken_up_later(hr_dir, tmp_path, monkeypatch):
-    root = tmp_path / "root"
-    write_bytes = Path.write_bytes
-    left = 20
-
-    def fill(path, content):
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise OSError(28, "No space left on device", str(path))
-        return write_bytes(path, content)
-
-    monkeypatch.setattr(Path, "write_bytes", fill)
-    with pytest.raises(OSError, match="No space left"):
-        prepare_set(hr_dir, root, "train", **SETTINGS)
-    monkeypatch.undo()
+@pytest.mark.parametrize("limit", [3_000, 20_000, 60_000])
+def test_disk_that_takes_no_more_is_taken_up_later(tree, small_batches, hr_dir, tmp_path, limit):
+    """Files cannot grow above a limit: a PNG, the LMDB of the first batch, and that of a later one are cut off."""
+    root, settings = tmp_path / "root", {**SETTINGS, "folders": True}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"\.lmdb|\.png|File too large"):
+            prepare_set(hr_dir, root, "train", **settings)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not [path for path in root.iterdir() if not path.name.startswith(".")]
-    prepare_set(hr_dir, root, "train", **SETTINGS)
-    prepare_set(hr_dir, tmp_path / "whole", "train", **SETTINGS)
+    prepare_set(hr_dir, root, "train", **settings)
+    prepare_set(hr_dir, tmp_path / "whole", "train", **settings)
     assert tree(root) == tree(tmp_path / "whole")

@@ -68,7 +68,7 @@ def test_make_lmdb(hr_dir, tmp_path):
     assert made.returncode == 0, made.stderr
     assert (tmp_path / "root/DIV2K_train_LR_bicubic_X2_sub.lmdb/data.mdb").is_file()
     assert not (tmp_path / "root/DIV2K_train_LR_bicubic_X3_sub.lmdb").exists()
-    valid = run("make_lmdb.py", *arguments, "--name", "DIV2K_valid", "--subimage", "none", "--workers", 1)
+    valid = run("make_lmdb.py", *arguments, "--name", "DIV2K_valid", "--subimage", "none", "--folders", "--workers", 1)
     assert valid.returncode == 0, valid.stderr
     for scale in (2, 3, 4):
         assert (tmp_path / f"root/DIV2K_valid_LR_bicubic_X{scale}.lmdb/data.mdb").is_file()

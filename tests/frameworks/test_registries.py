@@ -95,7 +95,7 @@ def test_without_the_data_the_command_is_named(config, run_tool, tmp_path):
     output = run_tool("train.py", config, "--work-dir", tmp_path, code=1, DIV2K_ROOT=str(tmp_path / "none"))
     assert "Traceback" not in output
     assert str(tmp_path / "none") in output
-    assert f"data_prep/make_lmdb.py --hr {tmp_path / 'none'}/DIV2K_train_HR" in output
+    assert f"data_prep/div2k.py --root {tmp_path / 'none'}\n" in output
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,181 @@
+"""Benchmark sets: found in whatever layout, and degraded as the paper's tables ask for."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from panet_plugin.data.archives import SUFFIXES as ARCHIVE_SUFFIXES
+from panet_plugin.data.archives import unpack
+from panet_plugin.data.build import make_set
+from panet_plugin.data.datasets import BENCHMARKS
+from panet_plugin.data.images import SUFFIXES, BadImageError, encode_image, read_image
+from panet_plugin.data.manifest import FORMAT, Entry, sha256_of
+from panet_plugin.data.parallel import in_threads
+from panet_plugin.tasks import TASKS, Task
+
+logger = logging.getLogger(__name__)
+
+# Where clean images are within the folder of a set, the most telling name first. Mod-12 crops are not what the
+# published figures were taken on, but better than nothing.
+CLEAN_FOLDERS = ("HR", "GT", "original", "original_png", "refimgs", "images", "image_SRF_2", ".", "GTmod12")
+# SelfExSR keeps LR and HR images in one folder.
+SELFEXSR = re.compile(r"(?P<name>.+)_SRF_\d+_(?P<kind>HR|LR)")
+DEPTH = 4
+
+
+def prepare_benchmarks(
+    root: str | os.PathLike,
+    sources: Sequence[str | os.PathLike],
+    names: Sequence[str] = tuple(BENCHMARKS),
+    *,
+    workers: int | None = None,
+) -> dict[str, str]:
+    """Write the clean images of benchmark sets, and every degraded version that the paper reports on, as PNG files.
+
+    ``ROOT/SET/HR/NAME.png`` are the clean images, ``ROOT/SET/`` + :func:`input_path` the degraded ones.
+
+    Args:
+        root: Where the sets go; each has a manifest ``ROOT/SET.json``.
+        sources: Folders and archives that hold the sets, each in a folder of its name (see
+            :data:`panet_plugin.data.datasets.BENCHMARKS`). Archives are unpacked below ``ROOT/unpacked``.
+        names: Sets to make.
+        workers: Number of threads; the number of usable cores by default.
+
+    Returns:
+        Why a set was not made, by its name: it is in none of the sources, or incomplete there.
+
+    Raises:
+        BadImageError: An image cannot be read, or two have the same name.
+        BadArchiveError: An archive cannot be unpacked.
+        FileExistsError: There is a set of this name under ``root`` that was not made by this function.
+        OSError: The disk is full, or cannot be read or written.
+        ValueError: A name is unknown.
+    """
+    root = Path(root)
+    if unknown := sorted(set(names) - set(BENCHMARKS)):
+        raise ValueError(f"known sets are {', '.join(BENCHMARKS)}, got {', '.join(unknown)}")
+    places = [unpack(path, root) if path.name.endswith(ARCHIVE_SUFFIXES) else path for path in map(Path, sources)]
+    for place in places:
+        if not place.is_dir():
+            raise NotADirectoryError(f"{place} is neither a folder nor an archive ({', '.join(ARCHIVE_SUFFIXES)})")
+    missing = {}
+    for name in names:
+        images = _find_images(name, places)
+        if len(images) != BENCHMARKS[name].count:
+            found = f"found {len(images)} in {next(iter(images.values())).parent}" if images else "found none"
+            missing[name] = f"{BENCHMARKS[name].count} images expected, {found}"
+            logger.warning("%s: %s", name, missing[name])
+        else:
+            _make_benchmark(root, name, images, workers or os.cpu_count() or 1)
+    return missing
+
+
+def benchmark_tasks(name: str) -> list[Task]:
+    """All settings of all tasks that a set is degraded for."""
+    return [
+        TASKS[task](**settings)
+        for task, shared in BENCHMARKS[name].tasks.items()
+        for settings in TASKS[task].settings
+        if shared.items() <= settings.items()
+    ]
+
+
+def input_path(task: Task, name: str) -> str:
+    """Path of a degraded image in the folder of its set: ``LR_bicubic/X2/NAMEx2.png``, ``denoising/s50/NAME.png``."""
+    if task.name == "super_resolution":
+        return f"LR_bicubic/X{task.scale}/{name}x{task.scale}.png"
+    return "/".join(filter(None, (task.name, task.level, f"{name}.png")))
+
+
+def _find_images(name: str, places: Sequence[Path]) -> dict[str, Path]:
+    """Clean images by name, of the first folder that holds all of a set, or else the most."""
+    names = {alias.casefold() for alias in (name, *BENCHMARKS[name].aliases)}
+    best: dict[str, Path] = {}
+    for place in places:
+        for folder in _folders(place, DEPTH):
+            # The folder is of this set, or a part of one that is called so: Set5_HR, Set5_SR.
+            if re.sub(r"_(HR|SR|GT)$", "", folder.name).casefold() not in names:
+                continue
+            for within in CLEAN_FOLDERS:
+                images = _clean_images(folder / within) if (folder / within).is_dir() else {}
+                if len(images) == BENCHMARKS[name].count:
+                    return images
+                best = max(best, images, key=len)
+    return best
+
+
+def _folders(place: Path, depth: int) -> Iterator[Path]:
+    yield place
+    if depth:
+        for path in sorted(place.iterdir()):
+            if path.is_dir() and not path.name.startswith("."):
+                yield from _folders(path, depth - 1)
+
+
+def _clean_images(folder: Path) -> dict[str, Path]:
+    images = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            selfexsr = SELFEXSR.fullmatch(path.stem)
+            if selfexsr and selfexsr["kind"] == "LR":
+                continue
+            name = selfexsr["name"] if selfexsr else path.stem
+            if name in images:
+                raise BadImageError(f"{path} has the same name as {images[name].name}: remove one of them")
+            images[name] = path
+    return images
+
+
+def _make_benchmark(root: Path, name: str, images: dict[str, Path], workers: int) -> None:
+    folder = next(iter(images.values())).parent
+    hr = f"{name}/HR"
+    tasks = benchmark_tasks(name)
+    inputs = [str(Path(name, input_path(task, "")).parent) for task in tasks]
+    recipe = {
+        "format": FORMAT,
+        "name": name,
+        "inputs": [task.describe() for task in tasks],
+        "in_place": {hr: 0} if (root / hr).resolve() == folder.resolve() else {},
+        "sources": {key: [[path.name, sha256_of(path)]] for key, path in images.items()},
+    }
+
+    def build(building: Path) -> tuple[dict[str, list[Entry]], dict[str, str]]:
+        make = partial(_make_image, folder=building / name, tasks=tasks, write_clean=not recipe["in_place"])
+        results = tqdm(in_threads(make, images.items(), workers), f"{name}: images", len(images), unit="image")
+        contents: dict[str, list[Entry]] = {}
+        for entries in results:
+            for path, entry in entries.items():
+                contents.setdefault(f"{name}/{path}", []).append(entry)
+        return contents, {}
+
+    make_set(root, recipe, [hr, *inputs], [folder], build)
+
+
+def _make_image(item: tuple[str, Path], folder: Path, tasks: Sequence[Task], write_clean: bool) -> dict[str, Entry]:
+    """Write an image and its degraded versions; return what was written, by folder."""
+    name, path = item
+    image = read_image(path, gray=None)
+    entries = {}
+
+    def write(where: str, pixels: Any) -> None:
+        content = encode_image(pixels)
+        target = folder / where
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        sha256 = hashlib.sha256(content).hexdigest()
+        entries[str(Path(where).parent)] = Entry(target.name, sha256, pixels.shape)
+
+    if write_clean:
+        write(f"HR/{name}.png", image)
+    for task in tasks:
+        write(input_path(task, name), task.degrade_image(task.reference(image), name))
+    return entries

@@ -1,0 +1,147 @@
+"""Making a set so that it is there as a whole or not at all, whatever happens.
+
+Everything is made in a hidden folder ``ROOT/.NAME.partial`` and moved into place when it is complete; the manifest
+``ROOT/NAME.json`` comes last. What a killed run left there is taken up by the next one if it belongs to the same
+pictures and settings, and thrown away otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from panet_plugin.data.manifest import Entry, count_images, read_json, summary, to_json
+from panet_plugin.files import locked, write_bytes
+
+logger = logging.getLogger(__name__)
+
+
+def make_set(
+    root: Path,
+    recipe: dict[str, Any],
+    outputs: Sequence[str],
+    sources: Sequence[Path],
+    build: Callable[[Path], tuple[dict[str, list[Entry]], dict[str, str]]],
+) -> bool:
+    """Make a set, unless it is there and complete, made by the same recipe.
+
+    Args:
+        root: Where the set goes; made if missing.
+        recipe: All that decides what is made: ``name``; ``sources``, names and hashes of an image's files by its key;
+            ``in_place``, for outputs that are given, which of these files they hold; and settings.
+        outputs: Folders and LMDBs that are made, relative to the root.
+        sources: Folders that are read.
+        build: Fills a folder with the outputs, taking up what it finds there, and returns what each holds, and the
+            reasons for which images were left out, by their names.
+
+    Returns:
+        Whether anything was made.
+
+    Raises:
+        FileExistsError: There is something of such a name under ``root`` that was not made by this function.
+        ValueError: An output would replace a source.
+    """
+    name = recipe["name"]
+    path = root / f"{name}.json"
+    with locked(root / name):
+        building = root / f".{name}.partial"
+        manifest = read_json(path)
+        reason = _why_not_current(root, manifest, recipe)
+        if reason is None:
+            logger.info("%s: nothing to do, %d images are prepared", root / name, len(recipe["sources"]))
+            _report_skipped(manifest["skipped"])
+            shutil.rmtree(building, ignore_errors=True)
+            return False
+        logger.info("%s: %s", root / name, reason)
+
+        if read_json(building / "recipe.json") != recipe:
+            # In this order: what is left of a folder without a recipe is never taken up.
+            (building / "recipe.json").unlink(missing_ok=True)
+            if building.exists():
+                shutil.rmtree(building)
+        if not (building / "manifest.json").exists():
+            _check_nothing_is_lost(path, outputs, recipe, manifest, sources)
+            write_bytes(building / "recipe.json", to_json(recipe))
+            contents, skipped = build(building)
+            _report_skipped(skipped)
+            made = {output: summary(entries) for output, entries in sorted(contents.items())}
+            write_bytes(building / "manifest.json", to_json({"recipe": recipe, "skipped": skipped, "outputs": made}))
+        _publish(path, building, manifest)
+    return True
+
+
+def _why_not_current(root: Path, manifest: dict[str, Any] | None, recipe: dict[str, Any]) -> str | None:
+    """Why the set must be made, or None if it is there and complete."""
+    if manifest is None:
+        return "preparing"
+    old = manifest["recipe"]
+    if old is None:
+        return "taking up an interrupted preparation"
+    changed = [key for key in recipe if old.get(key) != recipe[key]]
+    if "format" in changed:
+        return "preparing again: made by another version of this program"
+    if "sources" in changed:
+        before, now = old["sources"], recipe["sources"]
+        keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+        examples = ", ".join(keys[:5]) + (", ..." if len(keys) > 5 else "")
+        return f"preparing again: {len(keys)} images are new, changed or gone ({examples})"
+    if changed:
+        changes = ", ".join(f"{key} was {old.get(key)}, is {recipe[key]}" for key in changed)
+        return f"preparing again: {changes}"
+    for path, output in manifest["outputs"].items():
+        if count_images(root / path) != output["count"]:
+            return f"preparing again: {root / path} is incomplete, expected {output['count']} images"
+    return None
+
+
+def _check_nothing_is_lost(
+    path: Path,
+    outputs: Sequence[str],
+    recipe: dict[str, Any],
+    manifest: dict[str, Any] | None,
+    sources: Sequence[Path],
+) -> None:
+    """Refuse to replace or remove what this module did not make, and what it is about to read."""
+    ours = set(manifest["outputs"] if manifest else ())
+    read = {folder.resolve() for folder in sources}
+    for output in sorted(ours.union(outputs).difference(recipe["in_place"])):
+        place = path.parent / output
+        if place.resolve() in read:
+            raise ValueError(f"{place} would be replaced, and cannot be the source: choose another name")
+        if output not in ours and place.exists():
+            raise FileExistsError(
+                f"{place} exists and {path} does not know it: move it away, choose another root or name, or give it as "
+                "the source"
+            )
+
+
+def _publish(path: Path, building: Path, old_manifest: dict[str, Any] | None) -> None:
+    """Move what was built into place, the manifest last; may be killed and repeated at any point."""
+    manifest = read_json(building / "manifest.json")
+    outputs, old_outputs = manifest["outputs"], (old_manifest or {"outputs": {}})["outputs"]
+    # Until all is moved, the manifest in place says no more than what is ours.
+    (building / "claim.json").write_bytes(to_json({"recipe": None, "outputs": old_outputs | outputs}))
+    (building / "claim.json").replace(path)
+    # The files are about to leave the folder that the records speak of.
+    for folder in (building / "records", building / "discarded"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+    for number, output in enumerate(old_outputs | outputs):
+        built, place = building / output, path.parent / output
+        obsolete = output not in outputs and output not in manifest["recipe"]["in_place"]
+        if place.exists() and (built.exists() or obsolete):
+            (building / "discarded").mkdir(exist_ok=True)
+            place.replace(building / "discarded" / str(number))
+        if output in outputs and built.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            built.replace(place)
+    (building / "manifest.json").replace(path)
+    shutil.rmtree(building)
+
+
+def _report_skipped(skipped: dict[str, str]) -> None:
+    for reason in skipped.values():
+        logger.warning("skipped: %s", reason)

@@ -1,0 +1,27 @@
+"""What the scripts of data_prep/ have in common: how they say what they do, and what went wrong."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+from collections.abc import Callable
+
+
+def run_command(name: str, work: Callable[[], None]) -> None:
+    """Run the work of a script; end the process with a message, not a traceback, if it cannot be done.
+
+    Args:
+        name: Of the script, for messages.
+        work: What to do.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        work()
+    except KeyboardInterrupt:
+        print(f"\n{name}: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError, ImportError) as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "\nThe disk is full. Make space; the same command then goes on from here." if full else ""
+        sys.exit(f"{name}: {error}{hint}")

@@ -1,0 +1,144 @@
+"""DIV2K, or other pictures in its place, ready for training: downloaded, unpacked, checked and packed into LMDBs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from panet_plugin.data.archives import SUFFIXES, extract, unpack
+from panet_plugin.data.datasets import DIV2K, DIV2K_URL, Archive
+from panet_plugin.data.download import DownloadError, check_archive, download_archive
+from panet_plugin.data.prepare import prepare_set
+from panet_plugin.data.sources import find_subset, list_images
+from panet_plugin.files import locked
+
+#: Folder of downloaded archives, below the root.
+ARCHIVES = "archives"
+
+
+def prepare_div2k(
+    root: str | os.PathLike,
+    subsets: Sequence[str] = ("train", "valid"),
+    scales: Sequence[int] = (2, 3, 4),
+    *,
+    from_archives: str | os.PathLike | None = None,
+    from_folder: str | os.PathLike | None = None,
+    mirror: str = DIV2K_URL,
+    skip_bad: bool = False,
+    workers: int | None = None,
+) -> None:
+    """Make the LMDBs that the training configs read; what is there and complete is left alone.
+
+    Args:
+        root: Where the set goes. Folders of DIV2K that are there already are taken as they are.
+        subsets: ``"train"``, ``"valid"`` or both.
+        scales: Whose LR images to prepare; none for tasks that degrade clean images as they go.
+        from_archives: Folder of archives to take instead of downloading: DIV2K's, or others, of which all are
+            unpacked and searched like ``from_folder``.
+        from_folder: Unpacked DIV2K, Flickr2K or DF2K, or any folder of pictures, to take instead of downloading; see
+            :func:`panet_plugin.data.sources.find_subset`.
+        mirror: Address of the folder on the server.
+        skip_bad: Leave out images that cannot be used, and list them, instead of stopping at the first.
+        workers: Number of threads; the number of usable cores by default.
+
+    Raises:
+        ValueError: Images, archives or settings that cannot be used; their errors are subclasses.
+        OSError: Files that are missing or cannot be read, written or downloaded.
+    """
+    root = Path(root)
+    scales = sorted(set(scales))
+    if from_archives is not None and from_folder is None and not _has_div2k(Path(from_archives), subsets):
+        from_folder = _unpack_all(Path(from_archives), root)
+    # All are looked for before the first is prepared, which takes a while.
+    if from_folder is not None:
+        found = {subset: find_subset(from_folder, subset, scales) for subset in subsets}
+    else:
+        found = {}
+        wanted = [DIV2K[subset].archives[scale] for subset in subsets for scale in (1, *_known(subset, scales))]
+        if from_archives is not None:
+            _check_all_are_there(root, Path(from_archives), wanted)
+        for archive in wanted:
+            _ensure_folder(root, archive, mirror, None if from_archives is None else Path(from_archives))
+        for subset in subsets:
+            archives = DIV2K[subset].archives
+            found[subset] = {s: root / archives[s].folder for s in (1, *_known(subset, scales))}, None
+    for subset, (folders, names) in found.items():
+        prepare_set(
+            folders[1],
+            root,
+            DIV2K[subset].layout.name,
+            scales=scales,
+            lr_dir=folders,
+            names=names,
+            subimage=DIV2K[subset].subimage,
+            crop=DIV2K[subset].crop,
+            skip_bad=skip_bad,
+            workers=workers,
+        )
+
+
+def _known(subset: str, scales: Sequence[int]) -> list[int]:
+    """Scales of which there are archives; LR images of the others are made."""
+    return [scale for scale in scales if scale in DIV2K[subset].archives]
+
+
+def _has_div2k(folder: Path, subsets: Sequence[str]) -> bool:
+    archives = (archive for subset in subsets for archive in DIV2K[subset].archives.values())
+    return any((folder / archive.name).is_file() for archive in archives)
+
+
+def _check_all_are_there(root: Path, folder: Path, wanted: Sequence[Archive]) -> None:
+    missing = [
+        archive.name
+        for archive in wanted
+        if not (root / archive.folder).is_dir() and not (folder / archive.name).is_file()
+    ]
+    if missing:
+        raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}: --subset and --scales ask for less")
+
+
+def _ensure_folder(root: Path, archive: Archive, mirror: str, given: Path | None) -> None:
+    """Have the folder that comes in an archive: it is there, or is unpacked, after downloading if need be."""
+    folder = root / archive.folder
+    with locked(folder):
+        if not folder.is_dir():
+            path = (root / ARCHIVES if given is None else given) / archive.name
+            if given is None:
+                download_archive(f"{mirror.rstrip('/')}/{archive.name}", path, archive.sha256, archive.size)
+            else:
+                check_archive(path, archive.sha256)
+            _extract_images(path, folder)
+        shutil.rmtree(_unpacked(folder), ignore_errors=True)
+        if (count := len(list_images(folder))) != archive.count:
+            raise DownloadError(
+                f"{folder} holds {count} images, expected {archive.count}: move it away to have it made again, or "
+                "take it as it is by --from-folder"
+            )
+
+
+def _extract_images(path: Path, folder: Path) -> None:
+    """Unpack an archive of one folder of images as that folder, whatever it is within."""
+    unpacked = _unpacked(folder)
+    shutil.rmtree(unpacked, ignore_errors=True)
+    extract(path, unpacked)
+    holding = [place for place in (unpacked, *unpacked.rglob("*")) if place.is_dir() and list_images(place)]
+    if len(holding) != 1:
+        raise DownloadError(f"{path} holds {len(holding)} folders of images, expected 1")
+    holding[0].replace(folder)
+
+
+def _unpacked(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.unpacked")
+
+
+def _unpack_all(folder: Path, root: Path) -> Path:
+    """Unpack all archives of a folder, each to a folder of its own."""
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is not a folder of archives")
+    archives = sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES))
+    if not archives:
+        raise FileNotFoundError(f"{folder} holds no archives ({', '.join(SUFFIXES)})")
+    unpacked = [unpack(archive, root) for archive in archives]
+    return unpacked[0].parent

@@ -1,0 +1,187 @@
+"""Downloading archives: resumed where it stopped, checked, and under its name either whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pooch
+import requests
+from tqdm import tqdm
+
+from panet_plugin.data.archives import is_archive
+from panet_plugin.data.manifest import sha256_of
+from panet_plugin.files import locked, write_bytes
+
+logger = logging.getLogger(__name__)
+
+# Tries in a row that bring nothing; before the next one it waits 1, 2, 4, ... times the pause in seconds.
+TRIES = 6
+PAUSE = 1.0
+TIMEOUT = 60
+# What may go away by itself. Others, such as a name that the server does not know, are final.
+PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
+
+
+class DownloadError(OSError):
+    """A file that cannot be downloaded, or that is not the expected one."""
+
+
+class _Interrupted(Exception):
+    """A transfer that may be continued."""
+
+
+def download_archive(url: str, path: str | os.PathLike, sha256: str | None = None, size: int | None = None) -> None:
+    """Download a zip or tar archive, or check the one that is there.
+
+    The SHA-256 of an archive of which none is known is written down beside it, as ``NAME.sha256``, and expected from
+    then on. What an interrupted download left is continued, if the file on the server is still the same.
+
+    Args:
+        url: Where from, by HTTP.
+        path: Where to.
+        sha256: What is expected, in hexadecimal.
+        size: Bytes that are expected.
+
+    Raises:
+        DownloadError: The server does not have it or does not answer, or has something else; or the file that is there
+            is another one.
+        OSError: The disk has too little space left, or cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    with locked(path):
+        if not path.exists():
+            partial.mkdir(exist_ok=True)
+            _retrieve(url, partial, path.name, expected_sha256(path, sha256), size)
+            (partial / path.name).replace(path)
+        shutil.rmtree(partial, ignore_errors=True)
+        check_archive(path, sha256)
+
+
+def expected_sha256(path: Path, sha256: str | None = None) -> str | None:
+    """Return the SHA-256 that is known, or that was written down when the archive was first seen."""
+    record = path.with_name(f"{path.name}.sha256")
+    return sha256 or (record.read_text().split()[0] if record.exists() else None)
+
+
+def check_archive(path: Path, sha256: str | None = None) -> None:
+    """Compare an archive with what is known of it, or write down its SHA-256 if nothing is.
+
+    Raises:
+        DownloadError: It is another one, or no archive.
+    """
+    expected, found = expected_sha256(path, sha256), sha256_of(path)
+    if expected is None:
+        if not is_archive(path):
+            raise DownloadError(f"{path} is no zip or tar archive: move it away")
+        write_bytes(path.with_name(f"{path.name}.sha256"), f"{found}  {path.name}\n".encode())
+    elif found != expected:
+        raise DownloadError(f"{path} has the SHA-256 {found}, expected {expected}: move it away to have it downloaded")
+
+
+def _retrieve(url: str, folder: Path, name: str, sha256: str | None, size: int | None) -> None:
+    """Let pooch fetch a file into a folder of its own and check it."""
+    # Its messages speak of its own arguments.
+    pooch.get_logger().setLevel("WARNING")
+    try:
+        pooch.retrieve(
+            url, sha256 and f"sha256:{sha256}", fname=name, path=folder, downloader=_Resuming(folder / "data", size)
+        )
+    except ValueError as error:
+        raise DownloadError(f"{url}: {error}") from error
+    if sha256 is None and not is_archive(folder / name):
+        (folder / name).unlink()
+        raise DownloadError(f"{url} answered with something that is no zip or tar archive")
+
+
+class _Resuming:
+    """Downloader for pooch that keeps what has arrived.
+
+    Args:
+        part: File that collects it; ``.version`` beside it says of which version of the file on the server it is.
+        size: Bytes that are expected.
+    """
+
+    def __init__(self, part: Path, size: int | None) -> None:
+        self.part = part
+        self.version = part.with_suffix(".version")
+        self.size = size
+
+    def __call__(self, url: str, output_file: str | os.PathLike, pooch: Any, check_only: bool = False) -> None:
+        failures = 0
+        while True:
+            before = self._have()
+            try:
+                self._continue(url)
+                break
+            except (_Interrupted, requests.ConnectionError, requests.Timeout) as error:
+                failures = 0 if self._have() > before else failures + 1
+                if failures == TRIES:
+                    raise DownloadError(f"{url}: {error}") from error
+                logger.warning("%s: %s; trying again", url, error)
+                time.sleep(PAUSE * 2**failures)
+            except requests.RequestException as error:
+                raise DownloadError(f"{url}: {error}") from error
+        self.part.replace(output_file)
+
+    def _have(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    def _continue(self, url: str) -> None:
+        have = self._have()
+        headers = {"Accept-Encoding": "identity"}
+        if have and self.version.exists():
+            # The server sends the rest if the file is still the same, and the whole otherwise.
+            headers |= {"Range": f"bytes={have}-", "If-Range": self.version.read_text()}
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            if response.status_code == 416:
+                self.part.unlink()
+                raise _Interrupted("what was there already is longer than the file")
+            if response.status_code in PASSING_STATUS:
+                raise _Interrupted(f"{response.status_code} {response.reason}")
+            if not response.ok:
+                raise DownloadError(f"{url}: the server answered {response.status_code} {response.reason}")
+            if response.headers.get("Content-Type", "").startswith("text/html"):
+                raise DownloadError(f"{url} answered with a web page instead of an archive")
+            if response.status_code != 206:
+                have = 0
+                self.part.unlink(missing_ok=True)
+                self._note_version(response)
+            length = response.headers.get("Content-Length")
+            total = have + int(length) if length else self.size
+            if self.size and total != self.size:
+                raise DownloadError(f"{url}: {total} bytes, expected {self.size}: this is another file")
+            free = shutil.disk_usage(self.part.parent).free
+            if total and total - have > free:
+                raise OSError(errno.ENOSPC, f"{(total - have) / 1e9:.1f} GB to download, {free / 1e9:.1f} GB free", url)
+            self._receive(response, have, total)
+        if total and self._have() != total:
+            raise _Interrupted(f"the connection ended after {self._have()} of {total} bytes")
+
+    def _note_version(self, response: requests.Response) -> None:
+        version = response.headers.get("ETag") or response.headers.get("Last-Modified")
+        self.version.unlink(missing_ok=True)
+        if version:
+            write_bytes(self.version, version.encode())
+
+    def _receive(self, response: requests.Response, have: int, total: int | None) -> None:
+        label = response.url.rsplit("/", 1)[-1]
+        with (
+            self.part.open("ab") as file,
+            tqdm(desc=label, total=total, initial=have, unit="B", unit_scale=True) as progress,
+        ):
+            try:
+                # Small: an interruption loses what is not a whole block.
+                for block in response.iter_content(1 << 14):
+                    if total and file.tell() + len(block) > total:
+                        raise DownloadError(f"{response.url}: sends more than the {total} bytes that it announced")
+                    file.write(block)
+                    progress.update(len(block))
+            except requests.exceptions.ChunkedEncodingError as error:
+                raise _Interrupted(f"the connection ended after {file.tell()} of {total} bytes") from error

@@ -1,0 +1,128 @@
+"""What a prepared set is called, and what it says of itself: the manifest ``ROOT/NAME.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# Of the files that are prepared; a manifest of another version is not taken for ours.
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names of the LMDBs and folders of a prepared set, relative to its root.
+
+    Args:
+        name: Name of the set, such as ``DIV2K_train``.
+        subimages: Whether the LMDBs hold sub-images or whole images.
+    """
+
+    name: str
+    subimages: bool = False
+
+    @property
+    def _suffix(self) -> str:
+        return "_sub" if self.subimages else ""
+
+    @property
+    def manifest(self) -> str:
+        """What the set was made from and what it holds."""
+        return f"{self.name}.json"
+
+    @property
+    def hr(self) -> str:
+        """Folder of ``KEY.png``."""
+        return f"{self.name}_HR"
+
+    @property
+    def lr_root(self) -> str:
+        """Folder of the folders of LR images."""
+        return f"{self.name}_LR_bicubic"
+
+    def lr(self, scale: int) -> str:
+        """Folder of ``KEYx{scale}.png``."""
+        return f"{self.lr_root}/X{scale}"
+
+    @property
+    def hr_sub(self) -> str:
+        """Folder of ``KEY_s001.png`` and so on."""
+        return f"{self.hr}_sub"
+
+    def lr_sub(self, scale: int) -> str:
+        """Folder of the LR sub-images, of the same names as the HR ones."""
+        return f"{self.lr(scale)}_sub"
+
+    @property
+    def hr_lmdb(self) -> str:
+        """LMDB of the HR images or sub-images."""
+        return f"{self.hr}{self._suffix}.lmdb"
+
+    def lr_lmdb(self, scale: int) -> str:
+        """LMDB of the LR images or sub-images, of the same keys as the HR one."""
+        return f"{self.lr_root}_X{scale}{self._suffix}.lmdb"
+
+    def lmdbs(self, scales: Sequence[int]) -> list[str]:
+        """All LMDBs."""
+        return [self.hr_lmdb, *map(self.lr_lmdb, scales)]
+
+    def folders(self, scales: Sequence[int]) -> list[str]:
+        """All folders of images."""
+        whole = [self.hr, *map(self.lr, scales)]
+        return [*whole, self.hr_sub, *map(self.lr_sub, scales)] if self.subimages else whole
+
+
+class Entry(NamedTuple):
+    """An image that was written to a folder or LMDB; there ``name`` is the key with ``.png``."""
+
+    name: str
+    sha256: str
+    shape: tuple[int, int, int]
+
+    @property
+    def key(self) -> str:
+        """Name without its suffix."""
+        return self.name.rsplit(".", 1)[0]
+
+
+def digest(files: Iterable[tuple[str, str]]) -> str:
+    """SHA-256 of the lines that ``sha256sum`` prints for (name, SHA-256) of files, in the order of their names."""
+    lines = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(files))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def summary(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return what the manifest says of an output."""
+    return {"count": len(entries), "sha256": digest((entry.name, entry.sha256) for entry in entries)}
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file of any size."""
+    sha256 = hashlib.sha256()
+    with path.open("rb") as file:
+        # hashlib.file_digest came with Python 3.11.
+        while block := file.read(1 << 20):
+            sha256.update(block)
+    return sha256.hexdigest()
+
+
+def count_images(path: Path) -> int:
+    """Number of images in a folder or LMDB of ours; 0 if it is not there."""
+    if path.suffix == ".lmdb":
+        meta_info = path / "meta_info.txt"
+        return len(meta_info.read_text().splitlines()) if meta_info.exists() and (path / "data.mdb").exists() else 0
+    return len(list(path.glob("*.png")))
+
+
+def to_json(value: dict[str, Any]) -> bytes:
+    """Encode as all our JSON files are."""
+    return (json.dumps(value, indent=1) + "\n").encode()
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read a JSON file, or return None if it is not there."""
+    return json.loads(path.read_bytes()) if path.exists() else None

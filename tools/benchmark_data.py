@@ -1,0 +1,248 @@
+"""Compare the preparation of training data with BasicSR's, and reading from LMDBs with reading from folders.
+
+BasicSR's scripts/data_preparation is not installed with it: its extract_subimages.py (read with OpenCV, cut, write PNG
+at compression 3, in a pool of processes) is restated here, and its own make_lmdb_from_imgs packs what that wrote.
+Both ways start from the same HR and LR files and end in LMDBs of the same sub-images, which is checked. They take
+turns, each in a process of its own.
+
+  python tools/benchmark_data.py --images DIR
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lmdb
+import numpy as np
+from tqdm import tqdm
+
+from panet_plugin.data import Layout, prepare_set
+from panet_plugin.files import write_bytes
+
+LAYOUT = Layout("bench", subimages=True)
+
+
+def main() -> None:
+    """Measure, print, and write a report if asked for."""
+    options = parse_arguments()
+    report: dict[str, Any] = {"machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"}
+    with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
+        root = Path(folder)
+        print("preparing what both start from, and folders to read")
+        prepare_set(
+            options.images,
+            root,
+            LAYOUT.name,
+            scales=options.scales,
+            subimage=options.subimage,
+            folders=True,
+            workers=options.workers,
+        )
+        report["preparation"] = compare_preparation(root, options)
+        print(json.dumps(report["preparation"]))
+        report["reading"] = compare_reading(root, options)
+    print(json.dumps(report, indent=1))
+    if options.report:
+        write_bytes(options.report, json.dumps(report, indent=1).encode())
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of images, such as BSDS400")
+    parser.add_argument("--scales", type=int, nargs="+", default=[2, 3, 4])
+    parser.add_argument("--subimage", type=int, nargs=2, default=(240, 120), metavar=("SIZE", "STEP"))
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes, or threads (default: cores)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (default: 3)")
+    parser.add_argument("--scratch", type=Path, metavar="DIR", help="folder for temporary files")
+    parser.add_argument("--report", type=Path, metavar="FILE.json", help="where to write the figures")
+    return parser.parse_args()
+
+
+# Preparation
+
+
+def compare_preparation(root: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds and peak memory of both ways, from the folders of whole images to LMDBs of sub-images."""
+    ways = {"basicsr": prepare_as_basicsr, "panet_plugin": prepare_as_we_do}
+    measured: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    for _ in range(options.rounds):
+        for way, prepare in ways.items():
+            out = root / way
+            shutil.rmtree(out, ignore_errors=True)
+            measured[way].append(in_process(prepare, root, out, options))
+    check_same_images(*(root / way for way in ways), options.scales)
+    result: dict[str, Any] = {
+        way: {
+            "seconds": [round(seconds, 2) for seconds, _ in runs],
+            "peak_MB": round(max(memory for _, memory in runs)),
+        }
+        for way, runs in measured.items()
+    }
+    medians = [statistics.median(seconds for seconds, _ in runs) for runs in measured.values()]
+    result["times_faster"] = round(medians[0] / medians[1], 2)
+    return result
+
+
+def prepare_as_we_do(root: Path, out: Path, options: argparse.Namespace) -> float:
+    """One pass from the images to the LMDBs."""
+    start = time.perf_counter()
+    prepare_set(
+        root / LAYOUT.hr,
+        out,
+        LAYOUT.name,
+        scales=options.scales,
+        lr_dir=root / LAYOUT.lr_root,
+        subimage=options.subimage,
+        workers=options.workers,
+    )
+    return time.perf_counter() - start
+
+
+def prepare_as_basicsr(root: Path, out: Path, options: argparse.Namespace) -> float:
+    """Sub-images to folders, then folders to LMDBs, for HR and every scale in turn."""
+    from panet_plugin.frameworks.compat import enable_basicsr
+
+    enable_basicsr()
+    from basicsr.utils.lmdb_util import make_lmdb_from_imgs
+
+    start = time.perf_counter()
+    size, step = options.subimage
+    for scale in (1, *options.scales):
+        source = root / (LAYOUT.hr if scale == 1 else LAYOUT.lr(scale))
+        target = out / (LAYOUT.hr_sub if scale == 1 else LAYOUT.lr_sub(scale))
+        target.mkdir(parents=True)
+        jobs = [
+            (path, target, path.stem.removesuffix(f"x{scale}"), size // scale, step // scale)
+            for path in sorted(source.iterdir())
+        ]
+        with multiprocessing.Pool(options.workers) as pool:
+            for _ in tqdm(pool.imap_unordered(extract_as_basicsr, jobs), total=len(jobs)):
+                pass
+        names = sorted(path.name for path in target.iterdir())
+        database = out / (LAYOUT.hr_lmdb if scale == 1 else LAYOUT.lr_lmdb(scale))
+        make_lmdb_from_imgs(str(target), str(database), names, [name.removesuffix(".png") for name in names])
+    return time.perf_counter() - start
+
+
+def extract_as_basicsr(job: tuple[Path, Path, str, int, int]) -> None:
+    """Write the sub-images of one image."""
+    path, target, name, size, step = job
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    starts = []
+    for side in image.shape[:2]:
+        along = np.arange(0, side - size + 1, step)
+        if side - (along[-1] + size) > 0:
+            along = np.append(along, side - size)
+        starts.append(along)
+    number = 0
+    for top in starts[0]:
+        for left in starts[1]:
+            number += 1
+            window = np.ascontiguousarray(image[top : top + size, left : left + size, ...])
+            cv2.imwrite(str(target / f"{name}_s{number:03d}.png"), window, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+
+
+def check_same_images(theirs: Path, ours: Path, scales: list[int]) -> None:
+    """Stop unless both hold the same pixels under the same keys."""
+
+    def images(path: Path) -> dict[bytes, bytes]:
+        with lmdb.open(str(path), readonly=True, lock=False) as environment, environment.begin() as transaction:
+            return {
+                key: cv2.imdecode(np.frombuffer(value, np.uint8), cv2.IMREAD_UNCHANGED).tobytes()
+                for key, value in transaction.cursor()
+            }
+
+    for path in LAYOUT.lmdbs(scales):
+        if images(theirs / path) != images(ours / path):
+            raise SystemExit(f"{path}: the two ways made different images")
+
+
+# Reading
+
+
+def compare_reading(root: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds per epoch of BasicSR's dataset on sub-images in LMDBs, in files, and on whole images in files."""
+    scale = options.scales[0]
+    places = {
+        "lmdb": (LAYOUT.hr_lmdb, LAYOUT.lr_lmdb(scale), "lmdb", "{}"),
+        "files": (LAYOUT.hr_sub, LAYOUT.lr_sub(scale), "disk", "{}"),
+        "whole_images": (LAYOUT.hr, LAYOUT.lr(scale), "disk", f"{{}}x{scale}"),
+    }
+    samples = sum(1 for _ in (root / LAYOUT.hr_sub).iterdir())
+    seconds: dict[str, list[float]] = {place: [] for place in places}
+    for _ in range(options.rounds):
+        for place, where in places.items():
+            seconds[place].append(in_process(read_epoch, root, where, samples, scale, options)[0])
+    return {
+        "samples": samples,
+        "seconds_per_epoch": {place: [round(s, 2) for s in runs] for place, runs in seconds.items()},
+    }
+
+
+def read_epoch(
+    root: Path, where: tuple[str, str, str, str], samples: int, scale: int, options: argparse.Namespace
+) -> float:
+    """Draw as many patches of 48x48 as there are sub-images; return the seconds without the start of the workers."""
+    from panet_plugin.frameworks.compat import enable_basicsr
+
+    enable_basicsr()
+    from basicsr.data.paired_image_dataset import PairedImageDataset
+    from torch.utils.data import DataLoader, RandomSampler
+
+    gt, lq, backend, template = where
+    dataset = PairedImageDataset(
+        {
+            "dataroot_gt": str(root / gt),
+            "dataroot_lq": str(root / lq),
+            "io_backend": {"type": backend},
+            "filename_tmpl": template,
+            "phase": "train",
+            "scale": scale,
+            "gt_size": 48 * scale,
+            "use_hflip": True,
+            "use_rot": True,
+        }
+    )
+    sampler = RandomSampler(dataset, replacement=True, num_samples=samples)
+    batches = iter(DataLoader(dataset, batch_size=16, sampler=sampler, num_workers=options.workers))
+    next(batches)
+    start = time.perf_counter()
+    for _ in batches:
+        pass
+    return time.perf_counter() - start
+
+
+def in_process(function: Callable[..., float], *arguments: Any) -> tuple[float, float]:
+    """Run a function in a new process; return the seconds that it returns, and its peak memory in MB."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_measured, args=(sender, function, arguments))
+    process.start()
+    sender.close()
+    result = receiver.recv()
+    process.join()
+    return result
+
+
+def _measured(sender: Any, function: Callable[..., float], arguments: tuple[Any, ...]) -> None:
+    # As usual on Linux; a spawned process would hand down its own way to its pools and loaders.
+    multiprocessing.set_start_method("fork", force=True)
+    cv2.setNumThreads(1)
+    seconds = function(*arguments)
+    sender.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+
+
+if __name__ == "__main__":
+    main()
