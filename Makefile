@@ -6,13 +6,13 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3 "$(VENV
 RUN = "$(VENV)/bin/python"
 
 # Folder of the benchmark sets: Set5/HR/*.png and so on.
-BENCHMARKS ?= data/benchmark
+BENCHMARKS ?= data/benchmarks
 
 .PHONY: help env demo test lint bench bench-data paper-check paper-check-slow sanitize clean
 
 help: ## show this list (the default)
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
-	@echo "Variables: VENV (default .venv), PYTHON (to make it with), BENCHMARKS (default data/benchmark), ARGS (for test and the checks)"
+	@echo "Variables: VENV (default .venv), PYTHON (to make it with), BENCHMARKS (default data/benchmarks), ARGS (for test and the checks)"
 
 env: ## make or update the environment
 	@python="$(PYTHON)"; command -v "$$python" >/dev/null || \

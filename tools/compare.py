@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from panet_plugin.command_line import add_task_options, parse_task
+from panet_plugin.data.manifest import sha256_of
 from panet_plugin.evaluation import (
     FolderMethod,
     ImageSet,
@@ -12,7 +13,6 @@ from panet_plugin.evaluation import (
     bicubic,
     compare,
     degraded,
-    file_digest,
     load_lpips,
     markdown,
     write_reports,
@@ -41,7 +41,7 @@ def make_method(task: Task, name: str, path: Path | None, config: Path | None, d
         return degraded(task) if name == "degraded" else bicubic(task)
     if path.is_dir():
         return FolderMethod(name, path)
-    identity = f"{file_digest(path)} {network_description(path, config)}"
+    identity = f"{sha256_of(path)} {network_description(path, config)}"
     return NetworkMethod(name, lambda: load_any(path, config), identity, device)
 
 

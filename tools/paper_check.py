@@ -14,7 +14,7 @@ def main() -> None:
     """Parse the command line and check."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--root", type=Path, default=Path("data/benchmark"), help="benchmark sets; default: %(default)s"
+        "--root", type=Path, default=Path("data/benchmarks"), help="benchmark sets; default: %(default)s"
     )
     parser.add_argument("--bm3d", action="store_true", help="also CBM3D on CBSD68 (slow; needs the package bm3d)")
     parser.add_argument("--workers", type=int, help="processes of CBM3D; default: as many as CPUs")

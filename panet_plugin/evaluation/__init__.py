@@ -2,7 +2,7 @@
 
 from panet_plugin.evaluation.compare import Score, compare
 from panet_plugin.evaluation.errors import EvaluationError
-from panet_plugin.evaluation.image_sets import ImageSet, Sample, file_digest
+from panet_plugin.evaluation.image_sets import ImageSet, Sample
 from panet_plugin.evaluation.methods import FolderMethod, FunctionMethod, Method, NetworkMethod, bicubic, degraded
 from panet_plugin.evaluation.perceptual import load_lpips
 from panet_plugin.evaluation.published import PublishedScore, published_scores
@@ -22,7 +22,6 @@ __all__ = [
     "bicubic",
     "compare",
     "degraded",
-    "file_digest",
     "load_lpips",
     "markdown",
     "means",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from panet_plugin.data import BadImageError, read_image
-from panet_plugin.data.clean import SUFFIXES
+from panet_plugin.data.images import SUFFIXES
+from panet_plugin.data.manifest import sha256_of
 from panet_plugin.evaluation.errors import EvaluationError, listing
 from panet_plugin.tasks import Task
 
@@ -73,7 +73,7 @@ class Sample:
     @cached_property
     def digest(self) -> str:
         """Hash of the file."""
-        return file_digest(self.path)
+        return sha256_of(self.path)
 
     @cached_property
     def reference(self) -> NDArray[np.uint8]:
@@ -126,8 +126,3 @@ def image_size(path: Path) -> tuple[int, int]:
             return file.size if turned else file.size[::-1]
     except OSError as error:
         raise BadImageError(f"{path}: not a readable image") from error
-
-
-def file_digest(path: Path) -> str:
-    """Return the hash of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from panet_plugin.data.manifest import sha256_of
 from panet_plugin.degradations import imresize
 from panet_plugin.evaluation.errors import EvaluationError, listing
-from panet_plugin.evaluation.image_sets import ImageSet, Sample, file_digest, find_images, image_size, read_as
+from panet_plugin.evaluation.image_sets import ImageSet, Sample, find_images, image_size, read_as
 from panet_plugin.inference import Restorer
 from panet_plugin.tasks import Task
 
@@ -161,7 +162,7 @@ class FolderMethod(Method):
 
     def identity(self, sample: Sample) -> str:
         """Return the hash of the result."""
-        return file_digest(self._file(sample))
+        return sha256_of(self._file(sample))
 
     def restore(self, sample: Sample) -> NDArray[np.uint8]:
         """Read the result."""

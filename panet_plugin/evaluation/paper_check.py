@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panet_plugin.data import read_image
+from panet_plugin.data.benchmarks import input_path
+from panet_plugin.data.datasets import BENCHMARKS
 from panet_plugin.degradations import add_gaussian_noise
 from panet_plugin.evaluation.compare import compare
 from panet_plugin.evaluation.errors import EvaluationError, listing
@@ -26,8 +28,9 @@ from panet_plugin.pixels import PEAK
 from panet_plugin.tasks import Denoising, Task, image_rng, make_task
 
 #: Folder, and how many pictures it holds.
-NEEDED = {"classic5/HR": 5, "McMaster18/HR": 18, "Set5/HR": 5, **{f"Set5/LR_bicubic/X{s}": 5 for s in (2, 3, 4)}}
-NEEDED_BM3D = {"CBSD68/HR": 68}
+NEEDED = {f"{name}/HR": BENCHMARKS[name].count for name in ("classic5", "McMaster18", "Set5")}
+NEEDED |= {f"Set5/LR_bicubic/X{scale}": BENCHMARKS["Set5"].count for scale in (2, 3, 4)}
+NEEDED_BM3D = {"CBSD68/HR": BENCHMARKS["CBSD68"].count}
 
 #: Task and parameters, set, method of ours and its name in the tables, deviations allowed in dB and in SSIM.
 #: None: the printed digits must be the same. Bicubic scores differ between publications by as much as is allowed.
@@ -74,8 +77,10 @@ def missing_benchmarks(root: Path, bm3d: bool = False) -> str:
         return ""
     return (
         f"expected under {root}:{listing(wrong)}\n"
-        "Put the clean pictures of a set, without loss, in SET/HR. The low-resolution pictures of Set5 are those of "
-        "the usual archives, made by MATLAB's imresize: SET/LR_bicubic/X2/NAMEx2.png."
+        "From folders and archives of benchmark sets this makes SET/HR:\n"
+        f"  python data_prep/benchmarks.py SOURCE ... --root {root}\n"
+        "It makes SET/LR_bicubic/X2/NAMEx2.png by our own imresize; to check that, put the low-resolution pictures of "
+        "the usual archives there, which MATLAB made."
     )
 
 
@@ -197,7 +202,7 @@ def _low_resolution(folder: Path, scale: int) -> Check:
     task = make_task("super_resolution", scale=scale)
     differing = 0
     for name, path in ImageSet.open(folder).files.items():
-        low = read_image(folder / "LR_bicubic" / f"X{scale}" / f"{name}x{scale}.png")
+        low = read_image(folder / input_path(task, name))
         ours = task.degrade(task.reference(read_image(path)))
         differing += int((low != ours).any(axis=2).sum()) if low.shape == ours.shape else ours[..., 0].size
     return Check(

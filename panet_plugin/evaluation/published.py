@@ -5,14 +5,13 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
+from panet_plugin.data.datasets import BENCHMARKS
 from panet_plugin.tasks import Task, make_task
 
-#: Other names of benchmark sets, in lower case, and those that the published tables use.
-ALIASES = {
-    **dict.fromkeys(("cbsd68", "bsds68"), "bsd68"),
-    **dict.fromkeys(("bsd100", "bsds100"), "b100"),
-    **dict.fromkeys(("mcmaster", "mcm", "mcm18"), "mcmaster18"),
-    "kodak": "kodak24",
+#: Benchmark sets by any of their names, in lower case. The published tables say BSD68, of colour images too.
+_SETS = {
+    "bsd68": "CBSD68",
+    **{alias.lower(): name for name, found in BENCHMARKS.items() for alias in (name, *found.aliases)},
 }
 
 
@@ -40,19 +39,23 @@ def published_scores(task: Task, dataset: str) -> dict[str, PublishedScore]:
     level = [task.level] if task.level else []
     if task.level in rows:  # here the level is no part of the columns' names
         rows, level = rows[task.level], []
-    dataset = ALIASES.get(dataset.lower(), dataset.lower())
+    dataset = _set_of(dataset)
     scores: dict[str, dict[str, float]] = {}
     for method, values in rows.items():
         for column, value in zip(columns, values, strict=True):
             name, *words = column.split()
             metric = words.pop().lower() if words[-1] in ("PSNR", "SSIM") else "psnr"
-            if name.lower() == dataset and words == level and value is not None:
+            if _set_of(name) == dataset and words == level and value is not None:
                 scores.setdefault(method, {})[metric] = value
     # Bicubic interpolation is in no table of the paper; its scores are those commonly published.
     for name, levels in _tables()["bicubic"].items():
-        if task.name == "super_resolution" and name.lower() == dataset:
+        if task.name == "super_resolution" and _set_of(name) == dataset:
             scores["bicubic"] = dict(zip(("psnr", "ssim"), levels[task.level], strict=True))
     return {method: PublishedScore(found.get("psnr"), found.get("ssim")) for method, found in scores.items()}
+
+
+def _set_of(name: str) -> str:
+    return _SETS.get(name.lower(), name)
 
 
 @cache
