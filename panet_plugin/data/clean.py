@@ -8,7 +8,6 @@ from weakref import WeakValueDictionary
 
 import lmdb
 import numpy as np
-import torch
 
 from panet_plugin.data.images import SUFFIXES, BadImageError, decode_image, read_image
 from panet_plugin.data.missing import missing_data
@@ -104,4 +103,7 @@ def fresh_rng() -> np.random.Generator:
     It draws its seed from PyTorch's, which differs in every data-loading worker and epoch; BasicSR seeds NumPy's and
     Python's alike at the start of every epoch.
     """
+    # Here, so that the preparation of data, which needs no PyTorch, does not wait for its import.
+    import torch
+
     return np.random.default_rng(torch.randint(2**63 - 1, ()).item())
