@@ -532,6 +532,9 @@ def test_killed_at_random_moments(tree, small_batches, context, hr_dir, tmp_path
 
 
 def prepare_as_script(ready, *arguments):
+    # Where the tests run in the background, a shell has them ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def work():
         ready.set()
         prepare(*arguments)
