@@ -17,6 +17,7 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.pycode import ModuleAnalyzer
+from sphinx.util import logging
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -50,6 +51,7 @@ add_module_names = False
 nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r"(?!panet_plugin\b).*")]
 
+logger = logging.getLogger(__name__)
 #: Pages that show a file of the project's top folder.
 TOP_FILES = {"index": "README.md", "contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md"}
 #: Documented modules beside all those with an ``__all__``.
@@ -63,6 +65,7 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", find_comment, priority=900)  # after napoleon, which is for docstrings
     app.connect("autodoc-skip-member", skip_constant)
     app.connect("autodoc-process-bases", hide_private_bases)
+    app.connect("object-description-transform", drop_repetition, priority=900)  # after types were added
     app.connect("missing-reference", find_public_name)
 
 
@@ -138,6 +141,7 @@ def find_comment(app: Sphinx, kind: str, name: str, value: object, options: obje
         if ("", constant) in comments and getattr(sys.modules[origin], constant) is value:
             lines[:] = comments["", constant]
             return
+    logger.warning("%s has no comment (#:) that describes it", name)
 
 
 def skip_constant(app: Sphinx, kind: str, name: str, value: object, skip: bool, options: object) -> bool | None:
@@ -150,6 +154,17 @@ def hide_private_bases(app: Sphinx, name: str, value: type, options: object, bas
     while private := [base for base in bases if getattr(base, "__name__", "").startswith("_")]:
         at = bases.index(private[0])
         bases[at : at + 1] = private[0].__bases__
+
+
+def drop_repetition(app: Sphinx, domain: str, kind: str, content: nodes.Element) -> None:
+    """Leave out the arguments of a dataclass that are described as its attributes."""
+    for fields in content.children:
+        if isinstance(fields, nodes.field_list):
+            words = {field: field[0].astext().split() for field in fields}
+            attributes = {names[-1] for names in words.values() if names[0] == "ivar"}
+            for field, names in words.items():
+                if names[0] in ("param", "type") and names[-1] in attributes:
+                    fields.remove(field)
 
 
 def find_public_name(
