@@ -29,7 +29,7 @@ BRIDGES = ("panet_plugin.frameworks.basicsr", "panet_plugin.frameworks.mmagic")
 
 
 def picture(path):
-    write_image(path, np.random.default_rng(0).integers(0, 256, (16, 20, 3), dtype=np.uint8))
+    write_image(path, np.random.default_rng(0).integers(0, 256, (52, 100, 3), dtype=np.uint8))
 
 
 def network(path):
@@ -78,11 +78,11 @@ def check_readme(values):
 
 
 def check_getting_started(values):
-    assert read_image(Path("photo_x2.png")).shape == (32, 40, 3)
+    assert read_image(Path("photo_x2.png")).shape == (104, 200, 3)
 
 
 def check_training(values):
-    assert values["degraded"].shape == values["reference"].shape == (16, 20, 1)
+    assert values["degraded"].shape == values["reference"].shape == (52, 100, 1)
     assert not np.array_equal(values["degraded"], values["reference"])
     assert 10 < values["task"].protocol.psnr(values["degraded"], values["reference"]) < 40
 
