@@ -7,8 +7,10 @@ RUN = "$(VENV)/bin/python"
 
 # Folder of the benchmark sets: Set5/HR/*.png and so on.
 BENCHMARKS ?= data/benchmarks
+# Requirements that only one target has.
+WITH =
 
-.PHONY: help env demo test lint bench bench-data paper-check paper-check-slow sanitize clean
+.PHONY: help env demo test lint docs bench bench-data paper-check paper-check-slow sanitize clean
 
 help: ## show this list (the default)
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -17,7 +19,7 @@ help: ## show this list (the default)
 env: ## make or update the environment
 	@python="$(PYTHON)"; command -v "$$python" >/dev/null || \
 		{ echo "error: '$$python' not found: install Python 3.11, or name one with PYTHON=/path/to/python" >&2; exit 1; }; \
-	"$$python" requirements/install.py "$(VENV)"
+	"$$python" requirements/install.py $(WITH) "$(VENV)"
 
 demo: env ## train a small PANet on sample photographs and restore held-out ones: see work_dirs/demo
 	@$(RUN) tools/demo.py
@@ -28,6 +30,10 @@ test: env ## run the tests; e.g. ARGS="tests/ops -x"
 lint: env ## check style and formatting
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
+
+docs: WITH = --with docs
+docs: env ## build the documentation: site/index.html; warnings and broken links are errors
+	@$(RUN) -m sphinx -q -E -W --keep-going -b html -d site/.doctrees docs site
 
 bench: env ## measure the attention's speed and memory
 	@$(RUN) tools/benchmark_attention.py $(ARGS)
@@ -45,5 +51,5 @@ sanitize: env ## run the C++ kernel under the address and undefined-behaviour sa
 	@$(RUN) -m panet_plugin.ops.build --check
 
 clean: ## remove caches, build products and the demo's results; the environment and data/ stay
-	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis work_dirs/demo
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis work_dirs/demo docs/api site
 	@find . -path ./.git -prune -o -path "./$(VENV)" -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -241,11 +241,12 @@ def check_imports(python: Path) -> None:
             raise SetupError(f"'import {module}' fails in this environment: {explain(loaded.stderr)}{hint}")
 
 
-def install(venv: Path) -> None:
-    """Make ``venv`` if need be and bring it up to date; return at once when it is."""
+def install(venv: Path, more: tuple = ()) -> None:
+    """Make ``venv`` if need be and bring it up to date, with ``more`` requirement files; return at once when it is."""
     python = venv / "bin" / "python"
     state, wanted = read_state(venv), fingerprint()
-    if state.get("installed") == wanted and python.exists():
+    added = set(state.get("more", ())) if state.get("installed") == wanted else set()
+    if state.get("installed") == wanted and added.issuperset(more) and python.exists():
         return
     ours = "created" in state or not venv.exists() or not any(venv.iterdir())
     if ours and not (state.get("created") and python.exists()):
@@ -263,7 +264,7 @@ def install(venv: Path) -> None:
     torch = "torch" in (report["packages"] if ours else report["modules"])
     check_disk(venv, SIZE_WITHOUT_TORCH if torch else SIZE_WITH_TORCH)
 
-    packages = read_requirements("torch", "runtime", "sample", "tests")
+    packages = read_requirements("torch", "runtime", "sample", "tests", *more)
     frameworks = read_requirements("frameworks")
     with tempfile.TemporaryDirectory() as folder:
         constraints = REQUIREMENTS / "constraints.txt"
@@ -284,7 +285,7 @@ def install(venv: Path) -> None:
     say("installing this checkout")
     pip_install(python, "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
     check_imports(python)
-    write_state(venv, {**read_state(venv), "installed": wanted})
+    write_state(venv, {**read_state(venv), "installed": wanted, "more": sorted(added.union(more))})
     say(f"ready: {venv}")
 
 
@@ -294,13 +295,16 @@ def main() -> None:
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("venv", nargs="?", help="the environment's folder: made if absent, completed if it exists")
     action.add_argument("--check", action="store_true", help="only tell whether this Python can make an environment")
+    parser.add_argument(
+        "--with", dest="more", action="append", choices=["docs"], default=[], help="what one target alone needs"
+    )
     arguments = parser.parse_args()
     try:
         check_version(sys.version_info[:2], sys.executable)
         if arguments.check:
             check_can_create()
         else:
-            install(ROOT / arguments.venv)
+            install(ROOT / arguments.venv, tuple(arguments.more))
     except SetupError as error:
         sys.exit(f"error: {error}")
     except OSError as error:

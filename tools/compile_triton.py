@@ -1,17 +1,17 @@
 """Compile the Triton kernels of pyramid attention without a GPU and report what they need of one."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import re
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-
-from panet_plugin.ops import triton as kernels
+if TYPE_CHECKING:
+    import triton
 
 #: The published block: embeddings of 32 and 64 channels.
 BLOCKS = {"C": 32, "C_BLOCK": 32, "D": 64, "D_BLOCK": 64}
@@ -22,6 +22,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--arch", type=int, nargs="+", default=[80, 90], help="compute capabilities times 10")
     options = parser.parse_args()
+    from panet_plugin.ops import triton as kernels  # where there is no Triton, --help works all the same
+
     print(f"{'kernel':16}{'target':8}{'registers':>11}{'spilled bytes':>15}{'shared bytes':>14}")
     for arch in options.arch:
         for name in sorted(name for name in vars(kernels) if name.endswith("_kernel")):
@@ -31,6 +33,10 @@ def main() -> None:
 
 def measure(kernel: triton.JITFunction, arch: int) -> tuple[int, int, int]:
     """Compile a kernel and return its registers per thread, spilled bytes and bytes of shared memory."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
     types = {name: argument_type(name) for name in kernel.arg_names}
     constants = {(i,): BLOCKS[name] for i, name in enumerate(types) if name in BLOCKS}
     # torch allocates at multiples of 16 bytes, which Triton makes use of.

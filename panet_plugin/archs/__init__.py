@@ -1,7 +1,7 @@
 """Networks as plain ``nn.Module``: RGB in [0, 1] in, RGB in [0, 1] out (not clamped)."""
 
 from panet_plugin.archs.insertion import insert_pyramid_attention
-from panet_plugin.archs.insertion_points import InsertionPoint, list_insertion_points
+from panet_plugin.archs.insertion_points import InsertionPoint, InsertionPoints, list_insertion_points
 from panet_plugin.archs.pa_edsr import PAEDSR
 from panet_plugin.archs.panet import PANet
 from panet_plugin.archs.pyramid_attention import PyramidAttention
@@ -11,6 +11,7 @@ __all__ = [
     "PAEDSR",
     "RNAN",
     "InsertionPoint",
+    "InsertionPoints",
     "PANet",
     "PyramidAttention",
     "insert_pyramid_attention",

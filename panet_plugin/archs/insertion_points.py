@@ -29,7 +29,7 @@ class InsertionPoint:
         type: Name of its class.
         shape: Shape of its result (of its input for a block before it or instead of it): ``(N, C, H, W)``, or
             ``(N, L, C)`` for tokens.
-        channels: C.
+        channels: Of these features.
     """
 
     path: str

@@ -18,7 +18,6 @@ from panet_plugin.frameworks.mmagic.archs import BasicSRArch
 from panet_plugin.weights import read_state_dict
 
 ROOT = Path(__file__).parents[2]
-INSERTION = ROOT / "docs" / "insertion.md"
 SHOWN = {
     "BasicSR": ("EDSR", "RCAN", "RRDBNet", "MSRResNet", "SwinIR", "SRVGGNetCompact_basicsr"),
     "MMagic": ("EDSRNet", "RDNNet", "RRDBNet", "MSRResNet", "SwinIRNet", "NAFNet", "Restormer"),
@@ -212,20 +211,3 @@ def test_in_the_place_of_non_local():
     assert ours.scales == (1.0,)
     with pytest.raises(TypeError, match="mode"):
         build_plugin_layer({"type": "PyramidNonLocal2d", "in_channels": 8, "mode": "dot_product"})
-
-
-def test_the_docs_snippets_run():
-    """All of docs/insertion.md, in its order; its configs are built and run too."""
-    images, variables = torch.rand(1, 3, 24, 24), {}
-    blocks = re.findall(r"```(python|yaml)\n(.*?)```", INSERTION.read_text(encoding="utf-8"), re.DOTALL)
-    assert [kind for kind, _ in blocks] == ["python", "python", "python", "yaml", "python", "yaml", "python"]
-    with pytest.warns(UserWarning, match="the attention there keeps its own"):
-        for kind, text in blocks:
-            if kind == "python":
-                exec(text, variables)
-            else:
-                assert build_basicsr(yaml.safe_load(text)["network_g"])(images).ndim == 4
-    assert variables["restored"].shape == (1, 3, 48, 48)
-    for name in ("generator", "rcan"):
-        assert BUILDERS["MMagic"](variables[name])(images).shape == (1, 3, 48, 48)
-    assert variables["features"].shape == (1, 16, 12, 12)

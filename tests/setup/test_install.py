@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import venv as stdlib_venv
@@ -128,6 +129,20 @@ def test_changed_requirements_are_installed(installer, environment, calls, monke
         file.write("one-more\n")
     installer.install(environment)
     assert "one-more" in calls()[done]["arguments"]
+
+
+def test_what_one_target_needs_is_added_for_it_alone(installer, environment, calls):
+    installer.install(environment)
+    assert "sphinx" not in calls()[0]["arguments"]
+    done = len(calls())
+    installer.install(environment, ("docs",))
+    added = calls()[done]
+    assert {"sphinx", "myst-parser", "furo", "pytest"} <= set(added["arguments"])
+    assert added["constraints"] == (ROOT / "requirements" / "constraints.txt").read_text()
+    done = len(calls())
+    for more in ((), ("docs",)):
+        installer.install(environment, more)
+    assert len(calls()) == done
 
 
 def test_old_python_is_not_held_to_the_pins(installer, environment, calls, monkeypatch):
@@ -363,8 +378,14 @@ def test_make_passes_over_unsuitable_pythons(tmp_path):
     assert 'python="python3.12"' in done.stdout
 
 
+@pytest.mark.parametrize(("target", "more"), [("docs", "--with docs "), ("test", ""), ("env", "")])
+def test_make_asks_for_what_a_target_needs(target, more):
+    done = make("--dry-run", target, "VENV=x", WITH="--with nothing")
+    assert re.search(r"install\.py +(.*)\"x\"", done.stdout).group(1) == more
+
+
 def test_make_lists_its_targets():
     done = make()
     assert done.returncode == 0
-    for target in ("env", "demo", "test", "lint", "bench", "clean"):
+    for target in ("env", "demo", "test", "lint", "docs", "bench", "clean"):
         assert f"make {target}\t" in done.stdout

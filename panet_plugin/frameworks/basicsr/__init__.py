@@ -7,11 +7,17 @@ enable_basicsr()
 
 from basicsr.utils.registry import ARCH_REGISTRY  # noqa: E402 - needs the repairs
 
-from panet_plugin.frameworks.basicsr.archs import MMagicArch  # noqa: E402
+from panet_plugin.frameworks.basicsr.archs import MMagicArch, WithPyramidAttention  # noqa: E402
 from panet_plugin.frameworks.basicsr.datasets import CleanImageDataset  # noqa: E402
 from panet_plugin.frameworks.basicsr.metrics import calculate_protocol_psnr, calculate_protocol_ssim  # noqa: E402
 
-__all__ = ["CleanImageDataset", "MMagicArch", "calculate_protocol_psnr", "calculate_protocol_ssim"]
+__all__ = [
+    "CleanImageDataset",
+    "MMagicArch",
+    "WithPyramidAttention",
+    "calculate_protocol_psnr",
+    "calculate_protocol_ssim",
+]
 
 for network in (PANet, PAEDSR, RNAN):
     ARCH_REGISTRY.register(network)

@@ -40,4 +40,5 @@ def MMagicArch(arch: Mapping[str, Any]) -> nn.Module:
     return network
 
 
-ARCH_REGISTRY.register(make_with_pyramid_attention(build_arch))
+WithPyramidAttention = make_with_pyramid_attention(build_arch)
+ARCH_REGISTRY.register(WithPyramidAttention)

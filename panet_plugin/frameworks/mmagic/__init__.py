@@ -16,6 +16,7 @@ from panet_plugin.frameworks.mmagic.archs import (  # noqa: E402 - needs the rep
     BasicSRArch,
     PyramidAttention,
     PyramidNonLocal2d,
+    WithPyramidAttention,
 )
 from panet_plugin.frameworks.mmagic.datasets import CleanImageDataset, PairedLMDBDataset  # noqa: E402
 from panet_plugin.frameworks.mmagic.metrics import ProtocolPSNR, ProtocolSSIM  # noqa: E402
@@ -40,6 +41,7 @@ __all__ = [
     "ProtocolSSIM",
     "PyramidAttention",
     "PyramidNonLocal2d",
+    "WithPyramidAttention",
 ]
 
 for network in (PANet, PAEDSR, RNAN):

@@ -51,7 +51,7 @@ def BasicSRArch(arch: Mapping[str, Any]) -> nn.Module:
     return importlib.import_module("panet_plugin.frameworks.basicsr.archs").build_arch(arch)
 
 
-MODELS.register_module(module=make_with_pyramid_attention(build_arch))
+WithPyramidAttention = MODELS.register_module(module=make_with_pyramid_attention(build_arch))
 
 
 @MODELS.register_module()
