@@ -8,7 +8,7 @@ RUN = "$(VENV)/bin/python"
 # Folder of the benchmark sets: Set5/HR/*.png and so on.
 BENCHMARKS ?= data/benchmarks
 
-.PHONY: help env demo test lint bench bench-data paper-check paper-check-slow sanitize clean
+.PHONY: help env demo test test-browser lint bench bench-data paper-check paper-check-slow sanitize clean
 
 help: ## show this list (the default)
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -24,6 +24,11 @@ demo: env ## train a small PANet on sample photographs and restore held-out ones
 
 test: env ## run the tests; e.g. ARGS="tests/ops -x"
 	@$(RUN) -m pytest $(ARGS)
+
+# A file that pytest finds only if it is named: `make test` has no part in it.
+test-browser: env ## test the page of tools/show_attention.py in Chromium; needs: apt-get install chromium chromium-driver
+	@$(RUN) -m pip install -q -r requirements/browser.txt -c requirements/constraints.txt
+	@$(RUN) -m pytest tests/browser/attention_page.py $(ARGS)
 
 lint: env ## check style and formatting
 	@$(RUN) -m ruff check .

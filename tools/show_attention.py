@@ -59,14 +59,17 @@ def main() -> None:
         # The one definition of which gray image an RGB image stands for.
         image = Denoising(gray=takes_gray(network)).reference(read_image(args.image))
         probe = AttentionProbe(network, image, args.block)
-        for view in (probe.views([point], args.matches)[0] for point in points):
-            path = args.out / f"{args.image.stem}_{view.x}_{view.y}.png"
-            save_figure(path, attention_figure(probe, view), dpi=100)
-            print(path)
+        # All is computed before anything is written.
+        views = [probe.views([point], args.matches)[0] for point in points]
         if args.html:
             if args.every is not None:
                 points = sorted({*points, *grid(*image.shape[1::-1], args.every)}, key=lambda point: point[::-1])
             page = attention_page(probe, points, args.image.name, args.matches, progress=True)
+        for view in views:
+            path = args.out / f"{args.image.stem}_{view.x}_{view.y}.png"
+            save_figure(path, attention_figure(probe, view), dpi=100)
+            print(path)
+        if args.html:
             path = args.out / f"{args.image.stem}.html"
             write_bytes(path, page.encode())
             print(path)

@@ -135,10 +135,14 @@ class AttentionProbe:
         self._softmax_scale = attention.softmax_scale
         with torch.no_grad():
             features = _input_of(attention, self.block, network.eval(), image)
-            query, keys = attention.query(features), map(attention.key, build_pyramid(features, attention.scales))
-            # As in pyramid_attention: half precision is useless here.
-            dtype = torch.promote_types(query.dtype, torch.float32)
-            self._query, self._keys = query.to(dtype), [key.to(dtype) for key in keys]
+            query = attention.query(features)
+            try:
+                keys = [attention.key(level) for level in build_pyramid(features, attention.scales)]
+            except ValueError as error:
+                raise VisualizationError(f"{self.block}: {error}") from error
+        # As in pyramid_attention: half precision is useless here.
+        dtype = torch.promote_types(query.dtype, torch.float32)
+        self._query, self._keys = query.to(dtype), [key.to(dtype) for key in keys]
         self.positions = [key[0, 0].numel() for key in self._keys]
         self.stride = tuple(map(_stride, image.shape[:2], query.shape[-2:]))
         self.extent = (query.shape[-1] * self.stride[1], query.shape[-2] * self.stride[0])

@@ -102,7 +102,9 @@ def check(page, probe, x, y):
         assert row[2] == f"{match.level + 1}, scale {match.scale:g}"
         assert [float(at) for at in row[3].split(", ")] == pytest.approx([match.x, match.y], abs=0.0501)
         assert percent(row[4]) == pytest.approx(match.weight, rel=0.006)
-        assert float(row[5].replace(",", "")[:-1]) == pytest.approx(match.weight * sum(probe.positions), rel=0.06)
+        assert float(row[5].removesuffix(" times").replace(",", "")) == pytest.approx(
+            match.weight * sum(probe.positions), rel=0.06
+        )
     shares = [percent(row[1]) for row in rows(page, "levels")]
     assert shares == pytest.approx([float(level.sum()) for level in view.weights], rel=0.006)
     # The boxes over the picture, in its pixels.

@@ -74,7 +74,8 @@ def attention_page(
             f"Point at a pixel, or move with the arrow keys. The block compares the pixel's patch with "
             f"{sum(probe.positions):,} patches on {len(probe.scales)} levels of the picture's pyramid. Shown are those "
             f"of the largest weight, up to {matches}, each as large as what it covers in the picture; the bars are "
-            f"parts of the first one's weight. Computed at {len(points):,} pixels: the nearest one is shown."
+            "parts of the first one's weight, the last column says how many times what each of them would have if all "
+            f"were alike. Computed at {len(points):,} pixels: the nearest one is shown."
         ),
         "size": probe.image.shape[1::-1],
         "ksize": probe.ksize,

@@ -118,7 +118,9 @@ def _draw_patches(axes: list[Axes], probe: AttentionProbe, view: View) -> None:
         axis.set(xlim=(patch.x - reach, patch.x + reach), ylim=(patch.y + reach, patch.y - reach))
         _box(axis, patch, _BEST if number else _OWN)
         if isinstance(patch, Match):
-            title = f"{number}: weight {_percent(patch.weight)}\nscale {patch.scale:g} at ({patch.x:.1f}, {patch.y:.1f})"
+            title = (
+                f"{number}: weight {_percent(patch.weight)}\nscale {patch.scale:g} at ({patch.x:.1f}, {patch.y:.1f})"
+            )
         else:
             title = f"the pixel's own patch\nat ({patch.x}, {patch.y})"
         axis.set_title(title, fontsize=10)
