@@ -67,7 +67,7 @@ def main() -> None:
             page = attention_page(probe, points, args.image.name, args.matches, progress=True)
         for view in views:
             path = args.out / f"{args.image.stem}_{view.x}_{view.y}.png"
-            save_figure(path, attention_figure(probe, view), dpi=100)
+            save_figure(path, attention_figure(probe, view), dpi=72)
             print(path)
         if args.html:
             path = args.out / f"{args.image.stem}.html"

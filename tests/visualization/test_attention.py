@@ -40,20 +40,21 @@ def test_rows_of_the_neighbours_add_up_to_the_output(levels, ksize, hard):
     query, keys, values = make_inputs((9, 7), levels)
     settings = {"softmax_scale": 2.0, "ksize": ksize, "hard": hard}
     expected = attend(query, keys, values, **settings)[0]
-    radius = ksize // 2
+    radius, pixels = ksize // 2, all_pixels(query)
+    rows = attention_weights(query, keys, pixels, **settings)
     for row, column in ((0, 0), (0, 6), (8, 0), (8, 6), (0, 3), (4, 6), (4, 3)):
         total = torch.zeros(values[0].shape[1], dtype=torch.float64)
         for down in range(-radius, radius + 1):
             for right in range(-radius, radius + 1):
                 # The neighbour whose pasted patches have their pixel (down, right) here.
                 neighbour = row - down, column - right
-                if neighbour not in all_pixels(query):
+                if neighbour not in pixels:
                     continue
-                for weights, value in zip(attention_weights(query, keys, [neighbour], **settings), values, strict=True):
+                for weights, value in zip(rows, values, strict=True):
                     height, width = value.shape[2:]
                     padded = nn.functional.pad(value[0], (radius,) * 4)
                     shifted = padded[:, radius + down :, radius + right :][:, :height, :width]
-                    total += (weights * shifted).sum((1, 2))
+                    total += (weights[pixels.index(neighbour)] * shifted).sum((1, 2))
         torch.testing.assert_close(total / overlap_divisor(ksize), expected[:, row, column], rtol=0, atol=1e-10)
 
 

@@ -80,10 +80,10 @@ def test_it_needs_no_other_file():
 
 def test_its_size_is_bounded():
     """With random colours, which no PNG makes smaller, and the longest numbers."""
-    probe = make_probe(60, 60, softmax_scale=1.0)
-    points = grid(60, 60, 2)
+    probe = make_probe(40, 40, softmax_scale=1.0)
+    points = grid(40, 40, 2)
     size = len(attention_page(probe, points, "photo.png", matches=MAX_MATCHES))
-    bound = 20_000 + len(points) * (60 + MAX_MATCHES * 28) + 60**2 * 4.1
+    bound = 20_000 + len(points) * (60 + MAX_MATCHES * 28) + 40**2 * 4.1
     assert bound / 2 < size < bound
     assert 20_000 + MAX_POINTS * (60 + MAX_MATCHES * 28) + MAX_PIXELS * 4.1 < 8e6
 
