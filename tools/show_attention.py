@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("work_dirs/attention"), metavar="DIR", help="default: %(default)s"
     )
+    parser.add_argument("--dpi", type=float, default=100, help="of figures 13 inches wide; default: %(default)s")
     parser.add_argument("--device", default="cpu", help="where the network runs; default: %(default)s")
     args = parser.parse_args()
     points = list(zip(args.at[::2], args.at[1::2], strict=False))
@@ -52,8 +53,9 @@ def main() -> None:
         parser.error("--every is for the page: add --html")
     if not points and args.every is None:
         parser.error("say which pixels: --at X Y, or --html --every N")
-    if args.matches < 1:
-        parser.error(f"--matches must be at least 1, got {args.matches}")
+    for name in ("matches", "dpi"):
+        if not 1 <= getattr(args, name) <= 1000:
+            parser.error(f"--{name} must be from 1 to 1000, got {getattr(args, name)}")
     with report_errors():
         network = load_any(args.weights, args.config).to(args.device)
         # The one definition of which gray image an RGB image stands for.
@@ -67,7 +69,7 @@ def main() -> None:
             page = attention_page(probe, points, args.image.name, args.matches, progress=True)
         for view in views:
             path = args.out / f"{args.image.stem}_{view.x}_{view.y}.png"
-            save_figure(path, attention_figure(probe, view), dpi=72)
+            save_figure(path, attention_figure(probe, view), args.dpi)
             print(path)
         if args.html:
             path = args.out / f"{args.image.stem}.html"

@@ -41,11 +41,12 @@ def run(monkeypatch, tmp_path, capsys):
 
 
 def test_figures_and_a_page(run, tmp_path):
-    output = run("--at", 3, 4, 20, 31, "--html", "--every", 10, "--matches", 3)
+    output = run("--at", 3, 4, 20, 31, "--html", "--every", 10, "--matches", 3, "--dpi", 30)
     assert output.split() == [str(tmp_path / "out" / f"chelsea{end}") for end in ("_3_4.png", "_20_31.png", ".html")]
     assert len(list((tmp_path / "out").iterdir())) == 3
     first, second = (read_image(tmp_path / f"out/chelsea_{at}.png") for at in ("3_4", "20_31"))
     assert first.shape == second.shape
+    assert first.shape[1] == 13 * 30
     assert (first != second).any()
     page = (tmp_path / "out/chelsea.html").read_text(encoding="utf-8")
     found = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
@@ -69,7 +70,8 @@ def test_figures_and_a_page(run, tmp_path):
         (("--html",), "say which pixels"),
         (("--at", 3), "--at takes pairs of X and Y, got 1 numbers"),
         (("--at", 3, 4, "--every", 2), "--every is for the page: add --html"),
-        (("--at", 3, 4, "--matches", 0), "--matches must be at least 1, got 0"),
+        (("--at", 3, 4, "--matches", 0), "--matches must be from 1 to 1000, got 0"),
+        (("--at", 3, 4, "--dpi", "nan"), "--dpi must be from 1 to 1000, got nan"),
         (("--at", 28, 4), "error: pixel (28, 4) is outside the image: expected x from 0 to 27 and y from 0 to 31"),
         (("--at", 1, 1, 5, -1), "error: pixel (5, -1) is outside"),
         (("--html", "--every", 0), "error: expected a grid of every 1st pixel or fewer, got 0"),
