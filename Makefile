@@ -10,7 +10,7 @@ BENCHMARKS ?= data/benchmarks
 # Requirements that only one target has.
 WITH =
 
-.PHONY: help env demo test lint docs bench bench-data paper-check paper-check-slow sanitize clean
+.PHONY: help env demo test test-browser lint docs bench bench-data paper-check paper-check-slow sanitize clean
 
 help: ## show this list (the default)
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -26,6 +26,11 @@ demo: env ## train a small PANet on sample photographs and restore held-out ones
 
 test: env ## run the tests; e.g. ARGS="tests/ops -x"
 	@$(RUN) -m pytest $(ARGS)
+
+# A file that pytest finds only if it is named: `make test` has no part in it.
+test-browser: WITH = --with browser
+test-browser: env ## test the page of tools/show_attention.py in Chromium; needs: apt-get install chromium chromium-driver
+	@$(RUN) -m pytest tests/browser/attention_page.py $(ARGS)
 
 lint: env ## check style and formatting
 	@$(RUN) -m ruff check .

@@ -296,7 +296,12 @@ def main() -> None:
     action.add_argument("venv", nargs="?", help="the environment's folder: made if absent, completed if it exists")
     action.add_argument("--check", action="store_true", help="only tell whether this Python can make an environment")
     parser.add_argument(
-        "--with", dest="more", action="append", choices=["docs"], default=[], help="what one target alone needs"
+        "--with",
+        dest="more",
+        action="append",
+        choices=["browser", "docs"],
+        default=[],
+        help="what one target alone needs",
     )
     arguments = parser.parse_args()
     try:

@@ -1,4 +1,7 @@
-"""Score methods on benchmark sets by the published protocol of a task; writes comparison.md, .csv and .json."""
+"""Score methods on benchmark sets by the published protocol of a task; writes comparison.md, .csv and .json.
+
+``--figure`` draws pictures as methods restore them, too.
+"""
 
 import argparse
 from pathlib import Path
@@ -6,15 +9,16 @@ from pathlib import Path
 from panet_plugin.command_line import add_task_options, parse_task
 from panet_plugin.data.manifest import sha256_of
 from panet_plugin.evaluation import (
+    BASELINES,
     FolderMethod,
     ImageSet,
     Method,
     NetworkMethod,
-    bicubic,
+    choose_figures,
     compare,
-    degraded,
     load_lpips,
     markdown,
+    write_figures,
     write_reports,
 )
 from panet_plugin.frameworks.checkpoints import load_any, network_description
@@ -32,13 +36,13 @@ def named_path(text: str) -> tuple[str, Path]:
 
 def method_or_path(text: str) -> tuple[str, Path | None]:
     """Return one of the methods that need no file, or split ``NAME=PATH``."""
-    return (text, None) if text in ("degraded", "bicubic") else named_path(text)
+    return (text, None) if text in BASELINES else named_path(text)
 
 
 def make_method(task: Task, name: str, path: Path | None, config: Path | None, device: str) -> Method:
     """Return the method that the command line names."""
     if path is None:
-        return degraded(task) if name == "degraded" else bicubic(task)
+        return BASELINES[name](task)
     if path.is_dir():
         return FolderMethod(name, path)
     identity = f"{sha256_of(path)} {network_description(path, config)}"
@@ -76,15 +80,26 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="where networks run; default: %(default)s")
     parser.add_argument("--save-images", action="store_true", help="keep restored images in DIR/images/METHOD/SET")
     parser.add_argument("--lpips", action="store_true", help="also LPIPS (needs torchmetrics)")
+    parser.add_argument(
+        "--figure",
+        nargs="+",
+        default=[],
+        metavar="CHOICE",
+        help="write DIR/figures/SET_NAME.png: the picture NAME (or SET/NAME) and a part of it from every method, in "
+        "which they differ most, or NAME:X,Y,WIDTH,HEIGHT; auto is the picture whose scores differ most",
+    )
     args = parser.parse_args()
     task, configs = parse_task(parser, args), dict(args.config)
     if strangers := configs.keys() - dict(args.methods).keys():
         parser.error(f"--config names no method: {', '.join(sorted(strangers))}")
     with report_errors():
+        sets = [ImageSet.open(folder) for folder in args.data]
+        figures = choose_figures(args.figure, sets, task)
+        methods = [make_method(task, name, path, configs.get(name), args.device) for name, path in args.methods]
         scores = compare(
             task,
-            [ImageSet.open(folder) for folder in args.data],
-            [make_method(task, name, path, configs.get(name), args.device) for name, path in args.methods],
+            sets,
+            methods,
             seed=args.seed,
             cache=args.out / "cache",
             images=args.out / "images" if args.save_images else None,
@@ -92,6 +107,11 @@ def main() -> None:
             progress=True,
         )
         write_reports(args.out, task, scores, args.seed)
+        if args.save_images:
+            # What was just made need not be made again.
+            methods = [FolderMethod(method.name, args.out / "images" / method.name) for method in methods]
+        for path in write_figures(args.out / "figures", figures, task, sets, methods, scores, args.seed):
+            print(path)
     print(markdown(task, scores, args.seed))
 
 

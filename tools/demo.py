@@ -20,7 +20,7 @@ from panet_plugin.files import write_bytes
 from panet_plugin.frameworks.checkpoints import load_any
 from panet_plugin.inference import Restorer
 from panet_plugin.metrics import PROTOCOLS
-from panet_plugin.visualization import save_comparison
+from panet_plugin.visualization import Comparison, Panel, choose_box, comparison_figure, save_figure
 
 CONFIG = "configs/panet_lite_x2_sample.py"
 SAMPLE = Path(os.environ.get("SAMPLE_ROOT", "data/sample"))
@@ -45,7 +45,7 @@ def report(network: nn.Module, out: Path) -> float:
         By how many decibels PANet is better than bicubic interpolation, on average.
     """
     layout, protocol, restorer = Layout("DIV2K_valid"), PROTOCOLS["sr_y"], Restorer(network)
-    names, scores, rows = [], [], []
+    names, scores, shown = [], [], []
     for path in sorted((SAMPLE / layout.hr).glob("*.png")):
         truth = read_image(path)
         low = read_image(SAMPLE / layout.lr(SCALE) / f"{path.stem}x{SCALE}.png")
@@ -55,19 +55,20 @@ def report(network: nn.Module, out: Path) -> float:
         scores.append(
             [[score(image, truth, SCALE) for score in (protocol.psnr, protocol.ssim)] for image in restored.values()]
         )
-        captions = [
-            f"{method}: {psnr:.2f} dB / {ssim:.4f}" for method, (psnr, ssim) in zip(restored, scores[-1], strict=True)
+        panels = [Panel("LR", low)]
+        panels += [
+            Panel(name, image, *score) for (name, image), score in zip(restored.items(), scores[-1], strict=True)
         ]
-        rows.append(
-            {f"{path.stem}: LR": low} | dict(zip(captions, restored.values(), strict=True)) | {"ground truth": truth}
-        )
+        box = choose_box(truth, list(restored.values()), SCALE)
+        shown.append(Comparison(path.stem, truth, box, panels))
     names.append("mean")
     scores.append(np.mean(scores, axis=0).tolist())
     table = ["| picture | bicubic PSNR / SSIM | PANet PSNR / SSIM |", "|---|---|---|"]
     for name, (bicubic, panet) in zip(names, scores, strict=True):
         table.append(f"| {name} | {bicubic[0]:.2f} / {bicubic[1]:.4f} | {panet[0]:.2f} / {panet[1]:.4f} |")
     write_bytes(out / "report.md", "\n".join([*table, "", "![comparison](comparison.png)", ""]).encode())
-    save_comparison(out / "comparison.png", rows, f"x{SCALE} super-resolution, PSNR / SSIM on luma")
+    note = f"x{SCALE} super-resolution. PSNR / SSIM are of whole pictures, on luma; enlarged is where both differ most."
+    save_figure(out / "comparison.png", comparison_figure(shown, note))
     print("\n".join(table))
     return scores[-1][1][0] - scores[-1][0][0]
 

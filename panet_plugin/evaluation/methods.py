@@ -194,6 +194,10 @@ def bicubic(task: Task) -> Method:
     return FunctionMethod("bicubic", lambda image: imresize(image, task.scale), "bicubic")
 
 
+#: Methods that need no file, by name; each takes the task.
+BASELINES: dict[str, Callable[[Task], Method]] = {"degraded": degraded, "bicubic": bicubic}
+
+
 def unique(methods: Sequence[Method]) -> None:
     """Raise EvaluationError unless there are methods and their names differ."""
     names = [method.name for method in methods]

@@ -9,10 +9,8 @@ from torch import Tensor
 from panet_plugin.ops.pyramid import key_scale, one_hot_of_maxima, overlap_divisor, unfold_patches
 
 
-def dense_pyramid_attention(
-    query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], softmax_scale: float, ksize: int, hard: bool
-) -> Tensor:
-    """Compute pyramid attention with one ``(N, H*W, keys)`` matrix; see :func:`~panet_plugin.ops.pyramid_attention`."""
+def dense_weights(query: Tensor, keys: Sequence[Tensor], softmax_scale: float, ksize: int, hard: bool) -> Tensor:
+    """Compute the whole attention matrix ``(N, H*W, keys)``, the keys of all levels one after another."""
     scores = torch.cat(
         [
             unfold_patches(query, ksize).transpose(1, 2)
@@ -21,7 +19,14 @@ def dense_pyramid_attention(
         ],
         dim=-1,
     )
-    weights = one_hot_of_maxima(scores) if hard else scores.softmax(-1)
+    return one_hot_of_maxima(scores) if hard else scores.softmax(-1)
+
+
+def dense_pyramid_attention(
+    query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], softmax_scale: float, ksize: int, hard: bool
+) -> Tensor:
+    """Compute pyramid attention with one ``(N, H*W, keys)`` matrix; see :func:`~panet_plugin.ops.pyramid_attention`."""
+    weights = dense_weights(query, keys, softmax_scale, ksize, hard)
     patches = torch.cat([unfold_patches(value, ksize) for value in values], dim=-1)
     pasted = F.fold(patches @ weights.transpose(1, 2), query.shape[-2:], ksize, padding=ksize // 2)
     return pasted / overlap_divisor(ksize)

@@ -1,39 +1,191 @@
-"""Pictures side by side."""
+"""Figures as in papers: a picture with a box, and the box as every method restores it."""
 
-import io
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from __future__ import annotations
 
-from matplotlib.figure import Figure
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from panet_plugin.files import write_bytes
+from panet_plugin.visualization.errors import VisualizationError
+
+#: Inches of a crop's longer side.
+_CROP = 2.1
+
+#: Letters of the note per inch.
+_LETTERS = 14
+
+_BOX = "#ff3b30"
 
 
-def save_comparison(path: str | os.PathLike, rows: Sequence[Mapping[str, NDArray]], title: str = "") -> None:
-    """Save a figure with one row per picture and one column per method.
+class Box(NamedTuple):
+    """A part of a picture, in pixels.
+
+    Attributes:
+        x: Its first column.
+        y: Its first row.
+        width: Columns.
+        height: Rows.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture as one method returns it, or as methods are given it.
+
+    Attributes:
+        name: Stands above the crop.
+        image: ``(H, W)`` or ``(H, W, C)`` uint8; it may be smaller than the ground truth by a whole factor.
+        psnr: Decibels; None if there is no score.
+        ssim: Up to 1.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    psnr: float | None = None
+    ssim: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a figure shows of one picture.
+
+    Attributes:
+        name: Of the picture.
+        reference: Its ground truth ``(H, W)`` or ``(H, W, C)``, uint8.
+        box: The part of it that is shown enlarged.
+        panels: Its versions.
+    """
+
+    name: str
+    reference: NDArray[np.uint8]
+    box: Box
+    panels: Sequence[Panel]
+
+
+def choose_box(reference: NDArray[np.uint8], images: Sequence[NDArray[np.uint8]], multiple: int = 1) -> Box:
+    """Find the square, a sixth of the shorter side, in which the errors of some images differ most.
 
     Args:
-        path: Where to; the suffix says the format.
-        rows: For every picture its images, ``(H, W)`` or ``(H, W, 3)`` uint8, by caption. All rows have as many.
-        title: Stands above all.
+        reference: Ground truth ``(H, W)`` or ``(H, W, C)``.
+        images: Restored images of its shape. Of one alone, the square where it is most in error is found.
+        multiple: Corner and side are multiples of it; the factor of super-resolution.
+
+    Returns:
+        The square; the first of equal ones.
+    """
+    height, width = reference.shape[:2]
+    side = max(multiple, min(max(min(height, width) // 6, 24), height, width) // multiple * multiple)
+    errors = []
+    for image in images:
+        squares = (image.astype(np.float64) - reference).reshape(height, width, -1) ** 2
+        sums = cv2.integral(squares.sum(-1))
+        errors.append(sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side])
+    # Each entry belongs to the square that has its first corner there.
+    spread = (np.max(errors, axis=0) - (np.min(errors, axis=0) if len(errors) > 1 else 0))[::multiple, ::multiple]
+    y, x = np.unravel_index(np.argmax(spread), spread.shape)
+    return Box(int(x) * multiple, int(y) * multiple, side, side)
+
+
+def comparison_figure(comparisons: Sequence[Comparison], note: str = "") -> Figure:
+    """Draw each picture with its box and, beside it, the box in the ground truth and in every version.
+
+    Args:
+        comparisons: One or more pictures.
+        note: Stands below all; it should say what the scores are of.
+
+    Returns:
+        The figure; see :func:`panet_plugin.visualization.save_figure`.
 
     Raises:
-        ValueError: If there is nothing to show, or the rows differ in length.
+        VisualizationError: If there is nothing to show, a box is not within its picture, or a version is of a size of
+            which that of the ground truth is no multiple.
     """
-    columns = {len(row) for row in rows}
-    if len(columns) != 1 or 0 in columns:
-        raise ValueError(f"expected rows of equal length, got {[len(row) for row in rows]}")
-    width = columns.pop()
-    figure = Figure(figsize=(3.2 * width, 3.4 * len(rows)), layout="constrained")
-    figure.suptitle(title)
-    axes = figure.subplots(len(rows), width, squeeze=False)
-    for row, images in zip(axes, rows, strict=True):
-        for axis, (caption, image) in zip(row, images.items(), strict=True):
-            axis.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-            axis.set_title(caption, fontsize=9)
-            axis.axis("off")
-    content = io.BytesIO()
-    figure.savefig(content, format=Path(path).suffix[1:], dpi=150)
-    write_bytes(path, content.getvalue())
+    if not comparisons:
+        raise VisualizationError("expected at least one picture to compare")
+    sizes = [_sizes(comparison) for comparison in comparisons]
+    heights = [rows * (height + 0.55) for rows, _, height, *_ in sizes]
+    width = max(whole + columns * (crop + 0.1) for _, columns, _, crop, whole in sizes) + 0.2
+    lines = textwrap.wrap(note, int(width * _LETTERS))
+    figure = Figure(figsize=(width, sum(heights) + 0.2 + 0.17 * len(lines)), layout="constrained")
+    parts = np.atleast_1d(figure.subfigures(len(comparisons), 1, height_ratios=heights))
+    for part, comparison, size in zip(parts, comparisons, sizes, strict=True):
+        _draw(part, comparison, *size)
+    figure.supxlabel("\n".join(lines), fontsize=9)
+    return figure
+
+
+def _sizes(comparison: Comparison) -> tuple[int, int, float, float, float]:
+    """Return rows and columns of crops, and inches: a crop's height and width, the whole picture's width."""
+    height, width = comparison.reference.shape[:2]
+    box = comparison.box
+    if min(box) < 0 or min(box[2:]) < 1 or box.x + box.width > width or box.y + box.height > height:
+        raise VisualizationError(
+            f"{comparison.name}: the box of {box.width}x{box.height} pixels at ({box.x}, {box.y}) is not within the "
+            f"picture, which has {width}x{height}"
+        )
+    for panel in comparison.panels:
+        factor = height // max(panel.image.shape[0], 1)
+        if tuple(side * factor for side in panel.image.shape[:2]) != (height, width):
+            raise VisualizationError(
+                f"{comparison.name}: {panel.name} has {panel.image.shape[1]}x{panel.image.shape[0]} pixels, of which "
+                f"{width}x{height} is no multiple"
+            )
+    count = 1 + len(comparison.panels)
+    rows = 1 if count < 4 else 2
+    longer = max(box.width, box.height)
+    crop = _CROP * box.width / longer, _CROP * box.height / longer
+    tall = rows * (crop[1] + 0.55) - 0.3
+    return rows, math.ceil(count / rows), crop[1], crop[0], min(tall * width / height, 3 * tall)
+
+
+def _draw(figure: FigureBase, comparison: Comparison, rows: int, columns: int, _: float, crop: float, whole: float):
+    reference, box = comparison.reference, comparison.box
+    cells = figure.add_gridspec(rows, 1 + columns, width_ratios=[whole] + [crop] * columns)
+    axis = figure.add_subplot(cells[:, 0])
+    _show(axis, reference)
+    # The frame lies around the box, not on it.
+    axis.add_patch(
+        Rectangle((box.x - 1, box.y - 1), box.width + 1, box.height + 1, fill=False, edgecolor=_BOX, linewidth=2)
+    )
+    axis.set_xlabel(comparison.name, fontsize=10)
+    scores = [(panel.psnr, panel.ssim) for panel in comparison.panels if panel.psnr is not None]
+    best = max((f"{psnr:.2f}" for psnr, _ in scores), key=float, default=None)
+    for index, panel in enumerate([Panel("ground truth", reference), *comparison.panels]):
+        axis = figure.add_subplot(cells[index // columns, 1 + index % columns])
+        factor = reference.shape[0] // panel.image.shape[0]
+        _show(axis, panel.image, factor)
+        axis.set(xlim=(box.x - 0.5, box.x + box.width - 0.5), ylim=(box.y + box.height - 0.5, box.y - 0.5))
+        for spine in axis.spines.values():
+            spine.set_visible(True)
+            spine.set_color(_BOX)
+        axis.set_title(panel.name, fontsize=10, pad=3)
+        if index == 0:
+            axis.set_xlabel("PSNR / SSIM", fontsize=10)
+        elif panel.psnr is None:
+            axis.set_xlabel(f"1/{factor} of the size" if factor > 1 else "no score", fontsize=10)
+        else:
+            weight = "bold" if f"{panel.psnr:.2f}" == best else "normal"
+            axis.set_xlabel(f"{panel.psnr:.2f} dB / {panel.ssim:.4f}", fontsize=10, fontweight=weight)
+
+
+def _show(axis: Axes, image: NDArray, factor: int = 1) -> None:
+    height, width = (side * factor for side in image.shape[:2])
+    axis.imshow(
+        image, cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=(-0.5, width - 0.5, height - 0.5, -0.5)
+    )
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)

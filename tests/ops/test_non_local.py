@@ -1,13 +1,10 @@
 """Non-local attention against its definition, in float64."""
 
-import weakref
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from live_memory import Memory
 
 from panet_plugin.ops import non_local, non_local_attention
 
@@ -65,27 +62,6 @@ def test_gradients(monkeypatch):
     (slope,) = torch.autograd.grad(non_local_attention(*inputs).square().sum(), inputs[:1], create_graph=True)
     with pytest.raises(RuntimeError, match="differentiate twice"):
         slope.sum().backward()
-
-
-class Memory(TorchDispatchMode):
-    """Adds up the bytes of all tensors that operations have made and that still exist."""
-
-    def __init__(self):
-        super().__init__()
-        self.live, self.peak, self.known = 0, 0, weakref.WeakSet()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor) and (storage := leaf.untyped_storage()) not in self.known:
-                self.known.add(storage)
-                self.live += storage.nbytes()
-                weakref.finalize(storage, self.forget, storage.nbytes())
-        self.peak = max(self.peak, self.live)
-        return result
-
-    def forget(self, size):
-        self.live -= size
 
 
 def peak_bytes(side, block):

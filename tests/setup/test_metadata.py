@@ -60,7 +60,7 @@ def test_every_requirement_is_pinned_once(installer):
     assert len(pins) == len([line for line in lines if not line.startswith("#")])
     assert set(direct) <= set(pins)
     for line in (*pins.values(), *installer.read_requirements("frameworks").values()):
-        assert re.fullmatch(r"[\w.-]+==[\d.]+(b\d+)?", line)
+        assert re.fullmatch(r"[\w.-]+==[\d.]+(b\d+|post\d+)?", line)
 
 
 def test_top_level_holds_only_what_belongs_there():

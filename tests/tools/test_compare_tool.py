@@ -48,7 +48,7 @@ def test_compare(run_tool, tiny, tmp_path):
         *("compare.py", *SR, "--data", tiny, "--out", tmp_path / "out"),
         *("--methods", "bicubic", f"net={tmp_path / 'net.pth'}", f"theirs={tmp_path / 'theirs'}"),
     )
-    output = run_tool(*arguments, "--save-images")
+    output = run_tool(*arguments, "--save-images", "--figure", "coffee:4,2,12,16")
     page = (tmp_path / "out/comparison.md").read_text()
     assert page in output
     assert "2/2" in output
@@ -56,6 +56,8 @@ def test_compare(run_tool, tiny, tmp_path):
     assert "| PA-EDSR (published) | 38.33 | 0.9617 |" in page
     saved = [read_image(path) for path in sorted((tmp_path / "out/images/net/Set5").iterdir())]
     assert [image.shape for image in saved] == [(32, 28, 3), (30, 32, 3)]
+    assert str(tmp_path / "out/figures/Set5_coffee_4_2_12_16.png") in output
+    assert read_image(tmp_path / "out/figures/Set5_coffee_4_2_12_16.png").std() > 10
     scores = json.loads((tmp_path / "out/comparison.json").read_text())["scores"]
     assert [score["method"] for score in scores] == ["bicubic", "net", "theirs"] * 2
     assert (tmp_path / "out/comparison.csv").read_text().count("\n") == 1 + 6 + 3 + 7
@@ -73,6 +75,14 @@ def test_a_second_run_needs_no_network(tool, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("panet_plugin.frameworks.checkpoints.load_any", no_network)
     tool(*arguments)
     assert (tmp_path / "out/comparison.json").read_text() == first
+
+
+def test_figures_do_not_need_saved_images(tool, tiny, tmp_path, capsys):
+    tool("compare", *SR, "--data", tiny, "--methods", "bicubic", "--figure", "auto", "coffee")
+    names = sorted(path.name for path in (tmp_path / "out/figures").iterdir())
+    assert {"Set5_coffee.png"} <= set(names) <= {"Set5_coffee.png", "Set5_chelsea.png"}
+    assert not (tmp_path / "out/images").exists()
+    assert str(tmp_path / "out/figures/Set5_coffee.png") in capsys.readouterr().out
 
 
 def test_a_checkpoint_with_its_config(tool, tiny, tmp_path):
@@ -100,6 +110,8 @@ def test_a_checkpoint_with_its_config(tool, tiny, tmp_path):
         (("--task", "denoising", "--methods", "net=none.pth"), "No such file or directory: 'none.pth'"),
         (("--task", "denoising", "--config", "net=a.py"), "--config names no method: net"),
         (("--task", "denoising", "--data", "none"), "error: none: no such folder"),
+        (("--task", "denoising", "--figure", "none"), "error: figure 'none': expected auto, NAME or NAME:X,Y,WIDTH"),
+        (("--task", "denoising", "--figure", "coffee:9,9,99,9"), "not within the picture, which has 33x31"),
     ],
 )
 def test_what_is_wrong_is_said(tool, tiny, arguments, message):

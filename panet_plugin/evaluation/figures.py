@@ -1,0 +1,148 @@
+"""Figures of what methods make of single pictures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from panet_plugin.evaluation.compare import Score
+from panet_plugin.evaluation.errors import EvaluationError, listing
+from panet_plugin.evaluation.image_sets import ImageSet, Sample, image_size
+from panet_plugin.evaluation.methods import BASELINES, Method
+from panet_plugin.tasks import Task
+from panet_plugin.visualization import Box, Comparison, Panel, choose_box, comparison_figure, save_figure
+
+#: PSNR that equal images are given where differences of scores are looked for.
+_EQUAL = 100.0
+
+
+@dataclass(frozen=True)
+class FigureChoice:
+    """Which picture a figure shows, and which part of it.
+
+    Attributes:
+        dataset: Name of the set; None stands for the picture whose scores differ most.
+        image: Name of the picture.
+        box: The part, in pixels of the reference; None for where the methods differ most.
+    """
+
+    dataset: str | None = None
+    image: str | None = None
+    box: Box | None = None
+
+
+def choose_figures(texts: Sequence[str], sets: Sequence[ImageSet], task: Task) -> list[FigureChoice]:
+    """Understand which figures are asked for.
+
+    Args:
+        texts: ``auto``, ``NAME`` or ``NAME:X,Y,WIDTH,HEIGHT``; NAME is that of a picture, or ``SET/NAME``.
+        sets: Where the pictures are.
+        task: What they are degraded by.
+
+    Raises:
+        EvaluationError: If there is no such picture, or several, or the box is not within it.
+    """
+    return [FigureChoice() if text == "auto" else _choice(text, sets, task) for text in texts]
+
+
+def _choice(text: str, sets: Sequence[ImageSet], task: Task) -> FigureChoice:
+    name, numbers = re.fullmatch(r"(.*?)((?::\d+,\d+,\d+,\d+)?)", text, re.DOTALL).groups()
+    found = [
+        (images.name, stem, path)
+        for images in sets
+        for stem, path in images.files.items()
+        if name in (stem, f"{images.name}/{stem}")
+    ]
+    if len(found) != 1:
+        names = [f"{dataset}/{stem}" for dataset, stem, _ in found] or [
+            f"{images.name}/{stem}" for images in sets for stem in images.files
+        ]
+        raise EvaluationError(
+            f"figure {text!r}: expected auto, NAME or NAME:X,Y,WIDTH,HEIGHT with the name of one of"
+            f"{listing(names, limit=100)}"
+        )
+    dataset, image, path = found[0]
+    box = Box(*map(int, numbers[1:].split(","))) if numbers else None
+    height, width = (side - side % task.scale for side in image_size(path))
+    if box and not (box.width and box.height and box.x + box.width <= width and box.y + box.height <= height):
+        raise EvaluationError(
+            f"figure {text!r}: the box is empty or not within the picture, which has {width}x{height}"
+        )
+    return FigureChoice(dataset, image, box)
+
+
+def write_figures(
+    folder: Path,
+    choices: Sequence[FigureChoice],
+    task: Task,
+    sets: Sequence[ImageSet],
+    methods: Sequence[Method],
+    scores: Sequence[Score],
+    seed: int = 0,
+) -> list[Path]:
+    """Restore the chosen pictures once more, and write a figure of each.
+
+    Methods that restore something are compared among each other where a choice is left open, with ``degraded`` and
+    ``bicubic`` only if there are fewer than two.
+
+    Args:
+        folder: Is made if need be.
+        choices: See :func:`choose_figures`.
+        task: What was compared.
+        sets: The same.
+        methods: The same.
+        scores: See :func:`panet_plugin.evaluation.compare`.
+        seed: Of the degradation.
+
+    Returns:
+        The files ``SET_NAME.png``, or ``SET_NAME_X_Y_WIDTH_HEIGHT.png`` where the part was given.
+    """
+    restoring = [method.name for method in methods if method.name not in BASELINES]
+    rivals = restoring if len(restoring) > 1 else [method.name for method in methods]
+    if choices:
+        for method in methods:
+            method.check(sets, task)
+    paths = []
+    for choice in choices:
+        dataset, image = (choice.dataset, choice.image) if choice.image else _most_different(scores, rivals)
+        files = next(images.files for images in sets if images.name == dataset)
+        sample = Sample(dataset, files[image], task, seed)
+        restored = {method.name: method.restore(sample) for method in methods}
+        found = {score.method: score for score in scores if (score.dataset, score.image) == (dataset, image)}
+        box = choice.box or choose_box(sample.reference, [restored[name] for name in rivals], task.scale)
+        panels = [] if "degraded" in restored else [_input(sample)]
+        panels += [Panel(name, image, found[name].psnr, found[name].ssim) for name, image in restored.items()]
+        how = "given by hand" if choice.box else f"where {', '.join(rivals[:-1])} and {rivals[-1]} differ most"
+        if len(rivals) == 1 and not choice.box:
+            how = f"where the error of {rivals[0]} is largest"
+        note = (
+            f"{' '.join(filter(None, (task.title, task.level)))}. PSNR / SSIM are of the whole picture, by the "
+            f"protocol {task.protocol.name}. Enlarged: {box.width}x{box.height} pixels at ({box.x}, {box.y}), {how}."
+        )
+        suffix = "".join(f"_{number}" for number in choice.box or ())
+        paths.append(folder / f"{dataset}_{image}{suffix}.png")
+        save_figure(
+            paths[-1], comparison_figure([Comparison(f"{dataset}: {image}", sample.reference, box, panels)], note)
+        )
+    return paths
+
+
+def _input(sample: Sample) -> Panel:
+    task, image, reference = sample.task, sample.degraded, sample.reference
+    if task.scale > 1:
+        return Panel("input", image)
+    return Panel("input", image, task.protocol.psnr(image, reference), task.protocol.ssim(image, reference))
+
+
+def _most_different(scores: Sequence[Score], rivals: Sequence[str]) -> tuple[str, str]:
+    """Return set and name of the picture on which the PSNR of some methods differs most."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for score in scores:
+        if score.method in rivals:
+            found.setdefault((score.dataset, score.image), []).append(min(score.psnr, _EQUAL))
+    # Of one method alone, the picture that it restores worst.
+    return max(found, key=lambda key: np.ptp(found[key]) if len(rivals) > 1 else -found[key][0])

@@ -1,0 +1,260 @@
+"""Where a pyramid attention block looks: its weights for chosen pixels, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from panet_plugin.archs import PyramidAttention
+from panet_plugin.ops import build_pyramid
+from panet_plugin.ops.pyramid import key_scale, one_hot_of_maxima
+from panet_plugin.visualization.errors import VisualizationError
+
+
+def attention_weights(
+    query: Tensor,
+    keys: Sequence[Tensor],
+    pixels: Sequence[tuple[int, int]],
+    *,
+    softmax_scale: float = 10.0,
+    ksize: int = 3,
+    hard: bool = False,
+) -> list[Tensor]:
+    """Compute some rows of the attention matrix, exactly and without the others (paper, equation 5).
+
+    The scores of one pixel are the correlation of its patch with every key level, so that memory is linear in the
+    pixels of an image, for every pixel asked for.
+
+    Args:
+        query: ``(1, C, H, W)`` embedding of the input.
+        keys: One ``(1, C, h, w)`` embedding per pyramid level.
+        pixels: Row and column in ``query`` of Q pixels.
+        softmax_scale: As in :func:`panet_plugin.ops.pyramid_attention`, like the others.
+        ksize: Side of the patches in pixels, odd.
+        hard: 1 for the best match (all of them on ties), 0 for the others, instead of the softmax.
+
+    Returns:
+        One ``(Q, h, w)`` per level: the weights of the patches there. For each pixel all levels together sum to 1,
+        unless ``hard``.
+    """
+    radius = ksize // 2
+    padded = F.pad(query, (radius,) * 4)
+    patches = torch.cat([padded[..., row : row + ksize, column : column + ksize] for row, column in pixels])
+    scores = [F.conv2d(key, patches, padding=radius)[0] * key_scale(key, softmax_scale, ksize)[0] for key in keys]
+    flat = torch.cat([level.flatten(1) for level in scores], dim=1)
+    weights = one_hot_of_maxima(flat) if hard else flat.softmax(1)
+    parts = weights.split([level[0].numel() for level in scores], dim=1)
+    return [part.view_as(level) for part, level in zip(parts, scores, strict=True)]
+
+
+@dataclass(frozen=True)
+class Match:
+    """A patch that a pixel is matched with. Pixels of the image are counted from 0 at the centre of the first.
+
+    Attributes:
+        level: Index of the pyramid level, 0 for the first.
+        row: Of the patch's centre in the level.
+        column: The same.
+        weight: Its part in the average of patches, 0 to 1.
+        scale: Factor from the features to the level.
+        x: Of the patch's centre in the image.
+        y: The same.
+        width: Of the patch in pixels of the image.
+        height: The same.
+    """
+
+    level: int
+    row: int
+    column: int
+    weight: float
+    scale: float
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class View:
+    """Where the block looks from one pixel.
+
+    Attributes:
+        x: Column of the pixel in the image.
+        y: Row of the pixel.
+        weights: For every pyramid level the weights ``(h, w)`` of its patches.
+        matches: Those of the largest weight, the largest first.
+        width: Of the pixel's own patch in pixels of the image.
+        height: The same.
+    """
+
+    x: int
+    y: int
+    weights: list[NDArray[np.floating]]
+    matches: list[Match]
+    width: float
+    height: float
+
+
+class AttentionProbe:
+    """The attention of one block of a network within one image.
+
+    The network runs until it calls the block for the first time; then the weights of any pixel can be had, each in
+    time and memory linear in the pixels of the image.
+
+    Args:
+        network: Takes ``(1, C, H, W)`` in [0, 1].
+        image: ``(H, W, C)``, 8 bit.
+        block: Path of the block among ``network.named_modules()``; not needed if there is one alone.
+
+    Attributes:
+        image: The image.
+        block: Path of the block.
+        scales: Factors of the pyramid's levels.
+        positions: Number of patches on every level.
+        ksize: Side of the patches in pixels of the features.
+        hard: Whether the block takes the best match alone.
+        stride: Rows and columns of the image per pixel of the features.
+        extent: Width and height in pixels of the image that the block's features cover; larger than the image where
+            the network pads it.
+
+    Raises:
+        VisualizationError: If there is no such block, or several and none is named: they are listed. Or if the network
+            does not take the image, or does not call the block.
+    """
+
+    def __init__(self, network: nn.Module, image: NDArray[np.uint8], block: str | None = None) -> None:
+        self.image = image
+        self.block, attention = _find_block(network, block)
+        self.scales, self.ksize, self.hard = attention.scales, attention.ksize, attention.hard
+        self._softmax_scale = attention.softmax_scale
+        with torch.no_grad():
+            features = _input_of(attention, self.block, network.eval(), image)
+            query = attention.query(features)
+            try:
+                keys = [attention.key(level) for level in build_pyramid(features, attention.scales)]
+            except ValueError as error:
+                raise VisualizationError(f"{self.block}: {error}") from error
+        # As in pyramid_attention: half precision is useless here.
+        dtype = torch.promote_types(query.dtype, torch.float32)
+        self._query, self._keys = query.to(dtype), [key.to(dtype) for key in keys]
+        self.positions = [key[0, 0].numel() for key in self._keys]
+        self.stride = tuple(map(_stride, image.shape[:2], query.shape[-2:]))
+        self.extent = (query.shape[-1] * self.stride[1], query.shape[-2] * self.stride[0])
+
+    @torch.no_grad()
+    def views(self, points: Sequence[tuple[int, int]], matches: int = 8) -> list[View]:
+        """Return where the block looks from some pixels; they are computed together, in memory linear in their number.
+
+        Args:
+            points: Column x and row y of each pixel in the image.
+            matches: How many of the best matches to list; fewer if there are not so many patches, or if ``hard``.
+
+        Raises:
+            VisualizationError: If a pixel is outside the image.
+        """
+        height, width = self.image.shape[:2]
+        for x, y in points:
+            if not (0 <= x < width and 0 <= y < height):
+                raise VisualizationError(
+                    f"pixel ({x}, {y}) is outside the image: expected x from 0 to {width - 1} and y from 0 to "
+                    f"{height - 1}"
+                )
+        if not points:
+            return []
+        # A pixel that the features leave out, where they are smaller than a part of the image, is its neighbour's.
+        pixels = [
+            tuple(min(int((at + 0.5) / stride), side - 1) for at, stride, side in zip(*axes, strict=True))
+            for axes in (((y, x), self.stride, self._query.shape[-2:]) for x, y in points)
+        ]
+        settings = {"softmax_scale": self._softmax_scale, "ksize": self.ksize, "hard": self.hard}
+        weights = [level.cpu() for level in attention_weights(self._query, self._keys, pixels, **settings)]
+        size = self.ksize * self.stride[1], self.ksize * self.stride[0]
+        return [
+            View(x, y, rows := [level[index].numpy() for level in weights], self._best(rows, matches), *size)
+            for index, (x, y) in enumerate(points)
+        ]
+
+    def match(self, level: int, row: int, column: int, weight: float) -> Match:
+        """Return the match with the patch around one position of a level."""
+        sides = self._keys[level].shape[-2:]
+        # Pixels of the image per pixel of the level: levels are sampled with the ratio of the sizes.
+        steps = [
+            stride * whole / side
+            for stride, whole, side in zip(self.stride, self._query.shape[-2:], sides, strict=True)
+        ]
+        y, x = ((at + 0.5) * step - 0.5 for at, step in zip((row, column), steps, strict=True))
+        height, width = (self.ksize * step for step in steps)
+        return Match(level, row, column, weight, self.scales[level], x, y, width, height)
+
+    def _best(self, weights: list[NDArray[np.floating]], count: int) -> list[Match]:
+        flat = torch.cat([torch.from_numpy(level).flatten() for level in weights])
+        if self.hard:
+            count = min(count, int(flat.sum()))
+        best = flat.topk(min(count, len(flat)))
+        starts = np.cumsum([0, *(level.size for level in weights)])
+        found = []
+        for weight, index in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+            level = int(np.searchsorted(starts, index, side="right")) - 1
+            row, column = divmod(index - int(starts[level]), weights[level].shape[1])
+            found.append(self.match(level, row, column, weight))
+        return found
+
+
+def takes_gray(network: nn.Module) -> bool:
+    """Tell whether a network is for gray images, by its first convolution."""
+    first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+    return first is not None and first.in_channels == 1
+
+
+def _find_block(network: nn.Module, path: str | None) -> tuple[str, PyramidAttention]:
+    blocks = {name: module for name, module in network.named_modules() if isinstance(module, PyramidAttention)}
+    if not blocks:
+        raise VisualizationError(f"{type(network).__name__} has no pyramid attention")
+    if path is None and len(blocks) == 1:
+        return next(iter(blocks.items()))
+    if path not in blocks:
+        problem = "has several blocks of pyramid attention" if path is None else f"has no pyramid attention {path!r}"
+        raise VisualizationError(f"{type(network).__name__} {problem}: choose one of {', '.join(blocks)}")
+    return path, blocks[path]
+
+
+class _CaughtError(Exception):
+    """Ends the run of a network whose block was given its input: what follows is not needed."""
+
+
+def _input_of(block: nn.Module, path: str, network: nn.Module, image: NDArray[np.uint8]) -> Tensor:
+    caught = []
+
+    def catch(module: nn.Module, args: tuple[Tensor]) -> None:
+        caught.append(args[0])
+        raise _CaughtError
+
+    like = next(block.parameters())
+    batch = torch.from_numpy(image).permute(2, 0, 1)[None].to(like.device, like.dtype) / 255
+    hook = block.register_forward_pre_hook(catch)
+    try:
+        network(batch)
+    except _CaughtError:
+        return caught[0]
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        shape = "x".join(map(str, image.shape))
+        raise VisualizationError(f"{type(network).__name__} does not take this image ({shape}): {error}") from error
+    finally:
+        hook.remove()
+    raise VisualizationError(f"{type(network).__name__} does not call its block {path}")
+
+
+def _stride(image: int, features: int) -> float:
+    """Return how many pixels of the image a pixel of the features stands for: a whole number, or one part of it.
+
+    Not the plain ratio: networks may pad images to a multiple of something, at the right and at the bottom.
+    """
+    return float(round(image / features)) if image >= features else 1 / round(features / image)

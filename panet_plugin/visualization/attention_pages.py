@@ -1,0 +1,112 @@
+"""A page on which hovering a pixel shows where a pyramid attention block looks from there."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from tqdm import tqdm
+
+from panet_plugin.data.images import encode_image
+from panet_plugin.visualization.attention import AttentionProbe, View
+from panet_plugin.visualization.errors import VisualizationError
+
+#: What a page holds at most: below 8 MB, for 28 bytes a match and 4.1 a pixel.
+MAX_POINTS, MAX_MATCHES, MAX_PIXELS = 5_000, 20, 1_000_000
+
+#: Values whose attention is computed at a time.
+_BLOCK = 4_000_000
+
+
+def grid(width: int, height: int, every: int) -> list[tuple[int, int]]:
+    """Return x and y of every so many-th pixel each way, row by row, as far from one edge as from the other.
+
+    Raises:
+        VisualizationError: If ``every`` is less than 1.
+    """
+    if every < 1:
+        raise VisualizationError(f"expected a grid of every 1st pixel or fewer, got {every}")
+    columns, rows = (range((side - 1) % every // 2, side, every) for side in (width, height))
+    return [(x, y) for y in rows for x in columns]
+
+
+def attention_page(
+    probe: AttentionProbe, points: Sequence[tuple[int, int]], name: str, matches: int = 8, progress: bool = False
+) -> str:
+    """Write a page, without any other file, that shows the best matches of the pixel that is pointed at.
+
+    It works with a mouse, with a finger, and with the arrow keys.
+
+    Args:
+        probe: Of the image.
+        points: Column x and row y of the pixels that can be pointed at, 1 to :data:`MAX_POINTS`.
+        name: What the page calls the image.
+        matches: How many of the best matches are shown, 1 to :data:`MAX_MATCHES`.
+        progress: Show a progress bar.
+
+    Returns:
+        HTML of less than 8 MB; 256 pixels of a 256x256 picture make some 250 kB.
+
+    Raises:
+        VisualizationError: If a number is outside its range, the image has more than :data:`MAX_PIXELS` pixels, or a
+            pixel is outside it.
+    """
+    pixels = probe.image.shape[0] * probe.image.shape[1]
+    for what, count, limit in (
+        ("pixels to point at", len(points), MAX_POINTS),
+        ("matches", matches, MAX_MATCHES),
+        ("pixels in the image", pixels, MAX_PIXELS),
+    ):
+        if not 1 <= count <= limit:
+            raise VisualizationError(f"a page has 1 to {limit:,} {what}, got {count:,}")
+    views, block = [], max(1, _BLOCK // sum(probe.positions))
+    with tqdm(total=len(points), unit="pixel", disable=not progress) as bar:
+        for start in range(0, len(points), block):
+            views += map(_plain, probe.views(points[start : start + block], matches))
+            bar.update(min(block, len(points) - start))
+    corner = [probe.match(level, 0, 0, 0.0) for level in range(len(probe.scales))]
+    content = {
+        "title": f"{name}: where {probe.block} looks",
+        "explanation": (
+            f"Point at a pixel, or move with the arrow keys. The block compares the pixel's patch with "
+            f"{sum(probe.positions):,} patches on {len(probe.scales)} levels of the picture's pyramid. Shown are those "
+            f"of the largest weight, up to {matches}, each as large as what it covers in the picture; the bars are "
+            "parts of the first one's weight, the last column says how many times what each of them would have if all "
+            f"were alike. Computed at {len(points):,} pixels: the nearest one is shown."
+        ),
+        "size": probe.image.shape[1::-1],
+        "ksize": probe.ksize,
+        "even": 1 / sum(probe.positions),
+        "own": [probe.ksize * side for side in probe.stride[::-1]],
+        "levels": [
+            {"scale": f"{match.scale:g}", "step": [match.width / probe.ksize, match.height / probe.ksize]}
+            for match in corner
+        ],
+        "points": views,
+        "picture": f"data:image/png;base64,{base64.b64encode(encode_image(probe.image)).decode()}",
+    }
+    template = files(__package__).joinpath("attention_page.html").read_text(encoding="utf-8")
+    return template.replace("{{data}}", _json(content))
+
+
+def _plain(view: View) -> dict[str, Any]:
+    """Keep of a view what the page shows."""
+    return {
+        "at": [view.x, view.y],
+        "matches": [[match.level, match.row, match.column, _short(match.weight)] for match in view.matches],
+        "shares": [_short(level.sum()) for level in view.weights],
+    }
+
+
+def _short(weight: float) -> float:
+    """Return a weight to three digits, which is what the page shows."""
+    return float(f"{weight:.3g}")
+
+
+def _json(content: dict[str, Any]) -> str:
+    """Return JSON that does not end the element of the page that it stands in, whatever it holds."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
