@@ -103,6 +103,12 @@ def check_insertion(values):
     assert values["features"].shape == (1, 16, 12, 12)
 
 
+def check_visualization(values):
+    assert np.isclose(sum(level.sum() for level in values["view"].weights), 1)
+    assert len(values["view"].matches) == 6
+    assert read_image(Path("attention.png")).shape[2] == 3
+
+
 def check_attention(values):
     assert torch.get_float32_matmul_precision() == "medium"
 
@@ -115,6 +121,7 @@ CHECKS = {
     "docs/checkpoints.md": check_checkpoints,
     "docs/insertion.md": check_insertion,
     "docs/attention.md": check_attention,
+    "docs/visualization.md": check_visualization,
 }
 
 
