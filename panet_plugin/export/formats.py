@@ -59,12 +59,14 @@ def _import_onnxruntime():
         import onnxruntime
         import onnxscript  # noqa: F401 - PyTorch's exporter needs it
     except ImportError as error:
-        raise ImportError(f"{error}: ONNX needs onnxruntime and onnxscript: pip install onnxruntime onnxscript") from error
+        raise ImportError(
+            f"{error}: ONNX needs onnxruntime and onnxscript: pip install onnxruntime onnxscript"
+        ) from error
     return onnxruntime
 
 
 def _write_program(network: nn.Module, path: Path, images: Tensor, opset: int | None) -> None:
-    axes = {dimension: torch.export.Dim.DYNAMIC for dimension in (0, 2, 3)}
+    axes = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     with exporting("scan"):
         program = torch.export.export(network, (images,), dynamic_shapes=(axes,))
     torch.export.save(program, path)
