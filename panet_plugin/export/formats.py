@@ -46,7 +46,11 @@ def _write_onnx(network: nn.Module, path: Path, images: Tensor, opset: int | Non
 
 
 def _load_onnx(path: Path) -> Callable[[Tensor], Tensor]:
-    session = _import_onnxruntime().InferenceSession(path, providers=["CPUExecutionProvider"])
+    runtime = _import_onnxruntime()
+    options = runtime.SessionOptions()
+    # Threads that wait without working would hold up others on a busy machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(images: Tensor) -> Tensor:
         return torch.from_numpy(session.run(["output"], {"input": images.numpy()})[0])
@@ -59,9 +63,7 @@ def _import_onnxruntime():
         import onnxruntime
         import onnxscript  # noqa: F401 - PyTorch's exporter needs it
     except ImportError as error:
-        raise ImportError(
-            f"{error}: ONNX needs onnxruntime and onnxscript: pip install onnxruntime onnxscript"
-        ) from error
+        raise ImportError(f"{error}: ONNX needs pip install onnxruntime onnxscript") from error
     return onnxruntime
 
 

@@ -19,7 +19,12 @@ def panet():
 
 
 def pa_edsr(scale=3):
-    return PAEDSR(scale, mid_channels=8, num_blocks=2, attention={"levels": 2, "ksize": 1, "residual_init": "zero"})
+    return PAEDSR(
+        scale,
+        mid_channels=8,
+        num_blocks=2,
+        attention={"levels": 2, "ksize": 1, "res_scale": 1, "residual_init": "zero"},
+    )
 
 
 def rnan():
