@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from panet_plugin.archs.residual import ResidualBlock, conv3x3
@@ -122,8 +123,9 @@ class MaskBranch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return weights of the same shape ``(N, C, H, W)``."""
         x = self.before(self.non_local(x))
-        # Odd sides come back one pixel longer.
-        large = self.up(self.middle(self.down(x)))[..., : x.shape[-2], : x.shape[-1]]
+        # Odd sides come back one pixel longer. Not cut by a slice: compilers would make a program for odd sides and one
+        # for even sides, and exporters only one of the two.
+        large = F.pad(self.up(self.middle(self.down(x))), (0, -(x.shape[-1] % 2), 0, -(x.shape[-2] % 2)))
         return self.conv(self.after(x + large)).sigmoid()
 
 

@@ -12,6 +12,7 @@ from mmengine.config import DictAction as Overrides
 
 from panet_plugin.data import BadImageError
 from panet_plugin.evaluation import EvaluationError
+from panet_plugin.export import ExportError
 from panet_plugin.frameworks.compat import enable_basicsr
 from panet_plugin.visualization import VisualizationError
 from panet_plugin.weights import CheckpointError
@@ -20,6 +21,17 @@ __all__ = ["LAUNCHERS", "Overrides", "framework_of", "report_errors"]
 
 #: What may have started the processes of distributed training.
 LAUNCHERS = ("none", "pytorch", "slurm")
+
+#: What a user can put right: its text is the whole message.
+_EXPECTED = (
+    OSError,
+    ImportError,
+    BadImageError,
+    CheckpointError,
+    EvaluationError,
+    ExportError,
+    VisualizationError,
+)
 
 # Where data-loading workers are spawned and not forked, they import the main script's imports and then unpickle one
 # of BasicSR's datasets: the repairs must come first. Our own datasets for MMagic bring them along.
@@ -49,5 +61,5 @@ def report_errors() -> Iterator[None]:
     """End the program with a message where a file or package is missing, unfit or not to be written."""
     try:
         yield
-    except (OSError, ImportError, BadImageError, CheckpointError, EvaluationError, VisualizationError) as error:
+    except _EXPECTED as error:
         sys.exit(f"error: {error}")

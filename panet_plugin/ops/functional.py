@@ -7,6 +7,8 @@ from torch import Tensor
 
 from panet_plugin.ops.custom_op import recomputing_pyramid_attention, without_autocast
 from panet_plugin.ops.dense import dense_pyramid_attention
+from panet_plugin.ops.exporting import current_loop
+from panet_plugin.ops.portable import portable_pyramid_attention
 from panet_plugin.ops.pyramid import key_scale
 
 #: Values of ``implementation``; ``"auto"`` picks by device, dtype and what is asked for.
@@ -51,7 +53,9 @@ def pyramid_attention(
     with without_autocast(query.device):
         if dtype in (torch.float16, torch.bfloat16):
             query, keys, values = query.float(), [k.float() for k in keys], [v.float() for v in values]
-        if implementation == "dense" or (implementation == "auto" and torch.onnx.is_in_onnx_export()):
+        if current_loop() is not None:
+            output = portable_pyramid_attention(query, keys, values, softmax_scale, ksize, hard)
+        elif implementation == "dense" or (implementation == "auto" and torch.onnx.is_in_onnx_export()):
             output = dense_pyramid_attention(query, keys, values, softmax_scale, ksize, hard)
         else:
             scales = [key_scale(key, softmax_scale, ksize) for key in keys]

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from panet_plugin.ops.custom_op import without_autocast
+from panet_plugin.ops.exporting import current_loop
+from panet_plugin.ops.portable import portable_non_local_attention
 
 #: Most scores of a block, if one key's fit: 16 MB in float32. Some three such matrices exist at one time.
 MAX_SCORES = 2**22
@@ -40,37 +41,66 @@ def non_local_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     with without_autocast(query.device):
         if dtype in (torch.float16, torch.bfloat16):
             query, key, value = query.float(), key.float(), value.float()
-        output = _NonLocal.apply(query.flatten(2), key.flatten(2), value.flatten(2))
+        if current_loop() is not None:
+            return portable_non_local_attention(query, key, value).to(dtype)
+        output = _attend(query.flatten(2), key.flatten(2), value.flatten(2))
         return output.unflatten(2, size).to(dtype)
 
 
-class _NonLocal(torch.autograd.Function):
-    """Attention of pixels flattened to one dimension, the last."""
-
-    @staticmethod
-    def forward(ctx, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        ctx.save_for_backward(query, key, value)
-        output = query.new_zeros(query.shape[0], value.shape[1], query.shape[2])
+def forward(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attend within pixels flattened to one dimension, the last; see :func:`non_local_attention`."""
+    output = query.new_zeros(query.shape[0], value.shape[1], query.shape[2])
+    with without_autocast(query.device):
         for keys in _blocks(query, key):
             output.baddbmm_(value[..., keys], _weights(query, key[..., keys]))
-        return output
+    return output
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, key, value = ctx.saved_tensors
-        d_query, d_key, d_value = (torch.zeros_like(x) for x in (query, key, value))
-        # Unlike the forward pass this one may well run where autocast is on.
-        with without_autocast(query.device):
-            for keys in _blocks(query, key):
-                weights = _weights(query, key[..., keys])
-                d_value[..., keys] = grad @ weights.transpose(1, 2)
-                # Through the softmax: weight * (slope - mean), with the mean over all queries.
-                slope = (value[..., keys].transpose(1, 2) @ grad).mul_(weights)
-                slope.addcmul_(weights, slope.sum(-1, keepdim=True), value=-1)
-                d_query.baddbmm_(key[..., keys], slope)
-                d_key[..., keys] = query @ slope.transpose(1, 2)
-        return d_query, d_key, d_value
+
+def backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of ``query``, ``key`` and ``value``, computing the weights again."""
+    d_query, d_key, d_value = (torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (query, key, value))
+    # Unlike the forward pass this one may well run where autocast is on.
+    with without_autocast(query.device):
+        for keys in _blocks(query, key):
+            weights = _weights(query, key[..., keys])
+            d_value[..., keys] = grad @ weights.transpose(1, 2)
+            # Through the softmax: weight * (slope - mean), with the mean over all queries.
+            slope = (value[..., keys].transpose(1, 2) @ grad).mul_(weights)
+            slope.addcmul_(weights, slope.sum(-1, keepdim=True), value=-1)
+            d_query.baddbmm_(key[..., keys], slope)
+            d_key[..., keys] = query @ slope.transpose(1, 2)
+    return d_query, d_key, d_value
+
+
+# Operators, since compilers would unroll the loops: a program for every number of blocks.
+_attend = torch.library.custom_op("panet_plugin::non_local_attention", forward, mutates_args=())
+_backward = torch.library.custom_op("panet_plugin::non_local_attention_backward", backward, mutates_args=())
+
+
+@_attend.register_fake
+def _(query, key, value):
+    return query.new_empty(query.shape[0], value.shape[1], query.shape[2])
+
+
+@_backward.register_fake
+def _(grad, query, key, value):
+    return tuple(x.new_empty(x.shape) for x in (query, key, value))
+
+
+def _save(ctx, inputs, output) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _differentiate(ctx, grad):
+    return _backward(grad, *ctx.saved_tensors)
+
+
+def _refuse(ctx, *grads):
+    raise RuntimeError("non-local attention has no second derivatives")
+
+
+_attend.register_autograd(_differentiate, setup_context=_save)
+_backward.register_autograd(_refuse)
 
 
 def _blocks(query: Tensor, key: Tensor) -> Iterator[slice]:

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from panet_plugin.ops.exporting import current_loop, scaled_side
+
 #: Lower bound of a key patch's norm, as in the original network (its ``escape_NaN`` buffer).
 MIN_PATCH_NORM = 1e-4
 
@@ -34,6 +36,8 @@ def level_size(height: int, width: int, scale: float) -> tuple[int, int]:
     Raises:
         ValueError: If a side would have no pixel left.
     """
+    if current_loop() is not None:
+        return scaled_side(height, scale), scaled_side(width, scale)
     size = math.floor(height * scale), math.floor(width * scale)
     if min(size) < 1:
         raise ValueError(

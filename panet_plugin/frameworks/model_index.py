@@ -1,0 +1,108 @@
+"""The model zoo's metadata in OpenMMLab's format: model-index.yml and a metafile per family, from the configs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from mmengine.config import Config
+
+from panet_plugin.data.datasets import BENCHMARKS
+from panet_plugin.evaluation.published import published_scores
+from panet_plugin.frameworks.mmagic.archs import build_arch
+from panet_plugin.tasks import PUBLISHED_TRAINING, Task, make_task
+
+#: Families by the registered name of their arch: folder of the metafile, name in the published tables, paper.
+FAMILIES = {
+    "PANet": ("panet", "PANet", ("Pyramid Attention Networks for Image Restoration", "2004.13824", 2020)),
+    "PAEDSR": ("pa_edsr", "PA-EDSR", ("Pyramid Attention Networks for Image Restoration", "2004.13824", 2020)),
+    "EDSRNet": (
+        "edsr",
+        "EDSR",
+        ("Enhanced Deep Residual Networks for Single Image Super-Resolution", "1707.02921", 2017),
+    ),
+    "RCAN": (
+        "rcan",
+        "RCAN",
+        ("Image Super-Resolution Using Very Deep Residual Channel Attention Networks", "1807.02758", 2018),
+    ),
+    "RNAN": ("rnan", "RNAN", ("Residual Non-local Attention Networks for Image Restoration", "1903.10082", 2019)),
+}
+
+_HEADER = "# Written by tools/model_index.py from the configs; do not edit.\n"
+
+
+def model_index(root: Path) -> dict[str, str]:
+    """Return the text of model-index.yml and of the metafiles, by their paths relative to the root.
+
+    Every ``configs/*.py`` is a model. Its results are the published ones of its network, if it trains as published.
+
+    Args:
+        root: The folder that holds ``configs``.
+
+    Raises:
+        ValueError: If a config's network is of no known family.
+    """
+    families: dict[str, list[dict[str, Any]]] = {arch: [] for arch in FAMILIES}
+    counts: dict[str, int] = {}
+    for path in sorted((root / "configs").glob("*.py")):
+        config = Config.fromfile(path)
+        generator = config.model.generator.to_dict()
+        arch = generator["arch"]["type"] if generator["type"] == "BasicSRArch" else generator["type"]
+        if arch not in FAMILIES:
+            raise ValueError(f"{path}: expected a network of {', '.join(FAMILIES)}, found {arch}")
+        key = repr(generator)
+        if key not in counts:
+            with torch.device("meta"):
+                counts[key] = sum(parameter.numel() for parameter in build_arch(generator).parameters())
+        families[arch].append(_model(root, path, config, arch, counts[key]))
+    files = {f"configs/{FAMILIES[arch][0]}/metafile.yml": _metafile(arch, found) for arch, found in families.items()}
+    files = {path: content for path, content in files.items() if content["Models"]}
+    texts = {path: _dump(content) for path, content in files.items()}
+    return {"model-index.yml": _dump({"Import": list(texts)}), **texts}
+
+
+def _model(root: Path, path: Path, config: Config, arch: str, parameters: int) -> dict[str, Any]:
+    task = _task(config.val_dataloader.dataset)
+    metadata = {"Task": f"{task.title} {task.level}".strip(), "Parameters": parameters}
+    twin = path.parent / "basicsr" / f"{path.stem}.yml"
+    if twin.is_file():
+        metadata["BasicSR Config"] = twin.relative_to(root).as_posix()
+    model = {
+        "Name": path.stem,
+        "In Collection": FAMILIES[arch][1],
+        "Config": path.relative_to(root).as_posix(),
+        "Metadata": metadata,
+    }
+    results = []
+    if config.train_cfg.max_iters == PUBLISHED_TRAINING["iterations"]:
+        for dataset in BENCHMARKS:
+            score = published_scores(task, dataset).get(FAMILIES[arch][1])
+            if score is not None:
+                metrics = {"PSNR": score.psnr, "SSIM": score.ssim}
+                metrics = {name: value for name, value in metrics.items() if value is not None}
+                results.append({"Task": task.title, "Dataset": dataset, "Metrics": metrics})
+    return {**model, "Results": results} if results else model
+
+
+def _task(dataset: Mapping[str, Any]) -> Task:
+    if "task" in dataset:
+        return make_task(**dataset["task"])
+    return make_task("super_resolution", scale=dataset["scale"])
+
+
+def _metafile(arch: str, models: list[dict[str, Any]]) -> dict[str, Any]:
+    _, name, (title, arxiv, year) = FAMILIES[arch]
+    collection = {
+        "Name": name,
+        "Metadata": {"Architecture": [arch]},
+        "Paper": {"Title": title, "URL": f"https://arxiv.org/abs/{arxiv}"},
+        "README": "README.md",
+        "Year": year,
+    }
+    return {"Collections": [collection], "Models": models}
+
+
+def _dump(content: Mapping[str, Any]) -> str:
+    return _HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)

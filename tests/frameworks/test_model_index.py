@@ -1,0 +1,92 @@
+"""model-index.yml and the metafiles name existing files, and say what the code says."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from mmengine.config import Config
+
+from panet_plugin.evaluation.published import published_scores
+from panet_plugin.frameworks import model_index
+from panet_plugin.frameworks.mmagic.archs import build_arch
+from panet_plugin.tasks import TASKS, make_task
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def metafiles():
+    """Return the metafiles by path."""
+    index = yaml.safe_load((ROOT / "model-index.yml").read_text())
+    return {path: yaml.safe_load((ROOT / path).read_text()) for path in index["Import"]}
+
+
+@pytest.fixture(scope="module")
+def models(metafiles):
+    """Return the models of all metafiles by name."""
+    return {model["Name"]: model for content in metafiles.values() for model in content["Models"]}
+
+
+@pytest.fixture(scope="module")
+def generators(models):
+    """Return what the configs say of the models' networks."""
+    return {name: Config.fromfile(ROOT / model["Config"]).model.generator for name, model in models.items()}
+
+
+def test_the_files_are_what_the_configs_make_of_them():
+    texts = model_index.model_index(ROOT)
+    assert {path: (ROOT / path).read_text() for path in texts} == texts
+    assert {str(path.relative_to(ROOT)) for path in ROOT.glob("configs/*/metafile.yml")} == set(texts) - {
+        "model-index.yml"
+    }
+
+
+def test_every_config_is_a_model_and_every_file_exists(metafiles, models):
+    assert {model["Config"] for model in models.values()} == {f"configs/{p.name}" for p in ROOT.glob("configs/*.py")}
+    named = [model["Metadata"]["BasicSR Config"] for model in models.values() if "BasicSR Config" in model["Metadata"]]
+    assert set(named) == {f"configs/basicsr/{path.name}" for path in ROOT.glob("configs/basicsr/*.yml")}
+    for content in metafiles.values():
+        (collection,) = content["Collections"]
+        assert (ROOT / collection["README"]).is_file()
+        assert {model["In Collection"] for model in content["Models"]} == {collection["Name"]}
+
+
+def test_numbers_are_the_codes(models, generators):
+    counts = {}
+    for name, generator in generators.items():
+        if repr(generator) not in counts:
+            with torch.device("meta"):
+                counts[repr(generator)] = sum(p.numel() for p in build_arch(generator).parameters())
+        assert models[name]["Metadata"]["Parameters"] == counts[repr(generator)], name
+    # As published (paper, section 4).
+    assert models["panet_dn10_div2k"]["Metadata"]["Parameters"] / 1e6 == pytest.approx(5.957, abs=5e-4)
+    assert models["panet_x2_div2k"]["Metadata"]["Parameters"] / 1e6 == pytest.approx(40.81, abs=5e-3)
+
+
+def test_results_are_the_published_ones(models, generators):
+    tasks = [make_task(name, **setting) for name, task in TASKS.items() for setting in task.settings]
+    for name, model in models.items():
+        (task,) = [
+            task
+            for task in tasks
+            if f"{task.title} {task.level}".strip() == model["Metadata"]["Task"]
+            and task.channels == generators[name].get("in_channels", 3)
+        ]
+        for result in model.get("Results", []):
+            score = published_scores(task, result["Dataset"])[model["In Collection"]]
+            published = {"PSNR": score.psnr, "SSIM": score.ssim}
+            assert result["Task"] == task.title
+            assert result["Metrics"] == {key: value for key, value in published.items() if value is not None}, name
+        assert not model.get("Results") or "lite" not in name
+    assert models["panet_x4_div2k"]["Results"][0] == {
+        **{"Task": "Super-resolution", "Dataset": "Set5", "Metrics": {"PSNR": 32.65, "SSIM": 0.9006}},
+    }
+    assert len(models["panet_demosaic_div2k"]["Results"]) == 4
+
+
+def test_a_config_of_an_unknown_family_is_named(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/strange.py").write_text('model = dict(generator=dict(type="SRCNNNet"))\n')
+    with pytest.raises(ValueError, match=r"strange\.py: expected a network of PANet, PAEDSR, .* found SRCNNNet"):
+        model_index.model_index(tmp_path)
