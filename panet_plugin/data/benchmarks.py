@@ -18,7 +18,7 @@ from panet_plugin.data.archives import unpack
 from panet_plugin.data.build import make_set
 from panet_plugin.data.datasets import BENCHMARKS
 from panet_plugin.data.images import SUFFIXES, BadImageError, encode_image, read_image
-from panet_plugin.data.manifest import FORMAT, Entry, sha256_of
+from panet_plugin.data.manifest import FORMAT, Entry, sha256_of, summary
 from panet_plugin.data.parallel import in_threads
 from panet_plugin.tasks import TASKS, Task
 
@@ -148,14 +148,14 @@ def _make_benchmark(root: Path, name: str, images: dict[str, Path], workers: int
         "sources": {key: [[path.name, sha256_of(path)]] for key, path in images.items()},
     }
 
-    def build(building: Path) -> tuple[dict[str, list[Entry]], dict[str, str]]:
+    def build(building: Path) -> tuple[dict[str, Any], dict[str, str]]:
         make = partial(_make_image, folder=building / name, tasks=tasks, write_clean=not recipe["in_place"])
         results = tqdm(in_threads(make, images.items(), workers), f"{name}: images", len(images), unit="image")
         contents: dict[str, list[Entry]] = {}
         for entries in results:
             for path, entry in entries.items():
                 contents.setdefault(f"{name}/{path}", []).append(entry)
-        return contents, {}
+        return {path: summary(written) for path, written in sorted(contents.items())}, {}
 
     make_set(root, recipe, [hr, *inputs], [folder], build)
 

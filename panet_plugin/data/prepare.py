@@ -10,8 +10,10 @@ import hashlib
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +23,7 @@ from tqdm import tqdm
 from panet_plugin.data.build import make_set
 from panet_plugin.data.images import BadImageError, encode_image, read_image
 from panet_plugin.data.lmdb_writer import EncodedImage, append_to_lmdb, write_meta_info
-from panet_plugin.data.manifest import FORMAT, Entry, Layout, read_json, sha256_of, to_json
+from panet_plugin.data.manifest import FORMAT, Entry, Layout, read_json, sha256_of, summary, to_json
 from panet_plugin.data.parallel import in_threads
 from panet_plugin.data.sources import Source, find_sources
 from panet_plugin.degradations import imresize
@@ -167,32 +169,37 @@ class _Made(NamedTuple):
 
 def _build(
     building: Path, sources: list[Source], layout: Layout, recipe: dict[str, Any], workers: int
-) -> tuple[dict[str, list[Entry]], dict[str, str]]:
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Fill the folder ``building``, taking up what a killed run left there; return what it holds and what not."""
-    contents: dict[str, list[Entry]] = {}
+    # What is written is counted alone, and read from the records at the end: memory must not grow with the set.
+    held: Counter[str] = Counter()
     skipped: dict[str, str] = {}
     done = number = 0
-    while record := read_json(building / "records" / f"{number}.json"):
+    for record in _records(building):
         done += record["sources"]
         number += 1
-        _note(record, contents, skipped)
+        _note(record, held, skipped)
 
     make = partial(_make_image, building=building, layout=layout, recipe=recipe)
     results = in_threads(make, sources[done:], workers)
     label = f"{layout.name}: images"
     with tqdm(desc=label, total=len(sources), initial=done, unit="image") as progress:
         for batch in _batches(zip(sources[done:], results, strict=True)):
-            record = _write_batch(building, batch, contents)
+            record = _write_batch(building, batch, held)
             write_bytes(building / "records" / f"{number}.json", to_json(record))
             number += 1
-            _note(record, contents, skipped)
+            _note(record, held, skipped)
             progress.update(len(batch))
-    if not contents:
+    if not held:
         raise ValueError(f"{layout.name}: none of the {len(sources)} images can be used")
 
-    for path in layout.lmdbs(recipe["scales"]):
-        write_meta_info(building / path, [(entry.key, entry.shape) for entry in sorted(contents[path])])
-    return contents, skipped
+    outputs = {}
+    for path in sorted(held):
+        entries = [Entry(*entry) for record in _records(building) for entry in record["written"].get(path, ())]
+        if path.endswith(".lmdb"):
+            write_meta_info(building / path, [(entry.key, entry.shape) for entry in sorted(entries)])
+        outputs[path] = summary(entries)
+    return outputs, skipped
 
 
 def _batches(made: Iterable[tuple[Source, _Made]]) -> Iterator[list[tuple[Source, _Made]]]:
@@ -208,7 +215,7 @@ def _batches(made: Iterable[tuple[Source, _Made]]) -> Iterator[list[tuple[Source
         yield batch
 
 
-def _write_batch(building: Path, batch: list[tuple[Source, _Made]], contents: dict[str, list[Entry]]) -> dict[str, Any]:
+def _write_batch(building: Path, batch: list[tuple[Source, _Made]], held: Mapping[str, int]) -> dict[str, Any]:
     """Add a batch to the LMDBs, and return its record."""
     images: dict[str, list[EncodedImage]] = {}
     written: dict[str, list[Entry]] = {}
@@ -218,16 +225,24 @@ def _write_batch(building: Path, batch: list[tuple[Source, _Made]], contents: di
         for path, new in made.entries.items():
             written.setdefault(path, []).extend(new)
     for path, new in images.items():
-        append_to_lmdb(building / path, new, held=len(contents.get(path, ())))
+        append_to_lmdb(building / path, new, held=held[path])
     skipped = {source.hr.name: made.skipped for source, made in batch if made.skipped}
     return {"sources": len(batch), "skipped": skipped, "written": written}
 
 
-def _note(record: dict[str, Any], contents: dict[str, list[Entry]], skipped: dict[str, str]) -> None:
+def _records(building: Path) -> Iterator[dict[str, Any]]:
+    """Records of the batches that are written, in order."""
+    for number in count():
+        record = read_json(building / "records" / f"{number}.json")
+        if record is None:
+            return
+        yield record
+
+
+def _note(record: dict[str, Any], held: Counter[str], skipped: dict[str, str]) -> None:
     """Add what a record says to what the records before it said."""
     skipped |= record["skipped"]
-    for path, entries in record["written"].items():
-        contents.setdefault(path, []).extend(Entry(*entry) for entry in entries)
+    held.update({path: len(entries) for path, entries in record["written"].items()})
 
 
 def _make_image(source: Source, building: Path, layout: Layout, recipe: dict[str, Any]) -> _Made:
