@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from panet_plugin.data.archives import SUFFIXES as ARCHIVE_SUFFIXES
-from panet_plugin.data.archives import unpack
+from panet_plugin.data.archives import has_suffix, unpack
 from panet_plugin.data.build import make_set
 from panet_plugin.data.datasets import BENCHMARKS
 from panet_plugin.data.images import SUFFIXES, BadImageError, encode_image, read_image
@@ -63,10 +63,11 @@ def prepare_benchmarks(
     root = Path(root)
     if unknown := sorted(set(names) - set(BENCHMARKS)):
         raise ValueError(f"known sets are {', '.join(BENCHMARKS)}, got {', '.join(unknown)}")
-    places = [unpack(path, root) if path.name.endswith(ARCHIVE_SUFFIXES) else path for path in map(Path, sources)]
-    for place in places:
-        if not place.is_dir():
-            raise NotADirectoryError(f"{place} is neither a folder nor an archive ({', '.join(ARCHIVE_SUFFIXES)})")
+    sources = [*map(Path, sources)]
+    for path in sources:
+        if not path.is_dir() and not (path.is_file() and has_suffix(path)):
+            raise NotADirectoryError(f"{path} is neither a folder nor an archive ({', '.join(ARCHIVE_SUFFIXES)})")
+    places = [path if path.is_dir() else unpack([path], root) for path in sources]
     missing = {}
     for name in names:
         images = _find_images(name, places)

@@ -7,15 +7,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from panet_plugin.data.archives import SUFFIXES, extract, unpack
+from panet_plugin.data.archives import SUFFIXES, extract, has_suffix, unpack
 from panet_plugin.data.datasets import DIV2K, DIV2K_URL, Archive
-from panet_plugin.data.download import DownloadError, check_archive, download_archive
+from panet_plugin.data.download import ARCHIVES, DownloadError, check_archive, download_archive
 from panet_plugin.data.prepare import prepare_set
 from panet_plugin.data.sources import find_subset, list_images
 from panet_plugin.files import locked
-
-#: Folder of downloaded archives, below the root.
-ARCHIVES = "archives"
 
 
 def prepare_div2k(
@@ -137,8 +134,7 @@ def _unpack_all(folder: Path, root: Path) -> Path:
     """Unpack all archives of a folder, each to a folder of its own."""
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder of archives")
-    archives = sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES))
+    archives = [path for path in folder.iterdir() if has_suffix(path)]
     if not archives:
         raise FileNotFoundError(f"{folder} holds no archives ({', '.join(SUFFIXES)})")
-    unpacked = [unpack(archive, root) for archive in archives]
-    return unpacked[0].parent
+    return unpack(archives, root)
