@@ -76,7 +76,7 @@ def prepare_benchmarks(
             missing[name] = f"{BENCHMARKS[name].count} images expected, {found}"
             logger.warning("%s: %s", name, missing[name])
         else:
-            _make_benchmark(root, name, images, workers or os.cpu_count() or 1)
+            _make_benchmark(root, name, images, workers)
     return missing
 
 
@@ -136,7 +136,7 @@ def _clean_images(folder: Path) -> dict[str, Path]:
     return images
 
 
-def _make_benchmark(root: Path, name: str, images: dict[str, Path], workers: int) -> None:
+def _make_benchmark(root: Path, name: str, images: dict[str, Path], workers: int | None) -> None:
     folder = next(iter(images.values())).parent
     hr = f"{name}/HR"
     tasks = benchmark_tasks(name)
@@ -145,6 +145,7 @@ def _make_benchmark(root: Path, name: str, images: dict[str, Path], workers: int
         "format": FORMAT,
         "name": name,
         "inputs": [task.describe() for task in tasks],
+        "whole": True,
         "in_place": {hr: 0} if (root / hr).resolve() == folder.resolve() else {},
         "sources": {key: [[path.name, sha256_of(path)]] for key, path in images.items()},
     }

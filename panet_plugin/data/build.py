@@ -31,7 +31,8 @@ def make_set(
     Args:
         root: Where the set goes; made if missing.
         recipe: All that decides what is made: ``name``; ``sources``, names and hashes of an image's files by its key;
-            ``in_place``, for outputs that are given, which of these files they hold; and settings.
+            ``in_place``, for outputs that are given, which of these files they hold; ``whole``, whether that is all
+            that they hold; and settings.
         outputs: Folders and LMDBs that are made, relative to the root.
         sources: Folders that are read.
         build: Fills a folder with the outputs, taking up what it finds there, and returns the :func:`summary` of each,

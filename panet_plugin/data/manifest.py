@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 # Of the files that are prepared; a manifest of another version is not taken for ours.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,6 @@ def prepare_set(
     layout = Layout(name, subimage is not None)
     source_folders = _source_folders(Path(hr_dir), lr_dir, scales)
     sources = find_sources(source_folders, names)
-    workers = workers or os.cpu_count() or 1
     recipe = {
         "format": FORMAT,
         "name": name,
@@ -95,6 +94,7 @@ def prepare_set(
         "subimage": None if subimage is None else list(subimage),
         "crop": crop,
         "given": [scale for scale in scales if scale in source_folders],
+        "whole": names is None,
         "in_place": _folders_in_place(root, layout, source_folders),
         "folders": folders,
         "skip_bad": skip_bad,
@@ -145,7 +145,7 @@ def _folders_in_place(root: Path, layout: Layout, folders: dict[int, Path]) -> d
     }
 
 
-def _hash_sources(sources: list[Source], name: str, workers: int) -> dict[str, Any]:
+def _hash_sources(sources: list[Source], name: str, workers: int | None) -> dict[str, Any]:
     """Name and SHA-256 of every source file, so that changed pictures are noticed and moved folders are not."""
 
     def digest(source: Source) -> list[list[str]]:
@@ -168,7 +168,7 @@ class _Made(NamedTuple):
 
 
 def _build(
-    building: Path, sources: list[Source], layout: Layout, recipe: dict[str, Any], workers: int
+    building: Path, sources: list[Source], layout: Layout, recipe: dict[str, Any], workers: int | None
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Fill the folder ``building``, taking up what a killed run left there; return what it holds and what not."""
     # What is written is counted alone, and read from the records at the end: memory must not grow with the set.
