@@ -25,7 +25,7 @@ from panet_plugin.data.images import BadImageError, encode_image, read_image
 from panet_plugin.data.lmdb_writer import EncodedImage, append_to_lmdb, write_meta_info
 from panet_plugin.data.manifest import FORMAT, Entry, Layout, read_json, sha256_of, summary, to_json
 from panet_plugin.data.parallel import in_threads
-from panet_plugin.data.sources import Source, find_sources
+from panet_plugin.data.sources import Pictures, Source, find_sources
 from panet_plugin.degradations import imresize
 from panet_plugin.files import write_bytes
 
@@ -81,29 +81,57 @@ def prepare_set(
         OSError: The disk is full, or cannot be read or written.
         ValueError: Scales or sub-image sizes that do not work, or no image at all.
     """
+    pictures = Pictures(_source_folders(Path(hr_dir), lr_dir, sorted(set(scales))), names)
+    return prepare_pictures(
+        [pictures],
+        root,
+        name,
+        scales=scales,
+        subimage=subimage,
+        crop=crop,
+        folders=folders,
+        skip_bad=skip_bad,
+        workers=workers,
+    )
+
+
+def prepare_pictures(
+    parts: Sequence[Pictures],
+    root: str | os.PathLike,
+    name: str,
+    *,
+    scales: Sequence[int],
+    subimage: tuple[int, int] | None,
+    crop: int | None = None,
+    folders: bool = False,
+    skip_bad: bool = False,
+    workers: int | None = None,
+) -> bool:
+    """Make one set of pictures that may lie in several folders; all else is as :func:`prepare_set` says."""
     scales = sorted(set(scales))
     _check_settings(name, scales, subimage, crop)
     root = Path(root)
     layout = Layout(name, subimage is not None)
-    source_folders = _source_folders(Path(hr_dir), lr_dir, scales)
-    sources = find_sources(source_folders, names)
+    sources = find_sources(parts)
     recipe = {
         "format": FORMAT,
         "name": name,
         "scales": scales,
         "subimage": None if subimage is None else list(subimage),
         "crop": crop,
-        "given": [scale for scale in scales if scale in source_folders],
-        "whole": names is None,
-        "in_place": _folders_in_place(root, layout, source_folders),
+        "given": [scale for scale in scales if any(scale in part.folders for part in parts)],
+        "whole": all(part.names is None for part in parts),
+        # A folder holds all pictures of the set or is no part of it.
+        "in_place": _folders_in_place(root, layout, parts[0].folders) if len(parts) == 1 else {},
         "folders": folders,
         "skip_bad": skip_bad,
         "sources": _hash_sources(sources, name, workers),
     }
 
     outputs = layout.lmdbs(scales) + (layout.folders(scales) if folders else [])
+    read = [folder for part in parts for folder in part.folders.values()]
     build = partial(_build, sources=sources, layout=layout, recipe=recipe, workers=workers)
-    return make_set(root, recipe, outputs, [*source_folders.values()], build)
+    return make_set(root, recipe, outputs, read, build)
 
 
 # Settings and sources
@@ -135,7 +163,7 @@ def _source_folders(
     return {1: hr_dir} | nested
 
 
-def _folders_in_place(root: Path, layout: Layout, folders: dict[int, Path]) -> dict[str, int]:
+def _folders_in_place(root: Path, layout: Layout, folders: Mapping[int, Path]) -> dict[str, int]:
     """Those folders of the layout that are source folders, and which of the sources' files they hold."""
     names = {scale: layout.hr if scale == 1 else layout.lr(scale) for scale in folders}
     return {
