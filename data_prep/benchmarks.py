@@ -24,7 +24,7 @@ from pathlib import Path
 from panet_plugin.data.benchmarks import prepare_benchmarks
 from panet_plugin.data.command import run_command
 from panet_plugin.data.datasets import BENCHMARKS, BENCHMARKS_URL
-from panet_plugin.data.download import download_archive
+from panet_plugin.data.download import ARCHIVES, download_archive, file_name
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     sources = arguments.sources
     if arguments.download:
-        archive = arguments.root / "archives" / arguments.download.rsplit("/", 1)[-1]
+        archive = arguments.root / ARCHIVES / file_name(arguments.download)
         download_archive(arguments.download, archive)
         sources = [*sources, archive]
     if not sources:

@@ -6,6 +6,7 @@ r"""Prepare DIV2K, or other pictures in its place, for training and validation w
   python data_prep/div2k.py --root data/DIV2K --from-archives DOWNLOADS   archives that were downloaded already
   python data_prep/div2k.py --root data/DF2K --from-folder DF2K --subset train
                                                             unpacked DIV2K, Flickr2K, DF2K or any folder of pictures
+  python data_prep/div2k.py --root data/DF2K --from-folder DIV2K Flickr2K   the pictures of several folders
 
 Under ROOT, and this is what the configs read (DIV2K_ROOT=ROOT if it is not data/DIV2K):
 
@@ -36,7 +37,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--subset", choices=[*DIV2K], help="only this one (default: all)")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--from-archives", type=Path, metavar="DIR", help="folder of downloaded archives")
-    source.add_argument("--from-folder", type=Path, metavar="DIR", help="folder of pictures, in any usual layout")
+    source.add_argument(
+        "--from-folder", type=Path, nargs="+", default=[], metavar="DIR", help="folder of pictures, in any usual layout"
+    )
     source.add_argument("--mirror", metavar="URL", default=DIV2K_URL, help="where to download from (%(default)s)")
     parser.add_argument("--skip-bad", action="store_true", help="list bad images and go on instead of stopping")
     parser.add_argument("--workers", type=int, metavar="N", help="number of threads (default: one per core)")
@@ -51,7 +54,7 @@ def main() -> None:
         [arguments.subset] if arguments.subset else [*DIV2K],
         arguments.scales,
         from_archives=arguments.from_archives,
-        from_folder=arguments.from_folder,
+        from_folders=arguments.from_folder,
         mirror=arguments.mirror,
         skip_bad=arguments.skip_bad,
         workers=arguments.workers,

@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, metavar="N", help="number of threads (default: one per core)")
     arguments = parser.parse_args()
     if problems := verify_root(arguments.root, arguments.workers):
-        sys.exit("\n".join(problems))
+        sys.exit("\n".join([*problems, "What is not right: remove it, and repeat the command that prepared the set."]))
 
 
 if __name__ == "__main__":

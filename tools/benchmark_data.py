@@ -5,10 +5,14 @@ at compression 3, in a pool of processes) is restated here, and its own make_lmd
 Both ways start from the same HR and LR files and end in LMDBs of the same sub-images, which is checked. They take
 turns, each in a process of its own.
 
-  python tools/benchmark_data.py --images DIR
+  python tools/benchmark_data.py --images DIR                         speed of preparation and of reading
+  python tools/benchmark_data.py --images DIR --pictures 10 20 40 80  memory and disk for so many pictures of 2040x1356
+
+The large pictures are put together from the images, and prepared as DIV2K is, LR images made.
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -17,6 +21,7 @@ import resource
 import shutil
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,10 +32,13 @@ import lmdb
 import numpy as np
 from tqdm import tqdm
 
-from panet_plugin.data import Layout, prepare_set
+from panet_plugin.data import Layout, prepare_set, read_image, write_image
+from panet_plugin.data.images import SUFFIXES
 from panet_plugin.files import write_bytes
 
 LAYOUT = Layout("bench", subimages=True)
+# DIV2K's usual size.
+LARGE = (1356, 2040)
 
 
 def main() -> None:
@@ -39,19 +47,22 @@ def main() -> None:
     report: dict[str, Any] = {"machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"}
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         root = Path(folder)
-        print("preparing what both start from, and folders to read")
-        prepare_set(
-            options.images,
-            root,
-            LAYOUT.name,
-            scales=options.scales,
-            subimage=options.subimage,
-            folders=True,
-            workers=options.workers,
-        )
-        report["preparation"] = compare_preparation(root, options)
-        print(json.dumps(report["preparation"]))
-        report["reading"] = compare_reading(root, options)
+        if options.pictures:
+            report["growth"] = measure_growth(root, options)
+        else:
+            print("preparing what both start from, and folders to read")
+            prepare_set(
+                options.images,
+                root,
+                LAYOUT.name,
+                scales=options.scales,
+                subimage=options.subimage,
+                folders=True,
+                workers=options.workers,
+            )
+            report["preparation"] = compare_preparation(root, options)
+            print(json.dumps(report["preparation"]))
+            report["reading"] = compare_reading(root, options)
     print(json.dumps(report, indent=1))
     if options.report:
         write_bytes(options.report, json.dumps(report, indent=1).encode())
@@ -65,6 +76,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--subimage", type=int, nargs=2, default=(240, 120), metavar=("SIZE", "STEP"))
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes, or threads (default: cores)")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (default: 3)")
+    parser.add_argument("--pictures", type=int, nargs="+", metavar="N", help="measure memory and disk instead of speed")
     parser.add_argument("--scratch", type=Path, metavar="DIR", help="folder for temporary files")
     parser.add_argument("--report", type=Path, metavar="FILE.json", help="where to write the figures")
     return parser.parse_args()
@@ -76,7 +88,7 @@ def parse_arguments() -> argparse.Namespace:
 def compare_preparation(root: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Seconds and peak memory of both ways, from the folders of whole images to LMDBs of sub-images."""
     ways = {"basicsr": prepare_as_basicsr, "panet_plugin": prepare_as_we_do}
-    measured: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    measured: dict[str, list[tuple[float, float, float]]] = {way: [] for way in ways}
     for _ in range(options.rounds):
         for way, prepare in ways.items():
             out = root / way
@@ -85,13 +97,16 @@ def compare_preparation(root: Path, options: argparse.Namespace) -> dict[str, An
     check_same_images(*(root / way for way in ways), options.scales)
     result: dict[str, Any] = {
         way: {
-            "seconds": [round(seconds, 2) for seconds, _ in runs],
-            "peak_MB": round(max(memory for _, memory in runs)),
+            "seconds": [round(seconds, 2) for seconds, _, _ in runs],
+            # Of a busy machine these say more.
+            "processor_seconds": [round(seconds, 2) for _, _, seconds in runs],
+            "peak_MB": round(max(memory for _, memory, _ in runs)),
         }
         for way, runs in measured.items()
     }
-    medians = [statistics.median(seconds for seconds, _ in runs) for runs in measured.values()]
-    result["times_faster"] = round(medians[0] / medians[1], 2)
+    for name, column in (("times_faster", 0), ("times_less_processor", 2)):
+        medians = [statistics.median(run[column] for run in runs) for runs in measured.values()]
+        result[name] = round(medians[0] / medians[1], 2)
     return result
 
 
@@ -224,8 +239,65 @@ def read_epoch(
     return time.perf_counter() - start
 
 
-def in_process(function: Callable[..., float], *arguments: Any) -> tuple[float, float]:
-    """Run a function in a new process; return the seconds that it returns, and its peak memory in MB."""
+# Memory and disk
+
+
+def measure_growth(root: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """What it takes to prepare as many large pictures as are asked for, each number in a process of its own."""
+    write_large_pictures(options.images, root / "large", max(options.pictures))
+    return [
+        {"pictures": number, **measured, "processor_seconds": round(processor, 1), "peak_MB": round(memory)}
+        for number in options.pictures
+        for measured, memory, processor in [in_process(prepare_large, root / "large", root / "out", number, options)]
+    ]
+
+
+def write_large_pictures(images: Path, folder: Path, number: int) -> None:
+    """Put pictures together from random pieces of images, in their own resolution."""
+    random = np.random.default_rng(0)
+    paths = sorted(path for path in images.iterdir() if path.suffix.lower() in SUFFIXES)
+    for name in tqdm(range(number), "putting pictures together"):
+        picture, side = np.zeros((*LARGE, 3), np.uint8), 240
+        for top in range(0, LARGE[0], side):
+            for left in range(0, LARGE[1], side):
+                image = read_image(paths[random.integers(len(paths))])
+                space = picture[top : top + side, left : left + side]
+                y, x = (random.integers(max(a - b, 0) + 1) for a, b in zip(image.shape[:2], space.shape, strict=False))
+                piece = image[y : y + side, x : x + side][: space.shape[0], : space.shape[1]]
+                space[: piece.shape[0], : piece.shape[1]] = piece
+        write_image(folder / f"{name + 1:04d}.png", picture)
+
+
+def prepare_large(pictures: Path, out: Path, number: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Prepare some of the pictures; return the seconds, and the disk space in GB at its peak and at the end."""
+
+    def used() -> int:
+        total = 0
+        for path in out.rglob("*"):
+            # Files are moved while they are looked at.
+            with contextlib.suppress(FileNotFoundError):
+                total += path.stat().st_blocks * 512
+        return total
+
+    def watch() -> None:
+        while not done.wait(0.2):
+            peaks.append(used())
+
+    peaks, done, watcher = [0], threading.Event(), threading.Thread(target=watch)
+    watcher.start()
+    start = time.perf_counter()
+    names = {f"{name + 1:04d}" for name in range(number)}
+    prepare_set(pictures, out, LAYOUT.name, names=names, scales=options.scales, workers=options.workers)
+    seconds = time.perf_counter() - start
+    done.set()
+    watcher.join()
+    left = used()
+    shutil.rmtree(out)
+    return {"seconds": round(seconds, 1), "peak_GB": round(max(*peaks, left) / 1e9, 3), "left_GB": round(left / 1e9, 3)}
+
+
+def in_process(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float, float]:
+    """Run a function in a new process; return what it returns, its peak memory in MB and the processors' seconds."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_measured, args=(sender, function, arguments))
@@ -236,12 +308,13 @@ def in_process(function: Callable[..., float], *arguments: Any) -> tuple[float, 
     return result
 
 
-def _measured(sender: Any, function: Callable[..., float], arguments: tuple[Any, ...]) -> None:
+def _measured(sender: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     # As usual on Linux; a spawned process would hand down its own way to its pools and loaders.
     multiprocessing.set_start_method("fork", force=True)
     cv2.setNumThreads(1)
-    seconds = function(*arguments)
-    sender.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    result = function(*arguments)
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    sender.send((result, usage[0].ru_maxrss / 1024, sum(each.ru_utime + each.ru_stime for each in usage)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # Clean images of DIV2K, degraded by the experiment's task: 48x48 patches, flips and transposition, and then a fresh
-# degradation each time; in validation always the same one. DIV2K_ROOT moves the data.
+# degradation each time; in validation always the same one. DIV2K_ROOT, or the option data_root, moves the data.
 _base_ = ["loaders.py"]
 
 data_root = "{{$DIV2K_ROOT:data/DIV2K}}"

@@ -1,5 +1,5 @@
 # Super-resolution on DIV2K: 48x48 patches of the low-resolution images, flips and transposition, scored on luma.
-# DIV2K_ROOT moves the data.
+# DIV2K_ROOT, or the option data_root, moves the data.
 _base_ = ["loaders.py"]
 
 data_root = "{{$DIV2K_ROOT:data/DIV2K}}"

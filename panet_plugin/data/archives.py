@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import errno
+import lzma
 import os
 import shutil
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
+from panet_plugin.data.manifest import digest, sha256_of
 from panet_plugin.files import locked
 
 # Images are compressed already: honest archives hold hardly more than their own size; BMP and TIFF a few times that.
 LARGEST_RATIO = 20
 MOST_MEMBERS = 100_000
+# Of tar files: names, attributes. Those of honest archives are some hundred bytes.
+LARGEST_HEADER = 1 << 20
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
@@ -31,12 +36,17 @@ class BadArchiveError(ValueError):
 class _Member(NamedTuple):
     name: str
     size: int
-    open: Callable[[], IO[bytes]]
+    #: None for a folder.
+    open: Callable[[], IO[bytes]] | None
 
 
 def is_archive(path: str | os.PathLike) -> bool:
     """Whether a file is a zip or tar archive, by its content."""
-    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+    try:
+        with _read_errors(Path(path)), _opened(Path(path)):
+            return True
+    except BadArchiveError:
+        return False
 
 
 def extract(path: str | os.PathLike, folder: str | os.PathLike) -> None:
@@ -54,11 +64,8 @@ def extract(path: str | os.PathLike, folder: str | os.PathLike) -> None:
         OSError: A file cannot be read or written, or the disk has too little space left.
     """
     path, folder = Path(path), Path(folder)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     limit = LARGEST_RATIO * path.stat().st_size
-    with _read_errors(path), _opened(path) as members:
+    with _made_as_a_whole(folder) as partial, _read_errors(path), _opened(path) as members:
         # All names are looked at before anything is written.
         checked = _checked(path, members, limit)
         needed = sum(member.size for member in checked)
@@ -72,30 +79,85 @@ def extract(path: str | os.PathLike, folder: str | os.PathLike) -> None:
                 target = partial / PurePosixPath(member.name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _copy(member, target, progress)
-    partial.replace(folder)
 
 
-def unpack(path: str | os.PathLike, root: str | os.PathLike) -> Path:
-    """Unpack an archive as :func:`extract` does, below ``ROOT/unpacked`` and unless it is there; return the folder."""
-    path = Path(path)
-    folder = Path(root) / "unpacked" / path.name.split(".")[0]
-    with locked(folder):
-        if not folder.is_dir():
-            extract(path, folder)
+def unpack(archives: Iterable[str | os.PathLike], root: str | os.PathLike) -> Path:
+    """Unpack archives side by side, each to a folder of its name, unless they are there.
+
+    Args:
+        archives: The archives.
+        root: They go below ``ROOT/unpacked/DIGEST``: other archives of the same names are not taken for these.
+
+    Returns:
+        The folder of what is in these archives, and nothing else.
+
+    Raises:
+        ValueError: Two archives have the same name but for their suffix.
+        BadArchiveError, OSError: As :func:`extract`.
+    """
+    paths = sorted(map(Path, archives))
+    names = {without_suffix(path.name).casefold(): path for path in paths}
+    if len(names) < len(paths):
+        twice = next(path for path in paths if path not in names.values())
+        raise ValueError(f"{twice}: there is another archive of this name: move one of them away")
+    hashes = [(without_suffix(path.name), sha256_of(path, f"{path.name}: checking")) for path in paths]
+    folder = Path(root, "unpacked", digest(hashes)[:12])
+    for path in paths:
+        target = folder / without_suffix(path.name)
+        with locked(target):
+            if not target.is_dir():
+                extract(path, target)
     return folder
+
+
+def has_suffix(path: Path) -> bool:
+    """Whether a file is called like an archive, and not hidden: macOS puts ``._NAME.zip`` beside ``NAME.zip``."""
+    return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+
+
+def without_suffix(name: str) -> str:
+    """Name of an archive without ``.zip``, ``.tar.gz`` and the like."""
+    suffix = max((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), key=len, default="")
+    return name[: len(name) - len(suffix)]
+
+
+class _TarInfo(tarfile.TarInfo):
+    """Refuses headers that would fill the memory: the reader takes in those of long names and attributes as a whole."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+        info = super().frombuf(buf, encoding, errors)
+        if info.type not in tarfile.REGULAR_TYPES and info.size > LARGEST_HEADER:
+            raise BadArchiveError(f"a header of {info.size} bytes, expected {LARGEST_HEADER} at most")
+        return info
+
+
+@contextmanager
+def _made_as_a_whole(folder: Path) -> Iterator[Path]:
+    """A hidden folder beside, which becomes the folder if nothing goes wrong, and is removed otherwise."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    # What a killed run left.
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        partial.replace(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Iterator[_Member]]:
-    if zipfile.is_zipfile(path):
+    with path.open("rb") as file:
+        # A tar file that ends in a zip file would pass for one.
+        starts_as_zip = file.read(2) == b"PK"
+    if starts_as_zip and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as file:
             yield _zip_members(path, file)
     else:
-        with tarfile.open(path) as file:
+        with tarfile.open(path, tarinfo=_TarInfo) as file:
             yield _tar_members(path, file)
-            # The checksum of a compressed archive is behind the last member.
-            while file.fileobj.read(1 << 20):
-                pass
 
 
 def _zip_members(path: Path, file: zipfile.ZipFile) -> Iterator[_Member]:
@@ -105,20 +167,17 @@ def _zip_members(path: Path, file: zipfile.ZipFile) -> Iterator[_Member]:
             raise BadArchiveError(f"{path}: {info.filename!r} is a link or device, expected files and folders only")
         if info.flag_bits & 1:
             raise BadArchiveError(f"{path}: {info.filename!r} is encrypted")
-        if info.is_dir():
-            _check_name(path, info.filename)
-        else:
-            yield _Member(info.filename, info.file_size, lambda info=info: file.open(info))
+        yield _Member(info.filename, info.file_size, None if info.is_dir() else partial(file.open, info))
 
 
 def _tar_members(path: Path, file: tarfile.TarFile) -> Iterator[_Member]:
     for info in file:
         if not (info.isfile() or info.isdir()):
             raise BadArchiveError(f"{path}: {info.name!r} is a link or device, expected files and folders only")
-        if info.isdir():
-            _check_name(path, info.name)
-        else:
-            yield _Member(info.name, info.size, lambda info=info: file.extractfile(info))
+        yield _Member(info.name, info.size, None if info.isdir() else partial(file.extractfile, info))
+    # The checksum of a compressed archive is behind the last member.
+    while file.fileobj.read(1 << 20):
+        pass
 
 
 def _check_name(path: Path, name: str) -> None:
@@ -128,21 +187,27 @@ def _check_name(path: Path, name: str) -> None:
 
 
 def _checked(path: Path, members: Iterator[_Member], limit: int) -> list[_Member]:
-    """Members that are to be written; stops at the first one that is not right."""
+    """Files that are to be written; stops at the first member that is not right."""
     kept: dict[str, _Member] = {}
+    folders: set[str] = set()
     total = 0
-    for member in members:
+    for number, member in enumerate(members):
         _check_name(path, member.name)
         total += member.size
-        if total > limit or len(kept) >= MOST_MEMBERS:
+        if total > limit or number >= MOST_MEMBERS:
             raise BadArchiveError(
-                f"{path}: holds more than {len(kept)} files or {limit} bytes, {LARGEST_RATIO} times its own size"
+                f"{path}: holds more than {number} files or {limit} bytes, {LARGEST_RATIO} times its own size"
             )
+        if member.open is None:
+            continue
         # Names that differ in case alone are one file on some disks.
-        key = str(PurePosixPath(member.name)).lower()
-        if key in kept:
+        name = PurePosixPath(member.name.lower())
+        if str(name) in kept:
             raise BadArchiveError(f"{path}: holds {member.name!r} twice")
-        kept[key] = member
+        kept[str(name)] = member
+        folders.update(map(str, name.parents))
+    if twofold := folders & kept.keys():
+        raise BadArchiveError(f"{path}: {min(twofold)!r} is both a file and a folder")
     return [
         member
         for member in kept.values()
@@ -170,10 +235,10 @@ def _read_errors(path: Path) -> Iterator[None]:
         yield
     except BadArchiveError as error:
         raise error if str(path) in str(error) else BadArchiveError(f"{path}: {error}") from error
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
         raise BadArchiveError(f"{path}: damaged, or no zip or tar archive: {error}") from error
     except OSError as error:
-        # bz2 and gzip say so of damaged data, without an error number.
-        if error.errno is None:
+        # bz2 and gzip say so of damaged data, without an error number; and damaged tables lead to before the beginning.
+        if error.errno in (None, errno.EINVAL):
             raise BadArchiveError(f"{path}: damaged: {error}") from error
         raise

@@ -14,11 +14,11 @@ from typing import Any
 from tqdm import tqdm
 
 from panet_plugin.data.archives import SUFFIXES as ARCHIVE_SUFFIXES
-from panet_plugin.data.archives import unpack
+from panet_plugin.data.archives import has_suffix, unpack
 from panet_plugin.data.build import make_set
 from panet_plugin.data.datasets import BENCHMARKS
 from panet_plugin.data.images import SUFFIXES, BadImageError, encode_image, read_image
-from panet_plugin.data.manifest import FORMAT, Entry, sha256_of
+from panet_plugin.data.manifest import FORMAT, Entry, sha256_of, summary
 from panet_plugin.data.parallel import in_threads
 from panet_plugin.tasks import TASKS, Task
 
@@ -63,10 +63,11 @@ def prepare_benchmarks(
     root = Path(root)
     if unknown := sorted(set(names) - set(BENCHMARKS)):
         raise ValueError(f"known sets are {', '.join(BENCHMARKS)}, got {', '.join(unknown)}")
-    places = [unpack(path, root) if path.name.endswith(ARCHIVE_SUFFIXES) else path for path in map(Path, sources)]
-    for place in places:
-        if not place.is_dir():
-            raise NotADirectoryError(f"{place} is neither a folder nor an archive ({', '.join(ARCHIVE_SUFFIXES)})")
+    sources = [*map(Path, sources)]
+    for path in sources:
+        if not path.is_dir() and not (path.is_file() and has_suffix(path)):
+            raise NotADirectoryError(f"{path} is neither a folder nor an archive ({', '.join(ARCHIVE_SUFFIXES)})")
+    places = [path if path.is_dir() else unpack([path], root) for path in sources]
     missing = {}
     for name in names:
         images = _find_images(name, places)
@@ -75,7 +76,7 @@ def prepare_benchmarks(
             missing[name] = f"{BENCHMARKS[name].count} images expected, {found}"
             logger.warning("%s: %s", name, missing[name])
         else:
-            _make_benchmark(root, name, images, workers or os.cpu_count() or 1)
+            _make_benchmark(root, name, images, workers)
     return missing
 
 
@@ -135,7 +136,7 @@ def _clean_images(folder: Path) -> dict[str, Path]:
     return images
 
 
-def _make_benchmark(root: Path, name: str, images: dict[str, Path], workers: int) -> None:
+def _make_benchmark(root: Path, name: str, images: dict[str, Path], workers: int | None) -> None:
     folder = next(iter(images.values())).parent
     hr = f"{name}/HR"
     tasks = benchmark_tasks(name)
@@ -144,18 +145,19 @@ def _make_benchmark(root: Path, name: str, images: dict[str, Path], workers: int
         "format": FORMAT,
         "name": name,
         "inputs": [task.describe() for task in tasks],
+        "whole": True,
         "in_place": {hr: 0} if (root / hr).resolve() == folder.resolve() else {},
         "sources": {key: [[path.name, sha256_of(path)]] for key, path in images.items()},
     }
 
-    def build(building: Path) -> tuple[dict[str, list[Entry]], dict[str, str]]:
+    def build(building: Path) -> tuple[dict[str, Any], dict[str, str]]:
         make = partial(_make_image, folder=building / name, tasks=tasks, write_clean=not recipe["in_place"])
         results = tqdm(in_threads(make, images.items(), workers), f"{name}: images", len(images), unit="image")
         contents: dict[str, list[Entry]] = {}
         for entries in results:
             for path, entry in entries.items():
                 contents.setdefault(f"{name}/{path}", []).append(entry)
-        return contents, {}
+        return {path: summary(written) for path, written in sorted(contents.items())}, {}
 
     make_set(root, recipe, [hr, *inputs], [folder], build)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from panet_plugin.data.manifest import Entry, count_images, read_json, summary, to_json
+from panet_plugin.data.manifest import count_images, read_json, to_json
 from panet_plugin.files import locked, write_bytes
 
 logger = logging.getLogger(__name__)
@@ -24,18 +24,19 @@ def make_set(
     recipe: dict[str, Any],
     outputs: Sequence[str],
     sources: Sequence[Path],
-    build: Callable[[Path], tuple[dict[str, list[Entry]], dict[str, str]]],
+    build: Callable[[Path], tuple[dict[str, Any], dict[str, str]]],
 ) -> bool:
     """Make a set, unless it is there and complete, made by the same recipe.
 
     Args:
         root: Where the set goes; made if missing.
         recipe: All that decides what is made: ``name``; ``sources``, names and hashes of an image's files by its key;
-            ``in_place``, for outputs that are given, which of these files they hold; and settings.
+            ``in_place``, for outputs that are given, which of these files they hold; ``whole``, whether that is all
+            that they hold; and settings.
         outputs: Folders and LMDBs that are made, relative to the root.
         sources: Folders that are read.
-        build: Fills a folder with the outputs, taking up what it finds there, and returns what each holds, and the
-            reasons for which images were left out, by their names.
+        build: Fills a folder with the outputs, taking up what it finds there, and returns the :func:`summary` of each,
+            and the reasons for which images were left out, by their names.
 
     Returns:
         Whether anything was made.
@@ -65,9 +66,8 @@ def make_set(
         if not (building / "manifest.json").exists():
             _check_nothing_is_lost(path, outputs, recipe, manifest, sources)
             write_bytes(building / "recipe.json", to_json(recipe))
-            contents, skipped = build(building)
+            made, skipped = build(building)
             _report_skipped(skipped)
-            made = {output: summary(entries) for output, entries in sorted(contents.items())}
             write_bytes(building / "manifest.json", to_json({"recipe": recipe, "skipped": skipped, "outputs": made}))
         _publish(path, building, manifest)
     return True

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from panet_plugin.data.archives import SUFFIXES, extract, unpack
+from panet_plugin.data.archives import SUFFIXES, extract, has_suffix, unpack
 from panet_plugin.data.datasets import DIV2K, DIV2K_URL, Archive
-from panet_plugin.data.download import DownloadError, check_archive, download_archive
-from panet_plugin.data.prepare import prepare_set
-from panet_plugin.data.sources import find_subset, list_images
+from panet_plugin.data.download import ARCHIVES, DownloadError, check_archive, download_archive
+from panet_plugin.data.prepare import prepare_pictures
+from panet_plugin.data.sources import Pictures, find_subset, list_images
 from panet_plugin.files import locked
 
-#: Folder of downloaded archives, below the root.
-ARCHIVES = "archives"
+logger = logging.getLogger(__name__)
 
 
 def prepare_div2k(
@@ -24,7 +24,7 @@ def prepare_div2k(
     scales: Sequence[int] = (2, 3, 4),
     *,
     from_archives: str | os.PathLike | None = None,
-    from_folder: str | os.PathLike | None = None,
+    from_folders: Sequence[str | os.PathLike] = (),
     mirror: str = DIV2K_URL,
     skip_bad: bool = False,
     workers: int | None = None,
@@ -36,8 +36,8 @@ def prepare_div2k(
         subsets: ``"train"``, ``"valid"`` or both.
         scales: Whose LR images to prepare; none for tasks that degrade clean images as they go.
         from_archives: Folder of archives to take instead of downloading: DIV2K's, or others, of which all are
-            unpacked and searched like ``from_folder``.
-        from_folder: Unpacked DIV2K, Flickr2K or DF2K, or any folder of pictures, to take instead of downloading; see
+            unpacked and searched like ``from_folders``.
+        from_folders: Unpacked DIV2K, Flickr2K or DF2K, or any folders of pictures, to take instead of downloading; see
             :func:`panet_plugin.data.sources.find_subset`.
         mirror: Address of the folder on the server.
         skip_bad: Leave out images that cannot be used, and list them, instead of stopping at the first.
@@ -49,11 +49,11 @@ def prepare_div2k(
     """
     root = Path(root)
     scales = sorted(set(scales))
-    if from_archives is not None and from_folder is None and not _has_div2k(Path(from_archives), subsets):
-        from_folder = _unpack_all(Path(from_archives), root)
+    if from_archives is not None and not from_folders and not _has_div2k(Path(from_archives), subsets):
+        from_folders = [_unpack_all(Path(from_archives), root)]
     # All are looked for before the first is prepared, which takes a while.
-    if from_folder is not None:
-        found = {subset: find_subset(from_folder, subset, scales) for subset in subsets}
+    if from_folders:
+        found = {subset: find_subset(from_folders, subset, scales) for subset in subsets}
     else:
         found = {}
         wanted = [DIV2K[subset].archives[scale] for subset in subsets for scale in (1, *_known(subset, scales))]
@@ -63,15 +63,16 @@ def prepare_div2k(
             _ensure_folder(root, archive, mirror, None if from_archives is None else Path(from_archives))
         for subset in subsets:
             archives = DIV2K[subset].archives
-            found[subset] = {s: root / archives[s].folder for s in (1, *_known(subset, scales))}, None
-    for subset, (folders, names) in found.items():
-        prepare_set(
-            folders[1],
+            found[subset] = [Pictures({s: root / archives[s].folder for s in (1, *_known(subset, scales))})]
+    for subset, parts in found.items():
+        name = DIV2K[subset].layout.name
+        for part in parts:
+            logger.info("%s: pictures of %s", root / name, ", ".join(map(str, part.folders.values())))
+        prepare_pictures(
+            parts,
             root,
-            DIV2K[subset].layout.name,
+            name,
             scales=scales,
-            lr_dir=folders,
-            names=names,
             subimage=DIV2K[subset].subimage,
             crop=DIV2K[subset].crop,
             skip_bad=skip_bad,
@@ -137,8 +138,7 @@ def _unpack_all(folder: Path, root: Path) -> Path:
     """Unpack all archives of a folder, each to a folder of its own."""
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder of archives")
-    archives = sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES))
+    archives = [path for path in folder.iterdir() if has_suffix(path)]
     if not archives:
         raise FileNotFoundError(f"{folder} holds no archives ({', '.join(SUFFIXES)})")
-    unpacked = [unpack(archive, root) for archive in archives]
-    return unpacked[0].parent
+    return unpack(archives, root)

@@ -7,8 +7,9 @@ import logging
 import os
 import shutil
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pooch
 import requests
@@ -20,6 +21,8 @@ from panet_plugin.files import locked, write_bytes
 
 logger = logging.getLogger(__name__)
 
+#: Folder of downloaded archives, below the root.
+ARCHIVES = "archives"
 # Tries in a row that bring nothing; before the next one it waits 1, 2, 4, ... times the pause in seconds.
 TRIES = 6
 PAUSE = 1.0
@@ -56,12 +59,26 @@ def download_archive(url: str, path: str | os.PathLike, sha256: str | None = Non
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
     with locked(path):
-        if not path.exists():
+        known, was_there = expected_sha256(path, sha256), path.exists()
+        if not was_there:
             partial.mkdir(exist_ok=True)
-            _retrieve(url, partial, path.name, expected_sha256(path, sha256), size)
+            _retrieve(url, partial, path.name, known, size)
             (partial / path.name).replace(path)
+        if was_there or known is None:
+            check_archive(path, known)
         shutil.rmtree(partial, ignore_errors=True)
-        check_archive(path, sha256)
+
+
+def file_name(url: str) -> str:
+    """Return the name of the file that an address leads to, without ``?download=1`` and the like.
+
+    Raises:
+        ValueError: It leads to none.
+    """
+    name = PurePosixPath(unquote(urlsplit(url).path)).name
+    if not name:
+        raise ValueError(f"{url}: expected the address of a file")
+    return name
 
 
 def expected_sha256(path: Path, sha256: str | None = None) -> str | None:
@@ -76,7 +93,7 @@ def check_archive(path: Path, sha256: str | None = None) -> None:
     Raises:
         DownloadError: It is another one, or no archive.
     """
-    expected, found = expected_sha256(path, sha256), sha256_of(path)
+    expected, found = expected_sha256(path, sha256), sha256_of(path, f"{path.name}: checking")
     if expected is None:
         if not is_archive(path):
             raise DownloadError(f"{path} is no zip or tar archive: move it away")
@@ -89,12 +106,8 @@ def _retrieve(url: str, folder: Path, name: str, sha256: str | None, size: int |
     """Let pooch fetch a file into a folder of its own and check it."""
     # Its messages speak of its own arguments.
     pooch.get_logger().setLevel("WARNING")
-    try:
-        pooch.retrieve(
-            url, sha256 and f"sha256:{sha256}", fname=name, path=folder, downloader=_Resuming(folder / "data", size)
-        )
-    except ValueError as error:
-        raise DownloadError(f"{url}: {error}") from error
+    known = sha256 and f"sha256:{sha256}"
+    pooch.retrieve(url, known, fname=name, path=folder, downloader=_Resuming(folder / "data", size, sha256))
     if sha256 is None and not is_archive(folder / name):
         (folder / name).unlink()
         raise DownloadError(f"{url} answered with something that is no zip or tar archive")
@@ -106,16 +119,20 @@ class _Resuming:
     Args:
         part: File that collects it; ``.version`` beside it says of which version of the file on the server it is.
         size: Bytes that are expected.
+        sha256: SHA-256 that is expected. It is checked before pooch does so again: that throws away a file which it has
+            not yet checked if it is killed.
     """
 
-    def __init__(self, part: Path, size: int | None) -> None:
+    def __init__(self, part: Path, size: int | None, sha256: str | None) -> None:
         self.part = part
         self.version = part.with_suffix(".version")
         self.size = size
+        self.sha256 = sha256
 
     def __call__(self, url: str, output_file: str | os.PathLike, pooch: Any, check_only: bool = False) -> None:
         failures = 0
-        while True:
+        # A part of which it is not known how much is missing: the server tells.
+        while self.size is None or self._have() != self.size:
             before = self._have()
             try:
                 self._continue(url)
@@ -128,6 +145,9 @@ class _Resuming:
                 time.sleep(PAUSE * 2**failures)
             except requests.RequestException as error:
                 raise DownloadError(f"{url}: {error}") from error
+        if self.sha256 and (found := sha256_of(self.part, f"{file_name(url)}: checking")) != self.sha256:
+            self.part.unlink()
+            raise DownloadError(f"{url} has the SHA-256 {found}, expected {self.sha256}: it is another file")
         self.part.replace(output_file)
 
     def _have(self) -> int:
@@ -160,7 +180,7 @@ class _Resuming:
             free = shutil.disk_usage(self.part.parent).free
             if total and total - have > free:
                 raise OSError(errno.ENOSPC, f"{(total - have) / 1e9:.1f} GB to download, {free / 1e9:.1f} GB free", url)
-            self._receive(response, have, total)
+            self._receive(response, have, total, file_name(url))
         if total and self._have() != total:
             raise _Interrupted(f"the connection ended after {self._have()} of {total} bytes")
 
@@ -170,8 +190,7 @@ class _Resuming:
         if version:
             write_bytes(self.version, version.encode())
 
-    def _receive(self, response: requests.Response, have: int, total: int | None) -> None:
-        label = response.url.rsplit("/", 1)[-1]
+    def _receive(self, response: requests.Response, have: int, total: int | None, label: str) -> None:
         with (
             self.part.open("ab") as file,
             tqdm(desc=label, total=total, initial=have, unit="B", unit_scale=True) as progress,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -64,8 +65,10 @@ def append_to_lmdb(path: str | os.PathLike, images: Sequence[EncodedImage], held
                 raise ValueError(f"{path}: holds {count} images, expected {held}")
             _commit(path, environment, images)
     except lmdb.Error as error:
-        # LMDB has exceptions of its own for what the operating system says, and wraps its number in a text.
-        full = os.strerror(errno.ENOSPC) in str(error)
+        # LMDB has exceptions of its own for what the operating system says, and wraps its number in a text; of a disk
+        # that took a part of what was written, it says that input or output failed.
+        needed = sum(len(image.content) for image in images)
+        full = os.strerror(errno.ENOSPC) in str(error) or shutil.disk_usage(path).free < needed
         raise OSError(errno.ENOSPC if full else errno.EIO, f"cannot write the LMDB: {error}", str(path)) from error
 
 

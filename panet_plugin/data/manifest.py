@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tqdm import tqdm
+
 # Of the files that are prepared; a manifest of another version is not taken for ours.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -100,13 +102,18 @@ def summary(entries: Sequence[Entry]) -> dict[str, Any]:
     return {"count": len(entries), "sha256": digest((entry.name, entry.sha256) for entry in entries)}
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file of any size."""
+def sha256_of(path: Path, label: str | None = None) -> str:
+    """SHA-256 of a file of any size, with a progress bar if that has a label."""
     sha256 = hashlib.sha256()
-    with path.open("rb") as file:
+    total = path.stat().st_size
+    with (
+        path.open("rb") as file,
+        tqdm(desc=label, total=total, unit="B", unit_scale=True, leave=False, disable=label is None) as progress,
+    ):
         # hashlib.file_digest came with Python 3.11.
         while block := file.read(1 << 20):
             sha256.update(block)
+            progress.update(len(block))
     return sha256.hexdigest()
 
 
@@ -124,5 +131,10 @@ def to_json(value: dict[str, Any]) -> bytes:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON file, or return None if it is not there."""
-    return json.loads(path.read_bytes()) if path.exists() else None
+    """Read a JSON file of ours, or return None if it is not there; ValueError if it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged, remove it: {error}") from error

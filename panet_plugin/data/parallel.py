@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +12,19 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_threads(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+def in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
+) -> Iterator[Result]:
     """Results in the order of the items, with few of them under way at any time.
 
     Threads suffice, since decoding, resizing, hashing and encoding all release the GIL, and they die with the process.
+
+    Args:
+        function: What to do with each.
+        items: Taken one by one.
+        workers: Number of threads; that of the cores which this process may use by default.
     """
+    workers = workers or len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(workers) as pool:
         pending = deque()
         try:

@@ -10,8 +10,10 @@ import hashlib
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +23,9 @@ from tqdm import tqdm
 from panet_plugin.data.build import make_set
 from panet_plugin.data.images import BadImageError, encode_image, read_image
 from panet_plugin.data.lmdb_writer import EncodedImage, append_to_lmdb, write_meta_info
-from panet_plugin.data.manifest import FORMAT, Entry, Layout, read_json, sha256_of, to_json
+from panet_plugin.data.manifest import FORMAT, Entry, Layout, read_json, sha256_of, summary, to_json
 from panet_plugin.data.parallel import in_threads
-from panet_plugin.data.sources import Source, find_sources
+from panet_plugin.data.sources import Pictures, Source, find_sources
 from panet_plugin.degradations import imresize
 from panet_plugin.files import write_bytes
 
@@ -79,29 +81,57 @@ def prepare_set(
         OSError: The disk is full, or cannot be read or written.
         ValueError: Scales or sub-image sizes that do not work, or no image at all.
     """
+    pictures = Pictures(_source_folders(Path(hr_dir), lr_dir, sorted(set(scales))), names)
+    return prepare_pictures(
+        [pictures],
+        root,
+        name,
+        scales=scales,
+        subimage=subimage,
+        crop=crop,
+        folders=folders,
+        skip_bad=skip_bad,
+        workers=workers,
+    )
+
+
+def prepare_pictures(
+    parts: Sequence[Pictures],
+    root: str | os.PathLike,
+    name: str,
+    *,
+    scales: Sequence[int],
+    subimage: tuple[int, int] | None,
+    crop: int | None = None,
+    folders: bool = False,
+    skip_bad: bool = False,
+    workers: int | None = None,
+) -> bool:
+    """Make one set of pictures that may lie in several folders; all else is as :func:`prepare_set` says."""
     scales = sorted(set(scales))
     _check_settings(name, scales, subimage, crop)
     root = Path(root)
     layout = Layout(name, subimage is not None)
-    source_folders = _source_folders(Path(hr_dir), lr_dir, scales)
-    sources = find_sources(source_folders, names)
-    workers = workers or os.cpu_count() or 1
+    sources = find_sources(parts)
     recipe = {
         "format": FORMAT,
         "name": name,
         "scales": scales,
         "subimage": None if subimage is None else list(subimage),
         "crop": crop,
-        "given": [scale for scale in scales if scale in source_folders],
-        "in_place": _folders_in_place(root, layout, source_folders),
+        "given": [scale for scale in scales if any(scale in part.folders for part in parts)],
+        "whole": all(part.names is None for part in parts),
+        # A folder holds all pictures of the set or is no part of it.
+        "in_place": _folders_in_place(root, layout, parts[0].folders) if len(parts) == 1 else {},
         "folders": folders,
         "skip_bad": skip_bad,
         "sources": _hash_sources(sources, name, workers),
     }
 
     outputs = layout.lmdbs(scales) + (layout.folders(scales) if folders else [])
+    read = [folder for part in parts for folder in part.folders.values()]
     build = partial(_build, sources=sources, layout=layout, recipe=recipe, workers=workers)
-    return make_set(root, recipe, outputs, [*source_folders.values()], build)
+    return make_set(root, recipe, outputs, read, build)
 
 
 # Settings and sources
@@ -133,7 +163,7 @@ def _source_folders(
     return {1: hr_dir} | nested
 
 
-def _folders_in_place(root: Path, layout: Layout, folders: dict[int, Path]) -> dict[str, int]:
+def _folders_in_place(root: Path, layout: Layout, folders: Mapping[int, Path]) -> dict[str, int]:
     """Those folders of the layout that are source folders, and which of the sources' files they hold."""
     names = {scale: layout.hr if scale == 1 else layout.lr(scale) for scale in folders}
     return {
@@ -143,7 +173,7 @@ def _folders_in_place(root: Path, layout: Layout, folders: dict[int, Path]) -> d
     }
 
 
-def _hash_sources(sources: list[Source], name: str, workers: int) -> dict[str, Any]:
+def _hash_sources(sources: list[Source], name: str, workers: int | None) -> dict[str, Any]:
     """Name and SHA-256 of every source file, so that changed pictures are noticed and moved folders are not."""
 
     def digest(source: Source) -> list[list[str]]:
@@ -166,33 +196,38 @@ class _Made(NamedTuple):
 
 
 def _build(
-    building: Path, sources: list[Source], layout: Layout, recipe: dict[str, Any], workers: int
-) -> tuple[dict[str, list[Entry]], dict[str, str]]:
+    building: Path, sources: list[Source], layout: Layout, recipe: dict[str, Any], workers: int | None
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Fill the folder ``building``, taking up what a killed run left there; return what it holds and what not."""
-    contents: dict[str, list[Entry]] = {}
+    # What is written is counted alone, and read from the records at the end: memory must not grow with the set.
+    held: Counter[str] = Counter()
     skipped: dict[str, str] = {}
     done = number = 0
-    while record := read_json(building / "records" / f"{number}.json"):
+    for record in _records(building):
         done += record["sources"]
         number += 1
-        _note(record, contents, skipped)
+        _note(record, held, skipped)
 
     make = partial(_make_image, building=building, layout=layout, recipe=recipe)
     results = in_threads(make, sources[done:], workers)
     label = f"{layout.name}: images"
     with tqdm(desc=label, total=len(sources), initial=done, unit="image") as progress:
         for batch in _batches(zip(sources[done:], results, strict=True)):
-            record = _write_batch(building, batch, contents)
+            record = _write_batch(building, batch, held)
             write_bytes(building / "records" / f"{number}.json", to_json(record))
             number += 1
-            _note(record, contents, skipped)
+            _note(record, held, skipped)
             progress.update(len(batch))
-    if not contents:
+    if not held:
         raise ValueError(f"{layout.name}: none of the {len(sources)} images can be used")
 
-    for path in layout.lmdbs(recipe["scales"]):
-        write_meta_info(building / path, [(entry.key, entry.shape) for entry in sorted(contents[path])])
-    return contents, skipped
+    outputs = {}
+    for path in sorted(held):
+        entries = [Entry(*entry) for record in _records(building) for entry in record["written"].get(path, ())]
+        if path.endswith(".lmdb"):
+            write_meta_info(building / path, [(entry.key, entry.shape) for entry in sorted(entries)])
+        outputs[path] = summary(entries)
+    return outputs, skipped
 
 
 def _batches(made: Iterable[tuple[Source, _Made]]) -> Iterator[list[tuple[Source, _Made]]]:
@@ -208,7 +243,7 @@ def _batches(made: Iterable[tuple[Source, _Made]]) -> Iterator[list[tuple[Source
         yield batch
 
 
-def _write_batch(building: Path, batch: list[tuple[Source, _Made]], contents: dict[str, list[Entry]]) -> dict[str, Any]:
+def _write_batch(building: Path, batch: list[tuple[Source, _Made]], held: Mapping[str, int]) -> dict[str, Any]:
     """Add a batch to the LMDBs, and return its record."""
     images: dict[str, list[EncodedImage]] = {}
     written: dict[str, list[Entry]] = {}
@@ -218,16 +253,24 @@ def _write_batch(building: Path, batch: list[tuple[Source, _Made]], contents: di
         for path, new in made.entries.items():
             written.setdefault(path, []).extend(new)
     for path, new in images.items():
-        append_to_lmdb(building / path, new, held=len(contents.get(path, ())))
+        append_to_lmdb(building / path, new, held=held[path])
     skipped = {source.hr.name: made.skipped for source, made in batch if made.skipped}
     return {"sources": len(batch), "skipped": skipped, "written": written}
 
 
-def _note(record: dict[str, Any], contents: dict[str, list[Entry]], skipped: dict[str, str]) -> None:
+def _records(building: Path) -> Iterator[dict[str, Any]]:
+    """Records of the batches that are written, in order."""
+    for number in count():
+        record = read_json(building / "records" / f"{number}.json")
+        if record is None:
+            return
+        yield record
+
+
+def _note(record: dict[str, Any], held: Counter[str], skipped: dict[str, str]) -> None:
     """Add what a record says to what the records before it said."""
     skipped |= record["skipped"]
-    for path, entries in record["written"].items():
-        contents.setdefault(path, []).extend(Entry(*entry) for entry in entries)
+    held.update({path: len(entries) for path, entries in record["written"].items()})
 
 
 def _make_image(source: Source, building: Path, layout: Layout, recipe: dict[str, Any]) -> _Made:

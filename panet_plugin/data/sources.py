@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,10 +20,25 @@ HR_FOLDERS = {
     "train": ("*_train_HR", "train_HR", "train/HR", "*_HR", "HR", "GT", "train", "."),
     "valid": ("*_valid_HR", "*_val_HR", "valid_HR", "val_HR", "valid/HR", "val/HR", "valid", "val"),
 }
+# Of DF2K, where its parts were not copied into one folder.
+PARTS = ("DIV2K_train_HR", "Flickr2K_HR")
 OTHER_SUBSETS = re.compile(r"(^|_)(val|valid|test)(_|$)")
 # What stands for HR in the name of the folder beside, and where the images of a scale are below that.
 LR_WORDS = ("LR_bicubic", "LR")
 LR_FOLDERS = ("{lr}/X{scale}", "{lr}_X{scale}/{lr}/X{scale}", "{lr}_X{scale}/X{scale}", "{lr}_X{scale}", "{lr}x{scale}")
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Where the pictures of a set, or of a part of it, lie.
+
+    Attributes:
+        folders: Folder of every scale; 1 is HR.
+        names: The stems that belong to the set, if the folders hold more.
+    """
+
+    folders: Mapping[int, Path]
+    names: Collection[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,18 +76,22 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
-def find_sources(folders: Mapping[int, Path], names: Collection[str] | None = None) -> list[Source]:
-    """Pair the files of an HR folder with those of folders of LR images.
-
-    Args:
-        folders: Folder of every scale; 1 is HR.
-        names: Take only the images of these stems.
+def find_sources(parts: Iterable[Pictures]) -> list[Source]:
+    """Pair the files of HR folders with those of folders of LR images; return them in the order of their keys.
 
     Raises:
-        BadImageError: An image has no partner.
-        ValueError: There is no image at all.
+        BadImageError: An image has no partner, or two have the same name.
+        ValueError: There is no image at all in one of the parts.
     """
+    sources: dict[str, Source] = {}
+    for source in (source for part in parts for source in _pair(part.folders, part.names)):
+        if other := sources.get(source.key):
+            raise BadImageError(f"{source.hr} has the same name as {other.hr}: rename one of them")
+        sources[source.key] = source
+    return [sources[key] for key in sorted(sources)]
 
+
+def _pair(folders: Mapping[int, Path], names: Collection[str] | None) -> Iterator[Source]:
     def listed(folder: Path, suffix: str = "") -> dict[str, Path]:
         found = list_images(folder)
         return {
@@ -95,70 +114,98 @@ def find_sources(folders: Mapping[int, Path], names: Collection[str] | None = No
         if found:
             strays = ", ".join(path.name for path in found.values())
             raise BadImageError(f"{folder} holds LR images that have no HR image in {folders[1]}: {strays}")
-    return [Source(image_key(path), path, lr_files[stem]) for stem, path in hr_files.items()]
+    return (Source(image_key(path), path, lr_files[stem]) for stem, path in hr_files.items())
 
 
-def find_subset(
-    folder: str | os.PathLike, subset: str, scales: Sequence[int]
-) -> tuple[dict[int, Path], frozenset[str] | None]:
+def find_subset(folders: Sequence[str | os.PathLike], subset: str, scales: Sequence[int]) -> list[Pictures]:
     """Find the pictures of a training set that was unpacked by hand.
 
     DIV2K, Flickr2K and DF2K are found as their archives unpack and as BasicSR, MMagic and EDSR want them; so are
     ``train_HR`` and ``HR`` with ``LR_bicubic/X2`` beside. Else the folder itself is taken for the pictures to train on.
 
     Args:
-        folder: The folder of the set, or one above it, or that of its HR pictures.
+        folders: Of each, the folder of the set, or one above it, or that of its HR pictures. Several make one set.
         subset: ``"train"`` or ``"valid"``.
         scales: Whose LR images to look for. What is not there is left out.
 
     Returns:
-        The folder of every scale, 1 being HR; and the stems that belong to the subset if the folder holds more.
+        The parts of the set.
 
     Raises:
         NotADirectoryError: There is no such folder.
-        FileNotFoundError: There are no pictures of this subset.
-        ValueError: There are several folders of them.
+        FileNotFoundError: A folder has no pictures to train on, or none of them has any to validate on.
+        ValueError: There are several sets in a folder.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is not a folder")
-    names = None
-    hr = _find_hr(folder, subset)
-    if subset == "valid" and hr is None:
-        hr, names = _find_hr(folder, "train"), DIV2K_NAMES["valid"]
-        if hr is None or not names.issubset(path.stem for path in _files(_unnested(hr))):
-            hr = None
-    if hr is None:
+    folders = [*map(Path, folders)]
+    for folder in folders:
+        if not folder.is_dir():
+            raise NotADirectoryError(f"{folder} is not a folder")
+    found = {folder: _find_pictures(folder, subset, scales) for folder in folders}
+    without = [folder for folder in folders if not found[folder]]
+    if without and (subset == "train" or len(without) == len(folders)):
         looked_for = ", ".join(HR_FOLDERS[subset])
-        raise FileNotFoundError(f"{folder} holds no pictures of the subset {subset}: looked for {looked_for}")
-    stems = {path.stem for path in _files(_unnested(hr))}
-    if subset == "train" and stems > DIV2K_NAMES["train"] and stems & DIV2K_NAMES["valid"]:
+        raise FileNotFoundError(f"{without[0]} holds no pictures of the subset {subset}: looked for {looked_for}")
+    return [part for folder in folders for part in found[folder]]
+
+
+def _find_pictures(folder: Path, subset: str, scales: Sequence[int]) -> list[Pictures]:
+    parts = []
+    for hr in _find_hr(folder, subset):
+        stems = {path.stem for path in _files(_unnested(hr))}
         # Training on these would spoil the validation.
-        names = DIV2K_NAMES["train"]
+        mixed = stems > DIV2K_NAMES["train"] and stems & DIV2K_NAMES["valid"]
+        names = stems - DIV2K_NAMES["valid"] if subset == "train" and mixed else None
+        parts.append(Pictures(_with_lr(hr, scales), names))
+    if subset == "valid" and not parts:
+        for hr in _find_hr(folder, "train"):
+            if DIV2K_NAMES["valid"].issubset(path.stem for path in _files(_unnested(hr))):
+                parts.append(Pictures(_with_lr(hr, scales), DIV2K_NAMES["valid"]))
+    return parts
+
+
+def _with_lr(hr: Path, scales: Sequence[int]) -> dict[int, Path]:
+    """A folder of HR pictures, and those of LR images beside it."""
     folders = {1: _unnested(hr)}
     for scale in scales:
         words = (hr.name.replace("HR", word) for word in LR_WORDS if "HR" in hr.name)
         candidates = (hr.parent / path.format(lr=lr, scale=scale) for lr in words for path in LR_FOLDERS)
         if lr_folder := next((path for path in candidates if path.is_dir() and any(_files(path))), None):
             folders[scale] = lr_folder
-    return folders, names
+    return folders
 
 
-def _find_hr(folder: Path, subset: str) -> Path | None:
-    """The HR folder of a subset in a folder, or one or two levels below."""
+def _find_hr(folder: Path, subset: str) -> list[Path]:
+    """The HR folders of a subset in a folder, or one or two levels below: one, or those of DF2K."""
+
+    def holding(pattern: str, prefixes: Sequence[str] = ("", "*/", "*/*/")) -> list[Path]:
+        found = [path for prefix in prefixes for path in sorted(folder.glob(prefix + pattern)) if path.is_dir()]
+        found = [path for path in found if any(_files(_unnested(path)))]
+        if subset == "train":
+            found = [path for path in found if not OTHER_SUBSETS.search(path.name)]
+        # A folder within one of the same name is that one.
+        return sorted({_unnested(path): path for path in reversed(found)}.values())
+
+    if subset == "train" and all(parts := [holding(name) for name in PARTS]):
+        found = [path for part in parts for path in part]
+        if "df2k" not in folder.resolve().name.lower():
+            raise _several(folder, found)
+        return found
     for pattern in HR_FOLDERS[subset]:
         if pattern == "." and any(_files(_unnested(folder))):
-            return folder
+            return [folder]
         for prefix in ("", "*/", "*/*/") if pattern != "." else ():
-            found = [path for path in sorted(folder.glob(prefix + pattern)) if path.is_dir()]
-            found = [path for path in found if any(_files(_unnested(path)))]
-            if subset == "train":
-                found = [path for path in found if not OTHER_SUBSETS.search(path.name)]
+            found = holding(pattern, [prefix])
             if len(found) > 1:
-                raise ValueError(f"{folder} holds {' and '.join(map(str, found))}: name the one to take")
+                raise _several(folder, found)
             if found:
-                return found[0]
-    return None
+                return found
+    return []
+
+
+def _several(folder: Path, found: Sequence[Path]) -> ValueError:
+    return ValueError(
+        f"{folder} holds {' and '.join(map(str, found))}: name the one to take, or all that are to be one"
+    )
 
 
 def _unnested(folder: Path) -> Path:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lmdb
 from PIL import Image
@@ -22,12 +22,13 @@ logger = logging.getLogger(__name__)
 
 # How many damaged images are named.
 EXAMPLES = 5
+UNFINISHED = "{}: the preparation was interrupted; the same command finishes it"
 
 
 def verify_root(root: str | os.PathLike, workers: int | None = None) -> list[str]:
     """Compare all prepared sets below a folder with their manifests.
 
-    Every image is read and hashed; those of a set whose hash differs are decoded too, to name the damaged ones.
+    Every image is read and hashed, and the checksums within it are compared, by which damaged ones can be named.
 
     Args:
         root: Folder of ``NAME.json`` and what these list.
@@ -42,18 +43,21 @@ def verify_root(root: str | os.PathLike, workers: int | None = None) -> list[str
     root = Path(root)
     manifests = {path: read_json(path) for path in sorted(root.glob("*.json"))}
     manifests = {path: manifest for path, manifest in manifests.items() if "outputs" in manifest}
-    if not manifests:
+    recipes = {path: read_json(path) for path in sorted(root.glob(".*.partial/recipe.json"))}
+    unfinished = [root / f"{recipe['name']}.json" for recipe in recipes.values()]
+    unfinished = [path for path in unfinished if path not in manifests]
+    if not manifests and not unfinished:
         raise FileNotFoundError(f"{root} holds no prepared set: no NAME.json that lists outputs")
     problems = []
     for path, manifest in manifests.items():
-        problems += _verify_set(path, manifest, workers or os.cpu_count() or 1)
-    return problems
+        problems += _verify_set(path, manifest, workers)
+    return problems + [UNFINISHED.format(path) for path in unfinished]
 
 
-def _verify_set(path: Path, manifest: dict[str, Any], workers: int) -> list[str]:
+def _verify_set(path: Path, manifest: dict[str, Any], workers: int | None) -> list[str]:
     recipe = manifest["recipe"]
     if recipe is None:
-        return [f"{path}: the preparation was interrupted; the same command finishes it"]
+        return [UNFINISHED.format(path)]
     if recipe["format"] != FORMAT:
         return [f"{path}: made by another version of this program (format {recipe['format']}, expected {FORMAT})"]
     problems = []
@@ -75,9 +79,8 @@ def _verify_set(path: Path, manifest: dict[str, Any], workers: int) -> list[str]
     return problems + _verify_sources(path.parent, recipe, workers)
 
 
-def _verify_lmdb(path: Path, expected: dict[str, Any], workers: int) -> tuple[list[str], list[str]]:
+def _verify_lmdb(path: Path, expected: dict[str, Any], workers: int | None) -> tuple[list[str], list[str]]:
     """What is wrong with an LMDB, and its keys."""
-    problems, keys, lines = [], [], []
 
     def images() -> Iterator[tuple[str, bytes]]:
         with (
@@ -87,62 +90,70 @@ def _verify_lmdb(path: Path, expected: dict[str, Any], workers: int) -> tuple[li
             for key, content in transaction.cursor():
                 yield f"{key.decode(errors='replace')}.png", content
 
-    def check(item: tuple[str, bytes]) -> tuple[str, str, str]:
-        name, content = item
-        return name, hashlib.sha256(content).hexdigest(), _meta_line(name, content)
-
-    hashes = []
     try:
-        for name, sha256, line in _with_progress(in_threads(check, images(), workers), path, expected):
-            hashes.append((name, sha256))
-            keys.append(name)
-            lines.append(line)
-        problems = _compare(path, expected, hashes, images())
+        checked = _check(path, images(), expected, workers)
     except (lmdb.Error, OSError) as error:
-        return [f"{path}: damaged: {error}"], keys
+        return [f"{path}: damaged: {error}"], []
+    problems = _compare(path, expected, checked)
     meta_info = path / "meta_info.txt"
-    if not meta_info.is_file() or sorted(meta_info.read_text().splitlines()) != sorted(lines):
+    listed = meta_info.read_text(errors="replace").splitlines() if meta_info.is_file() else []
+    # What is damaged is told already.
+    if len(listed) != len(checked) or not {image.line for image in checked if image.line} <= {*listed}:
         problems.append(f"{meta_info}: does not list the images of the LMDB")
-    return problems, keys
+    return problems, [image.name for image in checked]
+
+
+def _verify_folder(path: Path, expected: dict[str, Any], workers: int | None) -> list[str]:
+    images = ((file.name, file.read_bytes()) for file in sorted(_files(path)))
+    return _compare(path, expected, _check(path, images, expected, workers))
+
+
+class _Checked(NamedTuple):
+    """An image, and what meta_info.txt says of it; nothing if it is damaged."""
+
+    name: str
+    sha256: str
+    line: str
+
+
+def _check(
+    path: Path, images: Iterable[tuple[str, bytes]], expected: dict[str, Any], workers: int | None
+) -> list[_Checked]:
+    def check(item: tuple[str, bytes]) -> _Checked:
+        name, content = item
+        return _Checked(name, hashlib.sha256(content).hexdigest(), _meta_line(name, content))
+
+    results = in_threads(check, images, workers)
+    return list(tqdm(results, f"{path.name}: checking", expected["count"], unit="image", leave=False))
 
 
 def _meta_line(name: str, content: bytes) -> str:
     try:
         with Image.open(BytesIO(content)) as image:
             channels = 1 if image.mode in ("1", "L") or image.mode.startswith("I") else 3
-            return f"{name} ({image.height},{image.width},{channels}) {PNG_COMPRESSION}"
+            line = f"{name} ({image.height},{image.width},{channels}) {PNG_COMPRESSION}"
+            # PNG files carry checksums.
+            image.verify()
+            return line
     except Exception:
-        # Whatever a decoder makes of damaged bytes: the hash tells already.
+        # Whatever a decoder makes of damaged bytes.
         return ""
 
 
-def _verify_folder(path: Path, expected: dict[str, Any], workers: int) -> list[str]:
-    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-    hashes = _with_progress(in_threads(lambda file: (file.name, sha256_of(file)), files, workers), path, expected)
-    return _compare(path, expected, list(hashes), ((file.name, file.read_bytes()) for file in files))
-
-
-def _compare(
-    path: Path, expected: dict[str, Any], hashes: list[tuple[str, str]], images: Iterable[tuple[str, bytes]]
-) -> list[str]:
-    if len(hashes) != expected["count"]:
-        return [f"{path}: {len(hashes)} images, expected {expected['count']}"]
-    if digest(hashes) == expected["sha256"]:
+def _compare(path: Path, expected: dict[str, Any], checked: list[_Checked]) -> list[str]:
+    if len(checked) != expected["count"]:
+        return [f"{path}: {len(checked)} images, expected {expected['count']}"]
+    if digest((image.name, image.sha256) for image in checked) == expected["sha256"]:
         return []
-    damaged = [name for name, content in images if not _decodes(content)]
+    damaged = [image.name for image in checked if not image.line]
     return [f"{path}: images are not those that were made" + (f"; damaged: {_some(damaged)}" if damaged else "")]
 
 
-def _decodes(content: bytes) -> bool:
-    try:
-        with Image.open(BytesIO(content)) as image:
-            image.load()
-    except Exception:
-        return False
-    return True
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
-def _verify_sources(root: Path, recipe: dict[str, Any], workers: int) -> list[str]:
+def _verify_sources(root: Path, recipe: dict[str, Any], workers: int | None) -> list[str]:
     """What is wrong with pictures that were in place already; those elsewhere are no part of the set."""
     problems = []
     for output, number in recipe["in_place"].items():
@@ -152,14 +163,14 @@ def _verify_sources(root: Path, recipe: dict[str, Any], workers: int) -> list[st
         wrong = [path.name for (path, _), right in zip(files, results, strict=True) if not right]
         if wrong:
             problems.append(f"{root / output}: changed or gone since the set was made: {_some(wrong)}")
-        else:
+        known = {path for path, _ in files}
+        new = sorted(path.name for path in _files(root / output) if path not in known) if recipe["whole"] else []
+        if new:
+            problems.append(f"{root / output}: new since the set was made: {_some(new)}")
+        if not wrong and not new:
             logger.info("%s: %d images, all as they were", root / output, len(files))
     return problems
 
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:EXAMPLES]) + (", ..." if len(names) > EXAMPLES else "")
-
-
-def _with_progress(results: Iterable[Any], path: Path, expected: dict[str, Any]) -> Iterator[Any]:
-    return iter(tqdm(results, f"{path.name}: checking", expected["count"], unit="image", leave=False))

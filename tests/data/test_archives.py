@@ -2,6 +2,7 @@
 
 import bz2
 import io
+import lzma
 import random
 import stat
 import tarfile
@@ -11,7 +12,7 @@ from collections import namedtuple
 import pytest
 
 from panet_plugin.data import archives
-from panet_plugin.data.archives import BadArchiveError, extract
+from panet_plugin.data.archives import BadArchiveError, extract, unpack
 
 FILES = {
     "set/X2/0001x2.png": random.Random(0).randbytes(5000),
@@ -40,7 +41,9 @@ WRITERS = {"a.zip": write_zip, "a.tar": write_tar, "a.tar.gz": write_tar}
 
 
 def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Contents of files by path, locks aside."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -81,6 +84,8 @@ HOSTILE = {
     "bomb tar": ("a.tar.gz", "set/bomb.png", bytes(30_000_000), "times its own size"),
     "twice": ("a.tar", "set/0001.png", b"x", "twice"),
     "twice but for case": ("a.zip", "set/0001.PNG", b"x", "twice"),
+    "header that fills the memory": ("a.tar.gz", special_tar(tarfile.XHDTYPE), bytes(2_000_000), "a header of 2000000"),
+    "file and folder": ("a.tar", "set", b"x", "'set' is both a file and a folder"),
     "twice by another way": ("a.zip", "set/./0001.png", b"x", "twice"),
 }
 
@@ -94,11 +99,13 @@ def test_hostile(tmp_path, case):
     assert str(tmp_path / name) in str(error.value)
     # Nothing was written, neither there nor elsewhere.
     assert contents(tmp_path).keys() == {name}
+    assert not [*(tmp_path / "out").iterdir()]
 
 
-def test_too_many_members(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["{}.png", "folder{}/"])
+def test_too_many_members(tmp_path, monkeypatch, name):
     monkeypatch.setattr(archives, "MOST_MEMBERS", 3)
-    write_zip(tmp_path / "a.zip", FILES.items())
+    write_zip(tmp_path / "a.zip", [(name.format(number), b"") for number in range(4)])
     with pytest.raises(BadArchiveError, match="more than 3 files"):
         extract(tmp_path / "a.zip", tmp_path / "folder")
 
@@ -130,13 +137,33 @@ def test_damaged(tmp_path, name, damage):
     assert not (tmp_path / "folder").exists()
 
 
-def test_damaged_bzip2(tmp_path):
+@pytest.mark.parametrize("compression", [bz2, lzma])
+def test_other_compressions_damaged(tmp_path, compression):
     write_tar(tmp_path / "a.tar", FILES.items())
-    content = bytearray(bz2.compress((tmp_path / "a.tar").read_bytes()))
+    content = bytearray(compression.compress((tmp_path / "a.tar").read_bytes()))
     content[len(content) // 2] ^= 255
-    (tmp_path / "a.tar.bz2").write_bytes(content)
-    with pytest.raises(BadArchiveError, match=r"a\.tar\.bz2"):
-        extract(tmp_path / "a.tar.bz2", tmp_path / "folder")
+    (tmp_path / "a.tar.x").write_bytes(content)
+    with pytest.raises(BadArchiveError, match=r"a\.tar\.x"):
+        extract(tmp_path / "a.tar.x", tmp_path / "folder")
+
+
+def test_zip_with_a_damaged_table(tmp_path):
+    write_zip(tmp_path / "a.zip", FILES.items())
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    # The offset of the first member, by which the reader would go to before the beginning.
+    start = content.index(b"PK\x01\x02") + 42
+    content[start : start + 4] = b"\xff" * 4
+    content[-6:-2] = (int.from_bytes(content[-6:-2], "little") + 1000).to_bytes(4, "little")
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(BadArchiveError, match=r"a\.zip"):
+        extract(tmp_path / "a.zip", tmp_path / "folder")
+
+
+def test_tar_that_ends_in_a_zip_is_a_tar(tmp_path):
+    write_zip(tmp_path / "b.zip", FILES.items())
+    write_tar(tmp_path / "a.tar", [("0001.png", b"x"), ("b.zip", (tmp_path / "b.zip").read_bytes())])
+    extract(tmp_path / "a.tar", tmp_path / "folder")
+    assert contents(tmp_path / "folder").keys() == {"0001.png", "b.zip"}
 
 
 def test_encrypted(tmp_path):
@@ -164,3 +191,26 @@ def test_what_a_killed_run_left_is_thrown_away(tmp_path):
     (tmp_path / ".folder.partial/half.png").write_bytes(b"x")
     extract(tmp_path / "a.zip", tmp_path / "folder")
     assert "half.png" not in str(contents(tmp_path))
+
+
+def test_unpacked_is_what_is_in_these_archives_and_nothing_else(tmp_path):
+    one, two = tmp_path / "one/set.v1.zip", tmp_path / "two/set.v1.zip"
+    for number, path in enumerate((one, two)):
+        path.parent.mkdir()
+        write_zip(path, [("0001.png", bytes([number]))])
+    assert contents(unpack([one], tmp_path / "root")) == {"set.v1/0001.png": b"\0"}
+    assert contents(unpack([two], tmp_path / "root")) == {"set.v1/0001.png": b"\1"}
+    other = one.rename(one.with_name("set.v2.zip"))
+    both = unpack([other, two], tmp_path / "root")
+    assert contents(both) == {"set.v1/0001.png": b"\1", "set.v2/0001.png": b"\0"}
+    (both / "set.v1/0001.png").unlink()
+    assert unpack([two, other], tmp_path / "root") == both
+    assert contents(both).keys() == {"set.v2/0001.png"}
+
+
+def test_archives_of_one_name(tmp_path):
+    write_zip(tmp_path / "set.zip", FILES.items())
+    write_tar(tmp_path / "set.tar.gz", FILES.items())
+    with pytest.raises(ValueError, match=r"set.* another archive of this name"):
+        unpack([tmp_path / "set.zip", tmp_path / "set.tar.gz"], tmp_path / "root")
+    assert not (tmp_path / "root").exists()

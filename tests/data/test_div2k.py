@@ -26,7 +26,8 @@ from panet_plugin.data.datasets import DIV2K
 from panet_plugin.data.div2k import prepare_div2k
 from panet_plugin.data.download import DownloadError
 from panet_plugin.data.images import encode_image
-from panet_plugin.data.sources import find_subset
+from panet_plugin.data.sources import Pictures, find_subset
+from panet_plugin.data.verify import verify_root
 from panet_plugin.degradations import imresize
 
 REPOSITORY = Path(__file__).parents[2]
@@ -121,24 +122,27 @@ def test_only_what_is_asked_for(small, downloads, tmp_path):
     assert [path.name for path in (tmp_path / "clean").glob("*.lmdb")] == ["DIV2K_valid_HR.lmdb"]
 
 
+@pytest.mark.parametrize("moved_by", ["DIV2K_ROOT", "data_root"])
 @pytest.mark.parametrize("framework", ["mmagic", "basicsr"])
-def test_configs_find_what_was_made(downloads, tmp_path, monkeypatch, framework):
-    prepare_div2k(tmp_path, from_archives=downloads)
-    monkeypatch.setenv("DIV2K_ROOT", str(tmp_path))
+def test_configs_find_what_was_made(downloads, tmp_path, monkeypatch, framework, moved_by):
+    """Where one variable says, or one ``--cfg-options data_root=ROOT``."""
+    prepare_div2k(tmp_path, scales=[3], from_archives=downloads)
+    monkeypatch.setenv("DIV2K_ROOT", str(tmp_path if moved_by == "DIV2K_ROOT" else tmp_path / "none"))
+    options = {"data_root": str(tmp_path)} if moved_by == "data_root" else {}
     if framework == "mmagic":
-        from mmengine.config import Config
         from mmengine.registry import DATASETS, init_default_scope
 
-        import panet_plugin.frameworks.mmagic  # noqa: F401
+        from panet_plugin.frameworks.mmagic.run import _load
 
         init_default_scope("mmagic")
-        config = Config.fromfile(REPOSITORY / "configs/panet_x3_div2k.py")
+        config = _load(REPOSITORY / "configs/panet_x3_div2k.py", None, options)
         datasets = [DATASETS.build(config[f"{subset}_dataloader"].dataset) for subset in ("train", "val")]
+        assert config.test_dataloader.dataset == config.val_dataloader.dataset
         inputs = "inputs"
     else:
         from panet_plugin.frameworks.basicsr.run import load_options
 
-        options = load_options(REPOSITORY / "configs/basicsr/panet_x3_div2k.yml")
+        options = load_options(REPOSITORY / "configs/basicsr/panet_x3_div2k.yml", options)
         from basicsr.data import build_dataset
 
         datasets = [
@@ -224,7 +228,7 @@ def test_layouts(tmp_path, monkeypatch, layout):
     """Whatever the layout, the same LMDBs; and no validation picture is trained on."""
     monkeypatch.setattr(sources, "DIV2K_NAMES", {subset: frozenset(names) for subset, names in NAMES.items()})
     layout(tmp_path / "given")
-    prepare_div2k(tmp_path / "root", scales=[2, 3], from_folder=tmp_path / "given")
+    prepare_div2k(tmp_path / "root", scales=[2, 3], from_folders=[tmp_path / "given"])
     train, valid = (read_lmdb(tmp_path / "root" / name) for name in (LMDBS[0], LMDBS[4]))
     assert train.keys() == {"0001_s001", "0002_s001", "0003_s001"}
     assert valid.keys() == {"0801", "0802"}
@@ -248,30 +252,79 @@ def test_other_training_sets(tmp_path, hr, lr):
     put(tmp_path / hr, NAMES["train"])
     if lr:
         put(tmp_path / lr, NAMES["train"], 2)
-    folders, names = find_subset(tmp_path, "train", [2])
-    assert folders == {1: tmp_path / hr} | ({2: tmp_path / lr} if lr else {})
-    assert names is None
+    expected = {1: tmp_path / hr} | ({2: tmp_path / lr} if lr else {})
+    assert find_subset([tmp_path], "train", [2]) == [Pictures(expected)]
     with pytest.raises(FileNotFoundError, match="no pictures of the subset valid"):
-        find_subset(tmp_path, "valid", [2])
+        find_subset([tmp_path], "valid", [2])
 
 
 def test_hr_folder_itself_finds_its_lr(tmp_path):
     div2k_unpacked(tmp_path)
-    folders, _ = find_subset(tmp_path / "DIV2K_train_HR", "train", [2, 4])
-    assert folders == {1: tmp_path / "DIV2K_train_HR", 2: tmp_path / "DIV2K_train_LR_bicubic/X2"}
+    expected = {1: tmp_path / "DIV2K_train_HR", 2: tmp_path / "DIV2K_train_LR_bicubic/X2"}
+    assert find_subset([tmp_path / "DIV2K_train_HR"], "train", [2, 4]) == [Pictures(expected)]
 
 
 def test_two_sets_in_a_folder_are_not_guessed(tmp_path):
     put(tmp_path / "DIV2K_train_HR", NAMES["train"])
     put(tmp_path / "Flickr2K_train_HR", NAMES["train"])
     with pytest.raises(ValueError, match=r"DIV2K_train_HR and .*Flickr2K_train_HR: name the one to take"):
-        find_subset(tmp_path, "train", [2])
+        find_subset([tmp_path], "train", [2])
+
+
+def df2k_in_parts(folder):
+    """As the archives of both unpack."""
+    put(folder / "DIV2K_train_HR", NAMES["train"][:1])
+    put(folder / "DIV2K_train_LR_bicubic/X2", NAMES["train"][:1], 2)
+    put(folder / "Flickr2K/Flickr2K_HR", NAMES["train"][1:])
+    put(folder / "Flickr2K/Flickr2K_LR_bicubic/X2", NAMES["train"][1:], 2)
+
+
+@pytest.mark.parametrize("given", [["DF2K"], ["DF2K/Flickr2K", "DF2K/DIV2K_train_HR"]], ids=["df2k", "two folders"])
+def test_several_folders_are_one_set(tmp_path, given):
+    df2k_in_parts(tmp_path / "DF2K")
+    prepare_div2k(tmp_path / "root", ["train"], [2], from_folders=[tmp_path / folder for folder in given])
+    assert read_lmdb(tmp_path / "root" / LMDBS[1]).keys() == {"0001_s001", "0002_s001", "0003_s001"}
+    content = json.loads((tmp_path / "root/DIV2K_train.json").read_text())
+    assert content["recipe"]["sources"]["0003"][1][0] == "0003x2.png"
+    assert verify_root(tmp_path / "root") == []
+
+
+def test_two_sets_below_each_other_are_not_guessed(tmp_path):
+    df2k_in_parts(tmp_path / "datasets")
+    with pytest.raises(ValueError, match=r"DIV2K_train_HR and .*Flickr2K/Flickr2K_HR: name the one to take, or all"):
+        prepare_div2k(tmp_path / "root", ["train"], [2], from_folders=[tmp_path / "datasets"])
+
+
+def test_one_name_in_two_folders(tmp_path):
+    for folder in ("one", "two"):
+        put(tmp_path / folder, NAMES["train"])
+    with pytest.raises(BadImageError, match=r"two/0001\.png has the same name as .*one/0001\.png"):
+        prepare_div2k(tmp_path / "root", ["train"], [2], from_folders=[tmp_path / "one", tmp_path / "two"])
+
+
+def test_folder_without_pictures_among_several(tmp_path):
+    """Nothing to validate on is needed in more than one, pictures to train on in each."""
+    div2k_unpacked(tmp_path / "one")
+    (tmp_path / "two").mkdir()
+    folders = [tmp_path / "one", tmp_path / "two"]
+    assert find_subset(folders, "valid", []) == [Pictures({1: tmp_path / "one/DIV2K_valid_HR"})]
+    with pytest.raises(FileNotFoundError, match="two holds no pictures of the subset train"):
+        find_subset(folders, "train", [])
+
+
+def test_pictures_to_validate_on_are_never_trained_on(tmp_path, monkeypatch):
+    """Of a DF2K in one folder that holds the 900 pictures of EDSR's DIV2K too."""
+    names = {"train": frozenset(NAMES["train"][:2]), "valid": frozenset(NAMES["valid"])}
+    monkeypatch.setattr(sources, "DIV2K_NAMES", names)
+    put(tmp_path / "DF2K_HR", NAMES["train"] + NAMES["valid"])
+    (part,) = find_subset([tmp_path], "train", [])
+    assert part.names == set(NAMES["train"])
 
 
 def test_set_without_validation_pictures_says_so_before_anything_is_done(tmp_path):
     put(tmp_path / "given", NAMES["train"])
     with pytest.raises(FileNotFoundError, match="subset valid"):
-        prepare_div2k(tmp_path / "root", from_folder=tmp_path / "given")
+        prepare_div2k(tmp_path / "root", from_folders=[tmp_path / "given"])
     assert not (tmp_path / "root").exists()
 
 

@@ -13,7 +13,7 @@ import pytest
 from file_server import serve, zipped
 
 from panet_plugin.data import download
-from panet_plugin.data.download import DownloadError, download_archive
+from panet_plugin.data.download import DownloadError, download_archive, file_name
 
 CONTENT = zipped({"images/0001.png": random.Random(0).randbytes(700_000)})
 OTHER = zipped({"images/0001.png": random.Random(1).randbytes(700_000)})
@@ -111,6 +111,51 @@ def test_part_that_is_as_long_as_the_file(server, tmp_path):
     download_archive(f"{server.url}/a.zip", tmp_path / "a.zip", SHA256)
     assert (tmp_path / "a.zip").read_bytes() == CONTENT
     assert server.requests[0][1] == f"bytes={len(CONTENT)}-"
+
+
+def test_part_that_is_known_to_be_whole_is_not_asked_for(server, tmp_path, capfd):
+    """Killed while it was checked."""
+    partial = tmp_path / ".a.zip.partial"
+    partial.mkdir()
+    (partial / "data").write_bytes(CONTENT)
+    download_archive(f"{server.url}/a.zip", tmp_path / "a.zip", SHA256, len(CONTENT))
+    assert (tmp_path / "a.zip").read_bytes() == CONTENT
+    assert server.requests == []
+    assert "a.zip: checking:" in capfd.readouterr().err
+    (partial / "data").parent.mkdir()
+    (partial / "data").write_bytes(OTHER)
+    (tmp_path / "a.zip").unlink()
+    with pytest.raises(DownloadError, match=SHA256):
+        download_archive(f"{server.url}/a.zip", tmp_path / "a.zip", SHA256, len(OTHER))
+    download_archive(f"{server.url}/a.zip", tmp_path / "a.zip", SHA256, len(CONTENT))
+    assert (tmp_path / "a.zip").read_bytes() == CONTENT
+
+
+def test_killed_while_it_is_checked(server, tmp_path, context):
+    """What has arrived is not lost."""
+    process = context.Process(target=fetch_and_die, args=(f"{server.url}/a.zip", tmp_path / "a.zip"))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    download_archive(f"{server.url}/a.zip", tmp_path / "a.zip", SHA256, len(CONTENT))
+    assert len(server.requests) == 1
+
+
+def fetch_and_die(url, path):
+    download.sha256_of = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+    fetch(url, path)
+
+
+@pytest.mark.parametrize(
+    ("url", "name"), [("http://a.b/c/d.zip?download=1#e", "d.zip"), ("http://a.b/Set%205.tar.gz", "Set 5.tar.gz")]
+)
+def test_file_name(url, name):
+    assert file_name(url) == name
+
+
+def test_address_of_no_file():
+    with pytest.raises(ValueError, match=r"http://a\.b/\?c: expected the address of a file"):
+        file_name("http://a.b/?c")
 
 
 def test_wrong_checksum(server, tmp_path):

@@ -3,7 +3,10 @@
 import os
 import random
 import resource
+import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import lmdb
@@ -115,3 +118,35 @@ def test_disk_that_takes_no_more(tmp_path):
     assert read_all(tmp_path / "a.lmdb") == contents(IMAGES[:3])
     append_to_lmdb(tmp_path / "a.lmdb", IMAGES[3:], held=3)
     assert read_all(tmp_path / "a.lmdb") == contents(IMAGES)
+
+
+ON_A_SMALL_DISK = """
+import errno, sys
+from panet_plugin.data.lmdb_writer import EncodedImage, append_to_lmdb
+
+images = [EncodedImage(f"{number:04d}", bytes([number]) * 5000, (10, 12, 3)) for number in range(100)]
+append_to_lmdb(sys.argv[1], images[:10])
+try:
+    append_to_lmdb(sys.argv[1], images[10:], held=10)
+except OSError as error:
+    assert error.errno == errno.ENOSPC, error
+    append_to_lmdb(sys.argv[1], images[10:12], held=10)
+    print("full")
+"""
+
+
+def test_disk_that_is_full(tmp_path):
+    """LMDB says of one that takes a part of what is written that input or output failed."""
+    mounted = f"mount -t tmpfs -o size=300k tmpfs {tmp_path}"
+    unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    if shutil.which("unshare") is None or subprocess.run([*unshare, mounted], check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    command = f'{mounted} && exec "{sys.executable}" -c "$0" {tmp_path}/a.lmdb'
+    done = subprocess.run(
+        [*unshare, command, ON_A_SMALL_DISK],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "full\n", done.stderr

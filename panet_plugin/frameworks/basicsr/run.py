@@ -93,7 +93,8 @@ def load_options(config: Path, options: Mapping[str, Any] | None = None) -> dict
 
     What depends on the task is said once, by ``task`` with the parameters of :func:`panet_plugin.tasks.make_task`: the
     degradation of clean images, the scale, the protocol of our metrics. What depends on the scale follows it:
-    ``{scale}`` in a dataset's paths, ``gt_size`` from the ``patch_size`` of the low-quality images.
+    ``{scale}`` in a dataset's paths, ``gt_size`` from the ``patch_size`` of the low-quality images. ``{data_root}`` in
+    these paths is ``data_root``.
 
     Raises:
         FileNotFoundError: If a dataset does not exist.
@@ -104,12 +105,13 @@ def load_options(config: Path, options: Mapping[str, Any] | None = None) -> dict
     opt = cfg.to_dict()
     task = make_task(**opt["task"]) if "task" in opt else None
     scale = opt.setdefault("scale", task.scale if task else 1)
+    data_root = opt.pop("data_root", "")
     for dataset in opt["datasets"].values():
         if task and dataset["type"] == "CleanImageDataset":
             dataset.setdefault("task", opt["task"])
         for key in ("dataroot_gt", "dataroot_lq"):
             if root := dataset.get(key):
-                dataset[key] = root.replace("{scale}", str(scale))
+                dataset[key] = root.replace("{scale}", str(scale)).replace("{data_root}", str(data_root))
                 if not Path(dataset[key]).expanduser().exists():
                     raise missing_data(dataset[key])
         if "patch_size" in dataset:

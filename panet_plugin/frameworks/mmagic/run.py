@@ -80,6 +80,11 @@ class _Scores(Hook):
 
 def _load(config: Path, work_dir: Path | None, options: Mapping[str, Any] | None) -> Config:
     cfg = Config.fromfile(config)
+    if data_root := (options or {}).get("data_root"):
+        # A variable of the configs; MMEngine has put its value in place already.
+        for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+            if loader in cfg:
+                cfg[loader].dataset.data_root = str(data_root)
     cfg.merge_from_dict(dict(options or {}))
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or Path("work_dirs", config.stem))
     return cfg
