@@ -4,12 +4,10 @@ import argparse
 from pathlib import Path
 
 from panet_plugin.command_line import add_task_options, parse_task
-from panet_plugin.data.manifest import sha256_of
 from panet_plugin.evaluation import (
     FolderMethod,
     ImageSet,
     Method,
-    NetworkMethod,
     bicubic,
     compare,
     degraded,
@@ -17,7 +15,7 @@ from panet_plugin.evaluation import (
     markdown,
     write_reports,
 )
-from panet_plugin.frameworks.checkpoints import load_any, network_description
+from panet_plugin.frameworks.checkpoints import checkpoint_method
 from panet_plugin.frameworks.launch import report_errors
 from panet_plugin.tasks import Task
 
@@ -41,8 +39,7 @@ def make_method(task: Task, name: str, path: Path | None, config: Path | None, d
         return degraded(task) if name == "degraded" else bicubic(task)
     if path.is_dir():
         return FolderMethod(name, path)
-    identity = f"{sha256_of(path)} {network_description(path, config)}"
-    return NetworkMethod(name, lambda: load_any(path, config), identity, device)
+    return checkpoint_method(name, path, config, device)
 
 
 def main() -> None:
