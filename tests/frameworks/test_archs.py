@@ -25,6 +25,8 @@ SHOWN = {
 }
 EXAMPLE = {(example.framework, example.arch): example for example in EXAMPLES}
 EDSR = {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 4, "num_block": 2, "upscale": 2}
+RCAN = {**EDSR, "type": "RCAN", "num_feat": 16, "num_group": 2, "num_block": 1}
+RDN = {"type": "RDNNet", "in_channels": 3, "out_channels": 3, "mid_channels": 4, "num_blocks": 2, "num_layers": 2}
 MSR = {"type": "MSRResNet", "in_channels": 3, "out_channels": 3, "mid_channels": 4, "num_blocks": 2}
 
 
@@ -121,10 +123,11 @@ def test_mmagic_initialises_and_trains_it():
 
 @pytest.mark.parametrize("framework", ["mmagic", "basicsr"])
 def test_the_trainers_train_an_arch_of_the_other_framework_with_attention(framework, run_tool, tmp_path):
-    other = {"type": "BasicSRArch", "arch": EDSR}
+    """RCAN under MMagic, RDN under BasicSR."""
+    other = {"type": "BasicSRArch", "arch": RCAN}
     if framework == "basicsr":
-        other = {"type": "MMagicArch", "arch": {**MSR, "upscale_factor": 2}}
-    network = with_attention(other, "body.0" if framework == "mmagic" else "trunk_net.0", residual_init="zero")
+        other = {"type": "MMagicArch", "arch": {**RDN, "channel_growth": 4, "upscale_factor": 2}}
+    network = with_attention(other, "body.0" if framework == "mmagic" else "rdbs.0", residual_init="zero")
     base = str(ROOT / small_runs.config(framework))
     if framework == "mmagic":
         config, checkpoint = tmp_path / "other.py", tmp_path / "run" / "iter_2.pth"
