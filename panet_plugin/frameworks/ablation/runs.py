@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,10 +79,8 @@ class Run:
 
     def carry_out(self) -> list[Score]:
         """Train, or go on, or do nothing if that is done; then score."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _print_to(self.folder / "console.log")
         torch.set_num_threads(self.threads)
-        # What an interrupted command left running is waited for.
+        # Another command at the same run is waited for, and its dying workers.
         with locked(self.folder):
             self.check()
             if self.checkpoint() is None:
@@ -104,14 +102,27 @@ class Run:
         train(self.setting.base, work_dir=self.folder, resume=True, options=self.setting.overrides)
 
 
-def in_process(function: Callable[..., T], *arguments: Any) -> T:
-    """Call a function in a fresh process, which ends when this one does, and return its result."""
+def in_process(function: Callable[..., T], *arguments: Any, log: Path | None = None) -> T:
+    """Call a function in a fresh process, which ends when this one does, and return its result.
+
+    Args:
+        function: Of a module, or a method.
+        *arguments: Its arguments.
+        log: What the process prints is appended here: that of several at once would be unreadable.
+
+    Raises:
+        AblationError: If the process is killed.
+    """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, initializer=_end_with_parent) as pool:
-        return pool.submit(function, *arguments).result()
+    with ProcessPoolExecutor(1, context, initializer=_begin, initargs=(log,)) as pool:
+        try:
+            return pool.submit(function, *arguments).result()
+        except BrokenProcessPool as error:
+            where = f"; see {log}" if log else ""
+            raise AblationError(f"a process was killed, perhaps for want of memory{where}") from error
 
 
-def _end_with_parent() -> None:
+def _begin(log: Path | None) -> None:
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -119,15 +130,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _print_to(path: Path) -> None:
-    """Append what this process prints to a file: several trainings at once would be unreadable."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with path.open("a", encoding="utf-8") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    if log:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -114,7 +114,7 @@ class Ablation:
         """The setting that the others are compared with."""
         return next(iter(self.settings))
 
-    def setting(self, name: str, seed: int) -> Setting:
+    def setting(self, name: str, seed: int = 0) -> Setting:
         """Return one training."""
         return Setting(name, seed, self.base, {**self.settings[name], **_ALWAYS, "randomness.seed": seed})
 
@@ -124,23 +124,24 @@ class Ablation:
 
     def task(self) -> Task:
         """Return what all settings are trained for."""
-        return _task(self.setting(self.reference, self.seeds[0]).config())
+        return _task(self.setting(self.reference).config())
 
     def _check(self, path: Path) -> None:
         """Compare the settings as far as they must be alike."""
         seen: dict[str, str] = {}
         for name in self.settings:
-            training = self.setting(name, self.seeds[0])
+            training = self.setting(name)
             try:
                 cfg = training.config()
-            except (KeyError, TypeError) as error:
-                raise AblationError(f"{path}: {name} cannot be merged into {self.base}: {error}") from error
-            if not cfg.get("train_dataloader", {}).get("num_workers"):
+                task, workers = _task(cfg), cfg.train_dataloader.get("num_workers")
+            except (KeyError, TypeError, AttributeError) as error:
+                raise AblationError(f"{path}: {name} does not fit {self.base}: {error}") from error
+            if not workers:
                 raise AblationError(
                     f"{path}: {name} has no train_dataloader.num_workers; with at least 1 the data are drawn apart "
                     "from the weights, and the same for all settings"
                 )
-            if _task(cfg) != self.task():
+            if task != self.task():
                 raise AblationError(f"{path}: {name} is for another task than {self.reference}")
             text = json.dumps(training.fingerprint(), sort_keys=True)
             if text in seen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
@@ -67,7 +68,7 @@ def run(
             Outcome(
                 ablation.name,
                 task,
-                budget(ablation.setting(ablation.reference, ablation.seeds[0]).config()),
+                budget(ablation.setting(ablation.reference).config()),
                 ablation.crop,
                 threads,
                 ablation.reference,
@@ -79,7 +80,9 @@ def run(
         )
 
     with ThreadPoolExecutor(jobs) as pool:
-        futures = {pool.submit(in_process, each.carry_out): key for key, each in runs.items()}
+        futures = {
+            pool.submit(in_process, each.carry_out, log=each.folder / "console.log"): key for key, each in runs.items()
+        }
         try:
             for future in as_completed(futures):
                 setting, seed = key = futures[future]
@@ -88,22 +91,26 @@ def run(
                 report({})
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
             raise
     return report(_costs(ablation, out / "costs.json", threads))
 
 
 def _middle(images: ImageSet, side: int, folder: Path) -> ImageSet:
     """Write the middle of every picture, and return the set of these."""
+    middles = {}
     for name, path in images.files.items():
         picture = read_image(path, gray=None)
         top, left = (max(0, (length - side) // 2) for length in picture.shape[:2])
-        write_image(folder / f"{name}.png", picture[top : top + side, left : left + side])
-    return ImageSet.open(folder)
+        middles[name] = folder / f"{name}.png"
+        write_image(middles[name], picture[top : top + side, left : left + side])
+    return ImageSet(images.name, middles)
 
 
 def _costs(ablation: Ablation, path: Path, threads: int) -> dict[str, Cost]:
     """Measure what a step costs, unless that was done for just these settings."""
-    settings = {name: ablation.setting(name, ablation.seeds[0]) for name in ablation.settings}
+    settings = {name: ablation.setting(name) for name in ablation.settings}
     key = {"threads": threads, "settings": {name: setting.fingerprint() for name, setting in settings.items()}}
     if path.exists() and (found := json.loads(path.read_bytes()))["of"] == key:
         return {name: Cost(**cost) for name, cost in found["costs"].items()}
