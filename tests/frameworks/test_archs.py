@@ -86,6 +86,15 @@ def test_they_nest(arch):
     assert network(torch.rand(1, 3, 10, 9)).ndim == 4
 
 
+def test_nowhere_is_the_arch_itself():
+    torch.manual_seed(0)
+    network = build_basicsr(with_attention(EDSR, []))
+    torch.manual_seed(0)
+    expected = build_basicsr(EDSR).state_dict()
+    assert network.state_dict().keys() == expected.keys()
+    assert all(torch.equal(value, expected[key]) for key, value in network.state_dict().items())
+
+
 @pytest.mark.parametrize("build", BUILDERS.values(), ids=list(BUILDERS))
 def test_errors(build):
     panet = {"type": "PANet", "mid_channels": 4, "num_blocks": 2}

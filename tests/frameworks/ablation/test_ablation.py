@@ -316,3 +316,12 @@ def test_the_tool(write, here, tmp_path, monkeypatch, capsys):
     assert "none, seed 3: 1 of 1 runs finished" in output
     assert (tmp_path / "out/ablation.md").read_text() in output
     assert (tmp_path / "out/none/seed3/iter_1.pth").is_file()
+
+
+def test_the_docs_example_is_a_set_of_settings(tmp_path):
+    (text,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/ablation.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "own.py").write_text(text.replace("_base_", str(ROOT / "configs/ablation/_base_")))
+    ablation = Ablation.fromfile(tmp_path / "own.py", seeds=[5])
+    assert [(run.name, run.seed) for run in ablation.trainings()] == [("none", 5), ("pyramid", 5), ("hard", 5)]
+    assert ablation.crop == 96
+    assert ablation.setting("hard").config().model.generator.attention == {"levels": 5, "ksize": 3, "hard": True}
