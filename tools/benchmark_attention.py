@@ -5,7 +5,6 @@ import io
 import json
 import math
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from panet_plugin.archs import PANet
 from panet_plugin.files import write_bytes
+from panet_plugin.memory import high_water_mark
 from panet_plugin.ops import fused, pyramid_attention
 from panet_plugin.ops.pyramid import ladder, level_size
 
@@ -258,17 +258,6 @@ def grown_memory(implementation: str, training: bool, side: int, device: str) ->
     before = high_water_mark()
     step()
     return (high_water_mark() - before) / 2**20
-
-
-def high_water_mark() -> int:
-    """Return the most memory this process has had, in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # ru_maxrss would include that of the process that started this one.
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    maximum = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return maximum if sys.platform == "darwin" else maximum * 1024
 
 
 def plot(names: tuple[str, ...], options: argparse.Namespace) -> None:

@@ -7,13 +7,11 @@ import argparse
 from pathlib import Path
 
 from panet_plugin.command_line import add_task_options, parse_task
-from panet_plugin.data.manifest import sha256_of
 from panet_plugin.evaluation import (
     BASELINES,
     FolderMethod,
     ImageSet,
     Method,
-    NetworkMethod,
     choose_figures,
     compare,
     load_lpips,
@@ -21,7 +19,7 @@ from panet_plugin.evaluation import (
     write_figures,
     write_reports,
 )
-from panet_plugin.frameworks.checkpoints import load_any, network_description
+from panet_plugin.frameworks.checkpoints import checkpoint_method
 from panet_plugin.frameworks.launch import report_errors
 from panet_plugin.tasks import Task
 
@@ -45,8 +43,7 @@ def make_method(task: Task, name: str, path: Path | None, config: Path | None, d
         return BASELINES[name](task)
     if path.is_dir():
         return FolderMethod(name, path)
-    identity = f"{sha256_of(path)} {network_description(path, config)}"
-    return NetworkMethod(name, lambda: load_any(path, config), identity, device)
+    return checkpoint_method(name, path, config, device)
 
 
 def main() -> None:

@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 import yaml
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
 
+from panet_plugin.data.manifest import sha256_of
+from panet_plugin.evaluation import NetworkMethod
 from panet_plugin.weights import CheckpointError, load_official, load_weights, read_mmengine_config
 
 _ADVICE = "give the config that it was trained with"
@@ -55,6 +58,21 @@ def load_any(checkpoint: str | os.PathLike, config: str | os.PathLike | None = N
 def network_description(checkpoint: str | os.PathLike, config: str | os.PathLike | None = None) -> str:
     """Return what the network depends on besides the weights in a file; arguments and errors as :func:`load_any`."""
     return repr(_describe(Path(checkpoint), config and Path(config)))
+
+
+def checkpoint_method(
+    name: str, checkpoint: Path, config: Path | None = None, device: str | torch.device = "cpu"
+) -> NetworkMethod:
+    """Return the network of a checkpoint as a method to score; other arguments and errors as :func:`load_any`.
+
+    Args:
+        name: As it stands in tables.
+        checkpoint: The file.
+        config: For checkpoints that do not say of which network they are.
+        device: Where the network runs.
+    """
+    identity = f"{sha256_of(checkpoint)} {network_description(checkpoint, config)}"
+    return NetworkMethod(name, lambda: load_any(checkpoint, config), identity, device)
 
 
 def _describe(checkpoint: Path, config: Path | None) -> _Description | None:

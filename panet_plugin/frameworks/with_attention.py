@@ -24,7 +24,7 @@ def make_with_pyramid_attention(build_arch: Callable[[Mapping[str, Any]], nn.Mod
 
         Args:
             arch: ``{"type": name, **arguments}`` of any registered arch.
-            at: Dotted path of a module, or several.
+            at: Dotted path of a module, or several; none at all leaves the arch as it is.
             where: ``"after"``, ``"before"`` or ``"replace"``.
             residual_init: ``"zero"`` starts the blocks as the identity.
             attention: Other arguments of :class:`panet_plugin.archs.PyramidAttention`.
@@ -36,6 +36,8 @@ def make_with_pyramid_attention(build_arch: Callable[[Mapping[str, Any]], nn.Mod
             ValueError: As :func:`panet_plugin.archs.insert_pyramid_attention`.
         """
         network = build_arch(arch)
+        if not at:
+            return network
         return insert_pyramid_attention(
             network, at, where, input_shape=input_shape, residual_init=residual_init, **(attention or {})
         )

@@ -15,7 +15,7 @@ from panet_plugin.archs import PAEDSR, PANet
 from panet_plugin.data import read_image, write_image
 from panet_plugin.frameworks import mmagic  # noqa: F401 - its registrations
 from panet_plugin.frameworks.basicsr.archs import build_arch
-from panet_plugin.weights import write_checkpoint
+from panet_plugin.weights import load_official, write_checkpoint
 
 LANGUAGES = {"python", "yaml", "sh", "{toctree}"}
 #: Its blocks are files of the worked example, which test_contributing.py carries out.
@@ -109,6 +109,20 @@ def check_visualization(values):
     assert read_image(Path("attention.png")).shape[2] == 3
 
 
+def check_export(values):
+    images = torch.rand(1, 3, 12, 9)
+    program = torch.jit.load("panet.pt")
+    with torch.no_grad():
+        expected = load_official("PANET.pt")(images)
+        torch.testing.assert_close(program(images), expected)
+        torch.testing.assert_close(load_official("panet.safetensors")(images), expected)
+    assert isinstance(values["network"], torch._dynamo.eval_frame.OptimizedModule)
+
+
+def check_ablation(values):
+    assert [*values["settings"]] == ["none", "pyramid", "hard"]
+
+
 def check_attention(values):
     assert torch.get_float32_matmul_precision() == "medium"
 
@@ -122,6 +136,8 @@ CHECKS = {
     "docs/insertion.md": check_insertion,
     "docs/attention.md": check_attention,
     "docs/visualization.md": check_visualization,
+    "docs/export.md": check_export,
+    "docs/ablation.md": check_ablation,
 }
 
 

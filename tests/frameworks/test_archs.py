@@ -24,6 +24,8 @@ SHOWN = {
 }
 EXAMPLE = {(example.framework, example.arch): example for example in EXAMPLES}
 EDSR = {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 4, "num_block": 2, "upscale": 2}
+RCAN = {**EDSR, "type": "RCAN", "num_feat": 16, "num_group": 2, "num_block": 1}
+RDN = {"type": "RDNNet", "in_channels": 3, "out_channels": 3, "mid_channels": 4, "num_blocks": 2, "num_layers": 2}
 MSR = {"type": "MSRResNet", "in_channels": 3, "out_channels": 3, "mid_channels": 4, "num_blocks": 2}
 
 
@@ -83,6 +85,15 @@ def test_they_nest(arch):
     assert network(torch.rand(1, 3, 10, 9)).ndim == 4
 
 
+def test_nowhere_is_the_arch_itself():
+    torch.manual_seed(0)
+    network = build_basicsr(with_attention(EDSR, []))
+    torch.manual_seed(0)
+    expected = build_basicsr(EDSR).state_dict()
+    assert network.state_dict().keys() == expected.keys()
+    assert all(torch.equal(value, expected[key]) for key, value in network.state_dict().items())
+
+
 @pytest.mark.parametrize("build", BUILDERS.values(), ids=list(BUILDERS))
 def test_errors(build):
     panet = {"type": "PANet", "mid_channels": 4, "num_blocks": 2}
@@ -120,10 +131,11 @@ def test_mmagic_initialises_and_trains_it():
 
 @pytest.mark.parametrize("framework", ["mmagic", "basicsr"])
 def test_the_trainers_train_an_arch_of_the_other_framework_with_attention(framework, run_tool, tmp_path):
-    other = {"type": "BasicSRArch", "arch": EDSR}
+    """RCAN under MMagic, RDN under BasicSR."""
+    other = {"type": "BasicSRArch", "arch": RCAN}
     if framework == "basicsr":
-        other = {"type": "MMagicArch", "arch": {**MSR, "upscale_factor": 2}}
-    network = with_attention(other, "body.0" if framework == "mmagic" else "trunk_net.0", residual_init="zero")
+        other = {"type": "MMagicArch", "arch": {**RDN, "channel_growth": 4, "upscale_factor": 2}}
+    network = with_attention(other, "body.0" if framework == "mmagic" else "rdbs.0", residual_init="zero")
     base = str(ROOT / small_runs.config(framework))
     if framework == "mmagic":
         config, checkpoint = tmp_path / "other.py", tmp_path / "run" / "iter_2.pth"

@@ -13,13 +13,26 @@ ROOT = Path(__file__).parents[2]
 MMAGIC_CONFIGS = sorted(ROOT.glob("configs/*.py"))
 BASICSR_CONFIGS = sorted(ROOT.glob("configs/basicsr/*.yml"))
 SR_SCALES = {f"x{scale}": scale for scale in (2, 3, 4)}
+DN_LEVELS = "dn10", "dn30", "dn50", "dn70"
 # What makes the networks of the configs tiny; whatever else a config says stays.
 TINY = {
     "PANet": {"mid_channels": 4, "num_blocks": 2, "attention": {"levels": 2}},
     "PAEDSR": {"mid_channels": 8, "num_blocks": 2, "attention": {"levels": 2}},
     "EDSRNet": {"mid_channels": 8, "num_blocks": 2},
     "EDSR": {"num_feat": 8, "num_block": 2},
+    "RCAN": {"num_feat": 16, "num_group": 1, "num_block": 1},
+    "RNAN": {"mid_channels": 4, "num_groups": 2},
 }
+BASELINES = tuple(
+    f"{family}_{level}_div2k" for family in ("edsr", "rcan", "rnan") for level in (*SR_SCALES, *DN_LEVELS)
+)
+#: The others differ from these in the level alone, which one test compares. RNAN takes long: one is enough.
+TRAINED_BASELINES = "edsr_x2_div2k", "edsr_dn10_div2k", "rcan_x2_div2k", "rcan_dn10_div2k", "rnan_dn10_div2k"
+
+
+def trained(paths):
+    """Return the configs that do a step of training here."""
+    return [path for path in paths if path.stem not in BASELINES or path.stem in TRAINED_BASELINES]
 
 
 @pytest.fixture(autouse=True)
@@ -53,13 +66,15 @@ def check_shapes(task, degraded, reference):
 
 
 def tiny(network):
+    if "arch" in network:
+        return {**network, "arch": tiny(network["arch"])}
     changes = dict(TINY[network["type"]])
     if "attention" in changes:
         changes["attention"] = {**network.get("attention", {}), **changes["attention"]}
     return {**network, **changes}
 
 
-@pytest.mark.parametrize("path", MMAGIC_CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", trained(MMAGIC_CONFIGS), ids=lambda path: path.stem)
 def test_mmagic(path):
     framework_of(path)
     from mmagic.registry import METRICS, MODELS
@@ -109,7 +124,7 @@ def test_mmagic(path):
         assert metric.results[0][metric.metric] == pytest.approx(score.item(), abs=1e-9)
 
 
-@pytest.mark.parametrize("path", BASICSR_CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", trained(BASICSR_CONFIGS), ids=lambda path: path.stem)
 def test_basicsr(path, tmp_path):
     run = framework_of(path)
     from basicsr.archs import build_network
@@ -193,3 +208,53 @@ def test_published_settings(path):
     assert ours.train_dataloader.batch_size == train["batch_size_per_gpu"] == expected["batch_size"]
     assert ours.train_dataloader.dataset.patch_size == train["gt_size"] / task.scale == expected["patch_size"]
     assert ours.model.pixel_loss.type == theirs["train"]["pixel_opt"]["type"] == expected["loss"]
+
+
+def differences(one, other, path=""):
+    """Return the values of ``one`` that are not those of ``other``, by dotted name."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        assert set(one) == set(other), path
+        return {
+            key: value for name in one for key, value in differences(one[name], other[name], f"{path}.{name}").items()
+        }
+    return {} if one == other else {path.lstrip("."): one}
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_are_trained_as_panet(name):
+    """The same data, schedule and validation; what differs from the first level is the level alone."""
+    task = task_in_name(name)
+    level = task.scale if task.scale > 1 else task.sigma
+    family, word = name.removesuffix("_div2k").split("_")
+    first, panet = f"{family}_{'x2' if task.scale > 1 else 'dn10'}_div2k", f"panet_{word}_div2k"
+    mse = family == "rnan"
+
+    configs = {stem: Config.fromfile(ROOT / f"configs/{stem}.py").to_dict() for stem in (name, first, panet)}
+    expected = dict(configs[panet])
+    model = {**expected.pop("model"), "generator": configs[name]["model"]["generator"]}
+    if mse:
+        model["pixel_loss"] = {**model["pixel_loss"], "type": "MSELoss"}
+    assert configs[name] == {**expected, "model": model}
+    changed = differences(configs[name], configs[first])
+    assert set(changed.values()) <= {level}
+    assert all(key.split(".")[-1] in ("scale", "sigma", "upscale", "upscale_factor") for key in changed)
+
+    run = framework_of(ROOT / f"configs/basicsr/{name}.yml")
+    options = {stem: run.load_options(ROOT / f"configs/basicsr/{stem}.yml") for stem in (name, first, panet)}
+    expected = {**options[panet], "name": name, "network_g": options[name]["network_g"]}
+    if mse:
+        expected["train"] = {**expected["train"], "pixel_opt": {**expected["train"]["pixel_opt"], "type": "MSELoss"}}
+    assert options[name] == expected
+    network = differences(options[name]["network_g"], options[first]["network_g"])
+    assert set(network.values()) <= {level}
+
+    if task.scale > 1 and name not in TRAINED_BASELINES:
+        framework_of(ROOT / f"configs/{name}.py")
+        from basicsr.archs import build_network
+        from mmagic.registry import MODELS
+
+        for build, arch in (
+            (MODELS.build, configs[name]["model"]["generator"]),
+            (build_network, options[name]["network_g"]),
+        ):
+            assert build(tiny(arch))(torch.rand(1, 3, 8, 6)).shape == (1, 3, 8 * task.scale, 6 * task.scale)
