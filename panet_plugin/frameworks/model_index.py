@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -13,22 +13,50 @@ from panet_plugin.evaluation.published import published_scores
 from panet_plugin.frameworks.mmagic.archs import build_arch
 from panet_plugin.tasks import PUBLISHED_TRAINING, Task, make_task
 
-#: Families by the registered name of their arch: folder of the metafile, name in the published tables, paper.
-FAMILIES = {
-    "PANet": ("panet", "PANet", ("Pyramid Attention Networks for Image Restoration", "2004.13824", 2020)),
-    "PAEDSR": ("pa_edsr", "PA-EDSR", ("Pyramid Attention Networks for Image Restoration", "2004.13824", 2020)),
-    "EDSRNet": (
-        "edsr",
-        "EDSR",
-        ("Enhanced Deep Residual Networks for Single Image Super-Resolution", "1707.02921", 2017),
+
+class Family(NamedTuple):
+    """Networks of one paper.
+
+    Attributes:
+        name: As the published tables call it.
+        archs: Their registered names.
+        title: Of the paper.
+        arxiv: Number of the paper.
+    """
+
+    name: str
+    archs: tuple[str, ...]
+    title: str
+    arxiv: str
+
+    @property
+    def metafile(self) -> str:
+        """Path of its metafile."""
+        return f"configs/{self.name.lower().replace('-', '_')}/metafile.yml"
+
+    @property
+    def year(self) -> int:
+        """Of the paper."""
+        return 2000 + int(self.arxiv[:2])
+
+
+FAMILIES = (
+    Family("PANet", ("PANet",), "Pyramid Attention Networks for Image Restoration", "2004.13824"),
+    Family("PA-EDSR", ("PAEDSR",), "Pyramid Attention Networks for Image Restoration", "2004.13824"),
+    Family(
+        "EDSR", ("EDSRNet", "EDSR"), "Enhanced Deep Residual Networks for Single Image Super-Resolution", "1707.02921"
     ),
-    "RCAN": (
-        "rcan",
-        "RCAN",
-        ("Image Super-Resolution Using Very Deep Residual Channel Attention Networks", "1807.02758", 2018),
+    Family(
+        "RCAN", ("RCAN",), "Image Super-Resolution Using Very Deep Residual Channel Attention Networks", "1807.02758"
     ),
-    "RNAN": ("rnan", "RNAN", ("Residual Non-local Attention Networks for Image Restoration", "1903.10082", 2019)),
-}
+    Family("RNAN", ("RNAN",), "Residual Non-local Attention Networks for Image Restoration", "1903.10082"),
+    Family(
+        "SRVGGNetCompact",
+        ("SRVGGNetCompact",),
+        "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data",
+        "2107.10833",
+    ),
+)
 
 _HEADER = "# Written by tools/model_index.py from the configs; do not edit.\n"
 
@@ -44,26 +72,26 @@ def model_index(root: Path) -> dict[str, str]:
     Raises:
         ValueError: If a config's network is of no known family.
     """
-    families: dict[str, list[dict[str, Any]]] = {arch: [] for arch in FAMILIES}
+    families = {arch: family for family in FAMILIES for arch in family.archs}
+    models: dict[Family, list[dict[str, Any]]] = {family: [] for family in FAMILIES}
     counts: dict[str, int] = {}
     for path in sorted((root / "configs").glob("*.py")):
         config = Config.fromfile(path)
         generator = config.model.generator.to_dict()
         arch = generator["arch"]["type"] if generator["type"] == "BasicSRArch" else generator["type"]
-        if arch not in FAMILIES:
-            raise ValueError(f"{path}: expected a network of {', '.join(FAMILIES)}, found {arch}")
+        if arch not in families:
+            raise ValueError(f"{path}: expected a network of {', '.join(families)}, found {arch}")
         key = repr(generator)
         if key not in counts:
             with torch.device("meta"):
                 counts[key] = sum(parameter.numel() for parameter in build_arch(generator).parameters())
-        families[arch].append(_model(root, path, config, arch, counts[key]))
-    files = {f"configs/{FAMILIES[arch][0]}/metafile.yml": _metafile(arch, found) for arch, found in families.items()}
-    files = {path: content for path, content in files.items() if content["Models"]}
-    texts = {path: _dump(content) for path, content in files.items()}
+        family = families[arch]
+        models[family].append(_model(root, path, config, family, counts[key]))
+    texts = {family.metafile: _dump(_metafile(family, found)) for family, found in models.items() if found}
     return {"model-index.yml": _dump({"Import": list(texts)}), **texts}
 
 
-def _model(root: Path, path: Path, config: Config, arch: str, parameters: int) -> dict[str, Any]:
+def _model(root: Path, path: Path, config: Config, family: Family, parameters: int) -> dict[str, Any]:
     task = _task(config.val_dataloader.dataset)
     metadata = {"Task": f"{task.title} {task.level}".strip(), "Parameters": parameters}
     twin = path.parent / "basicsr" / f"{path.stem}.yml"
@@ -71,14 +99,14 @@ def _model(root: Path, path: Path, config: Config, arch: str, parameters: int) -
         metadata["BasicSR Config"] = twin.relative_to(root).as_posix()
     model = {
         "Name": path.stem,
-        "In Collection": FAMILIES[arch][1],
+        "In Collection": family.name,
         "Config": path.relative_to(root).as_posix(),
         "Metadata": metadata,
     }
     results = []
     if config.train_cfg.max_iters == PUBLISHED_TRAINING["iterations"]:
         for dataset in BENCHMARKS:
-            score = published_scores(task, dataset).get(FAMILIES[arch][1])
+            score = published_scores(task, dataset).get(family.name)
             if score is not None:
                 metrics = {"PSNR": score.psnr, "SSIM": score.ssim}
                 metrics = {name: value for name, value in metrics.items() if value is not None}
@@ -92,14 +120,13 @@ def _task(dataset: Mapping[str, Any]) -> Task:
     return make_task("super_resolution", scale=dataset["scale"])
 
 
-def _metafile(arch: str, models: list[dict[str, Any]]) -> dict[str, Any]:
-    _, name, (title, arxiv, year) = FAMILIES[arch]
+def _metafile(family: Family, models: list[dict[str, Any]]) -> dict[str, Any]:
     collection = {
-        "Name": name,
-        "Metadata": {"Architecture": [arch]},
-        "Paper": {"Title": title, "URL": f"https://arxiv.org/abs/{arxiv}"},
+        "Name": family.name,
+        "Metadata": {"Architecture": list(family.archs)},
+        "Paper": {"Title": family.title, "URL": f"https://arxiv.org/abs/{family.arxiv}"},
         "README": "README.md",
-        "Year": year,
+        "Year": family.year,
     }
     return {"Collections": [collection], "Models": models}
 

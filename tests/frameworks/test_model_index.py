@@ -67,18 +67,19 @@ def test_numbers_are_the_codes(models, generators):
 def test_results_are_the_published_ones(models, generators):
     tasks = [make_task(name, **setting) for name, task in TASKS.items() for setting in task.settings]
     for name, model in models.items():
+        network = generators[name].get("arch", generators[name])
         (task,) = [
             task
             for task in tasks
             if f"{task.title} {task.level}".strip() == model["Metadata"]["Task"]
-            and task.channels == generators[name].get("in_channels", 3)
+            and task.channels == network.get("in_channels", network.get("num_in_ch", 3))
         ]
         for result in model.get("Results", []):
             score = published_scores(task, result["Dataset"])[model["In Collection"]]
             published = {"PSNR": score.psnr, "SSIM": score.ssim}
             assert result["Task"] == task.title
             assert result["Metrics"] == {key: value for key, value in published.items() if value is not None}, name
-        assert not model.get("Results") or "lite" not in name
+        assert not model.get("Results") or not {"lite", "compact"} & set(name.split("_"))
     assert models["panet_x4_div2k"]["Results"][0] == {
         **{"Task": "Super-resolution", "Dataset": "Set5", "Metrics": {"PSNR": 32.65, "SSIM": 0.9006}},
     }

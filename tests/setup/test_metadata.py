@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 TOP_LEVEL = {
     *("panet_plugin", "configs", "tools", "data_prep", "tests", "requirements", "docs"),
     *("setup.cfg", "pyproject.toml", "Makefile", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"),
+    "model-index.yml",  # where OpenMMLab's tools look for it
 }
 
 
