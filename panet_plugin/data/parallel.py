@@ -24,7 +24,8 @@ def in_threads(
         items: Taken one by one.
         workers: Number of threads; that of the cores which this process may use by default.
     """
-    workers = workers or len(os.sched_getaffinity(0))
+    # The cores that this process may use, where the system tells: not on macOS.
+    workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
         pending = deque()
         try:
