@@ -1,7 +1,7 @@
 """Reading checkpoints safely, and the original networks' checkpoints as ours."""
 
 from panet_plugin.weights.errors import CheckpointError
-from panet_plugin.weights.files import read_mmengine_config, read_state_dict, write_checkpoint
+from panet_plugin.weights.files import read_mmengine_config, read_state_dict, read_task, write_checkpoint
 from panet_plugin.weights.official import identify, load_official, load_weights
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "load_weights",
     "read_mmengine_config",
     "read_state_dict",
+    "read_task",
     "write_checkpoint",
 ]
