@@ -13,6 +13,7 @@ from mmengine.config import DictAction as Overrides
 from panet_plugin.data import BadImageError
 from panet_plugin.evaluation import EvaluationError
 from panet_plugin.frameworks.compat import enable_basicsr
+from panet_plugin.inference import JobError
 from panet_plugin.weights import CheckpointError
 
 __all__ = ["LAUNCHERS", "Overrides", "framework_of", "report_errors"]
@@ -48,5 +49,5 @@ def report_errors() -> Iterator[None]:
     """End the program with a message where a file or package is missing, unfit or not to be written."""
     try:
         yield
-    except (OSError, ImportError, BadImageError, CheckpointError, EvaluationError) as error:
+    except (OSError, ImportError, BadImageError, CheckpointError, EvaluationError, JobError) as error:
         sys.exit(f"error: {error}")
