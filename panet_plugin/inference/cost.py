@@ -66,8 +66,14 @@ def measure(run: Callable[[Tensor], Tensor], channels: int, multiple: int = 1) -
 
 
 def _fit(pixels: Sequence[int], values: Sequence[float]) -> tuple[float, float]:
-    """Return a, b >= 0 with the least relative error of a * pixels + b * pixels ** 2 over the last three values."""
+    """Return a, b >= 0 with the least relative error of a * pixels + b * pixels ** 2 over the last three values.
+
+    What grows with the pixels but for a tenth is taken to do so: the levels of small pyramids are rounded to whole
+    pixels, which must not be mistaken for growth.
+    """
     p, v = np.array(pixels[-3:], float), np.maximum(np.array(values[-3:], float), 1e-9)
+    if (v / p).max() <= 1.1 * (v / p).min():
+        return float((v / p).max()), 0.0
     coefficients, _ = nnls(np.stack([p / v, p**2 / v], axis=1), np.ones(len(v)))
     return float(coefficients[0]), float(coefficients[1])
 

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from panet_plugin.inference.chop import chop
+from panet_plugin.inference.cut import LEAST_LIMIT, chop
 from panet_plugin.inference.cost import Cost, available_memory, measure
 from panet_plugin.inference.ensemble import self_ensemble
 from panet_plugin.inference.plan import MODES, Budget, Layout, Plan, make_plan
@@ -29,7 +29,7 @@ class Restorer:
         device: Where the network runs.
         dtype: Type of its weights and features; the attention itself always computes in float32.
         mode: ``"whole"``; ``"tiles"``; ``"chop"``, the original's recursive cut, see
-            :func:`~panet_plugin.inference.chop.chop`; ``"auto"`` is whole where the limits below allow it and in tiles
+            :func:`~panet_plugin.inference.cut.chop`; ``"auto"`` is whole where the limits below allow it and in tiles
             elsewhere.
         tile: Side of the tiles in pixels of the input; they become smaller if ``max_memory`` asks for it.
         overlap: Over so many pixels tiles are blended, and half as many outside these are discarded; see
@@ -61,10 +61,10 @@ class Restorer:
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
-        if limit < 1 or batch < 1 or (max_memory is not None and max_memory <= 0) or max_seconds < 0:
+        if limit < LEAST_LIMIT or batch < 1 or (max_memory is not None and max_memory <= 0) or max_seconds < 0:
             raise ValueError(
-                f"limit and batch must be at least 1, max_memory positive and max_seconds not negative, got {limit}, "
-                f"{batch}, {max_memory} and {max_seconds}"
+                f"limit must be at least {LEAST_LIMIT}, batch 1, max_memory positive and max_seconds not negative, got "
+                f"{limit}, {batch}, {max_memory} and {max_seconds}"
             )
         cover(1, tile, overlap)  # for its errors
         self.device = torch.device(device)

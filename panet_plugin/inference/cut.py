@@ -10,6 +10,9 @@ from panet_plugin.tasks import Denoising, Task
 #: By how many pixels the pieces reach beyond the middle of the image.
 SHAVE = 10
 
+#: The least limit for pieces: sides tend to twice the shave, and getting near takes many times more cuts.
+LEAST_LIMIT = 1024
+
 
 def piece_limit(task: Task | None) -> int:
     """Return how many pixels a piece may not reach, as the original has it for a task."""
@@ -39,7 +42,12 @@ def chop(
 
     Returns:
         ``(N, C, H * scale, W * scale)``.
+
+    Raises:
+        ValueError: If the limit is below :data:`LEAST_LIMIT`.
     """
+    if limit < LEAST_LIMIT:
+        raise ValueError(f"pieces must be allowed {LEAST_LIMIT} pixels, got a limit of {limit}")
     height, width = images.shape[-2:]
     piece = piece_size(height, width, scale, shave)
     corners = [
