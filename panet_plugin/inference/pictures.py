@@ -134,6 +134,9 @@ def encode_picture(picture: Picture, suffix: str) -> tuple[bytes, list[str]]:
     if kind not in WITH_METADATA and (exif or icc):
         notes.append(f"{kind} has no EXIF data and no ICC profile: they were dropped")
         exif = icc = b""
+    if pixels.ndim == 2 and (kind == "WEBP" or (alpha is not None and pixels.dtype == np.uint16)):
+        # No gray, or none of 16 bits with alpha that programs read.
+        pixels = np.stack([pixels] * 3, axis=2)
     colours = {2: b"GRAY", 3: b"RGB "}[pixels.ndim]
     if icc and icc[16:20] != colours:
         notes.append(f"its ICC profile is not for {colours.decode().strip()} pictures: it was dropped")
@@ -160,8 +163,6 @@ def _encode(layers: NDArray, kind: str, exif: bytes, icc: bytes) -> bytes:
 
 def _png_of_16_bit(layers: NDArray, exif: bytes, icc: bytes) -> bytes:
     """Encode by OpenCV, since Pillow has no 16-bit RGB."""
-    if layers.shape[2:] == (2,):
-        layers = layers[..., [0, 0, 0, 1]]
     if layers.ndim == 3:
         layers = cv2.cvtColor(layers, cv2.COLOR_RGBA2BGRA if layers.shape[2] == 4 else cv2.COLOR_RGB2BGR)
     kinds, values = [], []
@@ -177,8 +178,6 @@ def _png_of_16_bit(layers: NDArray, exif: bytes, icc: bytes) -> bytes:
 
 def _tiff(layers: NDArray, exif: bytes, icc: bytes) -> bytes:
     """Encode as one deflated strip behind Pillow's tags: neither Pillow nor OpenCV writes 16 bits and EXIF data."""
-    if layers.shape[2:] == (2,):
-        layers = layers[..., [0, 0, 0, 1]]
     channels = layers.shape[2] if layers.ndim == 3 else 1
     strip = zlib.compress(layers.astype(layers.dtype.newbyteorder("<")).tobytes())
     tags = ImageFileDirectory_v2()
@@ -195,8 +194,8 @@ def _tiff(layers: NDArray, exif: bytes, icc: bytes) -> bytes:
     tags[Base.SamplesPerPixel] = channels
     tags[Base.RowsPerStrip] = layers.shape[0]
     tags[Base.StripByteCounts] = (len(strip),)
-    if channels == 4:
-        tags[338] = (2,)  # the fourth is alpha, by which the others are not multiplied
+    if channels in (2, 4):
+        tags[338] = (2,)  # the last is alpha, by which the others are not multiplied
     if icc:
         tags.tagtype[34675] = TiffTags.UNDEFINED
         tags[34675] = icc
