@@ -147,7 +147,15 @@ def encode_picture(picture: Picture, suffix: str) -> tuple[bytes, list[str]]:
     if kind == "JPEG" and len(exif) > LARGEST_EXIF_OF_JPEG:
         notes.append("its EXIF data is too long for JPEG: it was dropped")
         exif = b""
-    return _encode(np.ascontiguousarray(layers), kind, exif, icc), notes
+    layers = np.ascontiguousarray(layers)
+    try:
+        return _encode(layers, kind, exif, icc), notes
+    except ValueError:
+        # One encoder checks profiles, the others do not.
+        if not icc:
+            raise
+        notes.append("its ICC profile is damaged: it was dropped")
+        return _encode(layers, kind, exif, b""), notes
 
 
 def _encode(layers: NDArray, kind: str, exif: bytes, icc: bytes) -> bytes:
@@ -173,7 +181,10 @@ def _png_of_16_bit(layers: NDArray, exif: bytes, icc: bytes) -> bytes:
         if value:
             kinds.append(metadata)
             values.append(np.frombuffer(value, np.uint8))
-    return cv2.imencodeWithMetadata(".png", layers, kinds, values)[1].tobytes()
+    done, content = cv2.imencodeWithMetadata(".png", layers, kinds, values)
+    if not done:
+        raise ValueError("OpenCV cannot encode it")
+    return content.tobytes()
 
 
 def _tiff(layers: NDArray, exif: bytes, icc: bytes) -> bytes:

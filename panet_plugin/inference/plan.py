@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from panet_plugin.inference.cut import count_pieces
 from panet_plugin.inference.cost import Cost
+from panet_plugin.inference.cut import count_pieces
 from panet_plugin.inference.probe import Traits
 from panet_plugin.inference.tiles import cover
 

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from panet_plugin.inference.cut import LEAST_LIMIT, chop
 from panet_plugin.inference.cost import Cost, available_memory, measure
+from panet_plugin.inference.cut import LEAST_LIMIT, chop
 from panet_plugin.inference.ensemble import self_ensemble
 from panet_plugin.inference.plan import MODES, Budget, Layout, Plan, make_plan
 from panet_plugin.inference.probe import Traits, pad, probe

@@ -58,7 +58,7 @@ def test_mosaics_of_one_channel_and_sparse_ones(pattern):
 def test_what_is_no_mosaic():
     with pytest.raises(ValueError, match="not a GRBG mosaic: expected one channel, or RGB with zeros"):
         adapt(RGB, 3, task=DEMOSAICING)
-    with pytest.raises(ValueError, match="it is one of BGGR .--pattern BGGR"):
+    with pytest.raises(ValueError, match=r"it is one of BGGR \(--pattern BGGR\)"):
         adapt(mosaic_bayer(RGB, "BGGR"), 3, task=DEMOSAICING)
     with pytest.raises(ValueError, match="a network of 4 channels"):
         adapt(RGB, 4)

@@ -1,7 +1,6 @@
 import pytest
 
 from panet_plugin.inference import JobError, find_jobs
-from panet_plugin.inference.jobs import Job
 
 
 @pytest.fixture

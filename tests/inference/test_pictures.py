@@ -132,6 +132,14 @@ def test_cmyk_loses_its_profile(tmp_path):
     assert Image.open(BytesIO(content)).info.get("icc_profile") is None
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_damaged_profile_costs_no_picture(dtype, tmp_path):
+    pixels = layers(3, dtype)
+    content, notes = encode_picture(Picture(pixels, icc=bytes(16) + b"RGB " + bytes(8)), ".png")
+    np.testing.assert_array_equal(read(content, tmp_path, ".png").pixels, pixels)
+    assert notes == (["its ICC profile is damaged: it was dropped"] if dtype == np.uint16 else [])
+
+
 def test_several_pictures_in_a_file(tmp_path):
     pages = [Image.fromarray(layers(3, np.uint8, seed)) for seed in (0, 1)]
     pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])

@@ -87,7 +87,7 @@ def test_what_is_not_finite_is_no_picture():
 
     image = np.full((4, 4), 255, np.uint8)
     assert Restorer(Overflow()).restore(image).max() == 255
-    with pytest.raises(ValueError, match="not finite: .*float16"):
+    with pytest.raises(ValueError, match=r"not finite: .*float16"):
         Restorer(Overflow(), dtype=torch.float16).restore(image)
 
 
