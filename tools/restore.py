@@ -55,12 +55,13 @@ def main() -> None:
         jobs, failures = find_jobs(args.inputs, args.out, suffix, sys.stdin if "-" in args.inputs else ())
         words = " ".join(filter(None, (task.title, task.level))) if task else "task unknown"
         print(f"{type(network).__name__}, {words}; on {restorer.device} in {args.dtype}")
+        total = len(jobs) + len(failures)
         progress = sys.stderr.isatty() and not args.no_progress
         failures += restore_files(restorer, jobs, task, skip_existing=args.skip_existing, progress=progress)
     for name, reason in failures:
         print(f"error: {name}: {reason}", file=sys.stderr)
     if failures:
-        sys.exit(f"{len(failures)} of {len(jobs) + len(failures)} failed")
+        sys.exit(f"{len(failures)} of {total} failed")
 
 
 def make_parser() -> argparse.ArgumentParser:
