@@ -2,14 +2,20 @@
 
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
 from dataclasses import fields
+from typing import Any
 
 from panet_plugin.tasks import TASKS, Task, make_task
 
 
-def add_task_options(parser: ArgumentParser) -> None:
-    """Add ``--task`` and an option for every parameter of any task."""
+def add_task_options(parser: ArgumentParser, required: bool = True) -> None:
+    """Add ``--task`` and an option for every parameter of any task.
+
+    Args:
+        parser: Is changed.
+        required: Whether there is no doing without ``--task``.
+    """
     group = parser.add_argument_group("task", "what to restore from what; the other options are its parameters")
-    group.add_argument("--task", choices=TASKS, required=True)
+    group.add_argument("--task", choices=TASKS, required=required)
     for name, task in TASKS.items():
         for field in fields(task):
             option = f"--{field.name.replace('_', '-')}"
@@ -21,10 +27,20 @@ def add_task_options(parser: ArgumentParser) -> None:
                 group.add_argument(option, type=kind, default=SUPPRESS, help=text)
 
 
-def parse_task(parser: ArgumentParser, args: Namespace) -> Task:
-    """Return the task that the options describe; end the program with a message if there is no such task."""
+def task_parameters(args: Namespace) -> dict[str, Any]:
+    """Return the parameters of a task that were given as options."""
     names = {field.name for task in TASKS.values() for field in fields(task)}
+    return {name: value for name, value in vars(args).items() if name in names}
+
+
+def parse_task(parser: ArgumentParser, args: Namespace) -> Task | None:
+    """Return the task that the options describe, None without ``--task``; end the program if there is no such task."""
+    parameters = task_parameters(args)
+    if args.task is None:
+        if parameters:
+            parser.error(f"{', '.join(sorted(parameters))}: parameters of a task that --task does not name")
+        return None
     try:
-        return make_task(args.task, **{name: value for name, value in vars(args).items() if name in names})
+        return make_task(args.task, **parameters)
     except ValueError as error:
         parser.error(str(error))

@@ -1,7 +1,7 @@
 """What a pixel's numbers mean: 8-bit rounding, the range of a type, luma."""
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 PEAK = 255.0
 
@@ -10,9 +10,9 @@ LUMA_WEIGHTS = np.array([65.481, 128.553, 24.966]) / 255.0
 LUMA_OFFSET = 16.0
 
 
-def quantize(image: NDArray) -> NDArray[np.uint8]:
-    """Clip a [0, 1] image to its range and round it to 8 bit, as it would be saved before it is scored."""
-    return np.rint(np.clip(image, 0, 1) * PEAK).astype(np.uint8)
+def quantize(image: NDArray, dtype: DTypeLike = np.uint8) -> NDArray:
+    """Clip a [0, 1] image to its range and round it to 8 bit, as it would be saved before it is scored, or to 16."""
+    return np.rint(np.clip(image, 0, 1) * float(np.iinfo(dtype).max)).astype(dtype)
 
 
 def to_unit(image: NDArray) -> NDArray[np.float64]:

@@ -18,16 +18,18 @@ from torch import nn
 
 from panet_plugin.data.manifest import sha256_of
 from panet_plugin.evaluation import NetworkMethod
-from panet_plugin.weights import CheckpointError, load_official, load_weights, read_mmengine_config
+from panet_plugin.tasks import Task, make_task
+from panet_plugin.weights import CheckpointError, load_official, load_weights, read_mmengine_config, read_task
 
 _ADVICE = "give the config that it was trained with"
 
 
 class _Description(NamedTuple):
-    """A network of a framework, ``{"type": name, **arguments}``."""
+    """A network of a framework, ``{"type": name, **arguments}``, and what it was trained for, if that is said."""
 
     framework: str
     network: dict[str, Any]
+    task: Any = None
 
 
 def load_any(checkpoint: str | os.PathLike, config: str | os.PathLike | None = None) -> nn.Module:
@@ -57,7 +59,36 @@ def load_any(checkpoint: str | os.PathLike, config: str | os.PathLike | None = N
 
 def network_description(checkpoint: str | os.PathLike, config: str | os.PathLike | None = None) -> str:
     """Return what the network depends on besides the weights in a file; arguments and errors as :func:`load_any`."""
-    return repr(_describe(Path(checkpoint), config and Path(config)))
+    description = _describe(Path(checkpoint), config and Path(config))
+    return repr(description and description[:2])
+
+
+def load_task(checkpoint: str | os.PathLike, config: str | os.PathLike | None = None) -> Task | None:
+    """Return the task that a network was trained for, where its checkpoint or its config says it.
+
+    :func:`~panet_plugin.weights.write_checkpoint` may have written it; the configs of this project say it for the
+    training images, or once for all in BasicSR's options. Nothing found in a checkpoint is executed.
+
+    Args:
+        checkpoint: The file.
+        config: See :func:`load_any`.
+
+    Returns:
+        None if there is nothing said.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it is no checkpoint, or what is said is no task.
+    """
+    description = _describe(Path(checkpoint), config and Path(config))
+    if description is None or description.task is None:
+        return read_task(checkpoint)
+    if not isinstance(description.task, Mapping):
+        raise CheckpointError(f"{config or checkpoint}: expected the parameters of a task, found {description.task!r}")
+    try:
+        return make_task(**description.task)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{config or checkpoint}: {description.task} is no task: {error}") from error
 
 
 def checkpoint_method(
@@ -99,7 +130,8 @@ def _build(description: _Description, source: str | os.PathLike) -> nn.Module:
 def _official(checkpoint: Path) -> nn.Module:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a guess, which is refused here
+            # Of a guess, which is refused here.
+            warnings.filterwarnings("ignore", message=".*residual scales")
             network = load_official(checkpoint)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; if it is that of another network, {_ADVICE}") from error
@@ -112,20 +144,26 @@ def _of_config(config: Path) -> _Description:
     if not config.is_file() or config.suffix not in (".py", ".yml", ".yaml"):
         raise FileNotFoundError(f"{config}: expected an existing .py (MMEngine) or .yml (BasicSR) config")
     if config.suffix == ".py":
-        return _generator(Config.fromfile(config).to_dict().get("model"), config)
+        found = Config.fromfile(config).to_dict()
+        return _generator(found.get("model"), found.get("train_dataloader"), config)
     return _network_g(Config.fromfile(config, import_custom_modules=False).to_dict(), config)
 
 
 def _of_text(text: str, checkpoint: Path) -> _Description:
-    """Read ``model = dict(...)`` in a config's text, if it holds plain values alone."""
+    """Read ``model = dict(...)`` in a config's text, if it holds plain values alone, and the training data likewise."""
     try:
         body = _Dicts().visit(ast.parse(text)).body
-        models = [node.value for node in body if isinstance(node, ast.Assign) and ast.unparse(node.targets) == "model"]
-        model = ast.literal_eval(models[-1]) if models else None
+        assigned = {ast.unparse(node.targets): node.value for node in body if isinstance(node, ast.Assign)}
+        model = ast.literal_eval(assigned["model"]) if "model" in assigned else None
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise CheckpointError(f"{checkpoint}: its config is not of plain values ({reason}); {_ADVICE}") from error
-    return _generator(model, checkpoint)
+    try:
+        loader = ast.literal_eval(assigned["train_dataloader"])
+    # The network does not depend on the data.
+    except (KeyError, ValueError, TypeError, RecursionError, MemoryError):
+        loader = None
+    return _generator(model, loader, checkpoint)
 
 
 class _Dicts(ast.NodeTransformer):
@@ -159,7 +197,7 @@ def _of_options(checkpoint: Path) -> _Description | None:
     return found[0] if found else None
 
 
-def _generator(model: Any, source: Path) -> _Description:
+def _generator(model: Any, loader: Any, source: Path) -> _Description:
     generator = model.get("generator") if isinstance(model, Mapping) else None
     if not isinstance(generator, Mapping) or not isinstance(generator.get("type"), str):
         raise CheckpointError(f"{source}: expected a model with a generator in the config; {_ADVICE}")
@@ -171,14 +209,17 @@ def _generator(model: Any, source: Path) -> _Description:
                 f"{source}: expected a network for images in [0, 1] (mean 0, std 255), but its data_preprocessor has "
                 f"the {key} {preprocessor[key]}"
             )
-    return _Description("mmagic", dict(generator))
+    # Datasets may wrap others; the innermost has the images.
+    while isinstance(loader, Mapping) and "dataset" in loader:
+        loader = loader["dataset"]
+    return _Description("mmagic", dict(generator), loader.get("task") if isinstance(loader, Mapping) else None)
 
 
 def _network_g(options: Any, source: Path) -> _Description:
     network = options.get("network_g") if isinstance(options, Mapping) else None
     if not isinstance(network, Mapping) or not isinstance(network.get("type"), str):
         raise CheckpointError(f"{source}: expected a network_g in the options; {_ADVICE}")
-    return _Description("basicsr", dict(network))
+    return _Description("basicsr", dict(network), options.get("task"))
 
 
 def _must_be_registered(description: _Description, source: Path) -> None:

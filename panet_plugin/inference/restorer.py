@@ -1,43 +1,203 @@
-"""From an image on the 0..255 scale to a restored one."""
+"""From images of 8 or 16 bit to restored ones."""
+
+from collections.abc import Callable
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
+from panet_plugin.inference.cost import Cost, available_memory, measure
+from panet_plugin.inference.cut import LEAST_LIMIT, chop
+from panet_plugin.inference.ensemble import self_ensemble
+from panet_plugin.inference.plan import MODES, Budget, Layout, Plan, make_plan
+from panet_plugin.inference.probe import Traits, pad, probe
+from panet_plugin.inference.tiles import cover, run_tiles
 from panet_plugin.metrics import quantize
+
+#: Types that networks can run in.
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Restorer:
-    """Restore whole images with a network.
+    """Restore images with a network: whole, in tiles, or cut as the original's were.
 
     Args:
         network: Takes ``(N, C, H, W)`` in [0, 1] and returns the same, or an upscaled, image. It is put into
-            evaluation mode.
+            evaluation mode, on the device and into the type.
         device: Where the network runs.
+        dtype: Type of its weights and features; the attention itself always computes in float32.
+        mode: ``"whole"``; ``"tiles"``; ``"chop"``, the original's recursive cut, see
+            :func:`~panet_plugin.inference.cut.chop`; ``"auto"`` is whole where the limits below allow it and in tiles
+            elsewhere.
+        tile: Side of the tiles in pixels of the input; they become smaller if ``max_memory`` asks for it.
+        overlap: Over so many pixels tiles are blended, and half as many outside these are discarded; see
+            :func:`~panet_plugin.inference.tiles.cover`.
+        limit: Pixels that a piece of the recursive cut may not reach.
+        ensemble: Take the mean over the eight flips and transpositions.
+        batch: The most images, tiles or pieces of one size that the network is given at once.
+        max_memory: In bytes; None is half of what the device has free.
+        max_seconds: For ``"auto"``: a whole image may take so long, or as long as its tiles.
+
+    Raises:
+        ValueError: If the mode is unknown, or a number is out of range.
     """
 
-    def __init__(self, network: nn.Module, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        device: str | torch.device = "cpu",
+        *,
+        dtype: torch.dtype = torch.float32,
+        mode: str = "whole",
+        tile: int = 192,
+        overlap: int = 16,
+        limit: int = 6400,
+        ensemble: bool = False,
+        batch: int = 8,
+        max_memory: float | None = None,
+        max_seconds: float = 60.0,
+    ) -> None:
+        if mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+        if limit < LEAST_LIMIT or batch < 1 or (max_memory is not None and max_memory <= 0) or max_seconds < 0:
+            raise ValueError(
+                f"limit must be at least {LEAST_LIMIT}, batch 1, max_memory positive and max_seconds not negative, got "
+                f"{limit}, {batch}, {max_memory} and {max_seconds}"
+            )
+        cover(1, tile, overlap)  # for its errors
         self.device = torch.device(device)
-        self.network = network.to(self.device).eval()
+        self.dtype = dtype
+        self.network = network.to(self.device, dtype).eval()
+        self.ensemble = ensemble
+        self._wish = Layout(mode, tile, overlap, limit, batch)
+        self._max_memory = max_memory
+        self._max_seconds = max_seconds
+        self._traits: dict[int, Traits | None] = {}
+
+    @cached_property
+    def channels(self) -> int:
+        """Channels of the images that the network takes and returns.
+
+        Raises:
+            ValueError: If that is neither 3, 1 nor 4.
+        """
+        for channels in (3, 1, 4):
+            if self.traits(channels):
+                return channels
+        raise ValueError(
+            "the network takes no image with 3, 1 or 4 channels, or returns other channels than it is given"
+        )
+
+    @property
+    def scale(self) -> int:
+        """Factor from the sides of an image to those of the result; errors as :attr:`channels`."""
+        return self.traits(self.channels).scale
+
+    @cached_property
+    @torch.inference_mode()
+    def cost(self) -> Cost:
+        """What the network costs, measured in a second or two; errors as :attr:`channels`."""
+        traits = self.traits(self.channels)
+        return measure(lambda images: self._run_padded(pad(images, traits)), self.channels, traits.multiple)
 
     @torch.inference_mode()
-    def restore(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def traits(self, channels: int) -> Traits | None:
+        """Return what the network needs of images with so many channels; None if it takes none."""
+        if channels not in self._traits:
+            self._traits[channels] = probe(self._run_padded, channels)
+        return self._traits[channels]
+
+    def plan(self, height: int, width: int) -> Plan:
+        """Estimate what an image of this size costs, and choose how to restore it.
+
+        Args:
+            height: In pixels.
+            width: In pixels.
+
+        Raises:
+            ValueError: As :attr:`channels`.
+        """
+        memory = self._max_memory or available_memory(self.device) / 2
+        budget, traits = Budget(self._max_seconds, memory), self.traits(self.channels)
+        views = 8 if self.ensemble else 1
+        return make_plan(height, width, self._wish, self.cost, traits, budget, self.channels, views)
+
+    def restore(self, image: NDArray) -> NDArray:
         """Restore one image.
 
         Args:
-            image: ``(H, W)`` gray or ``(H, W, 3)`` RGB.
+            image: ``(H, W)`` or ``(H, W, C)``, uint8 or uint16.
 
         Returns:
-            The restored image with as many dimensions, clipped and rounded to 8 bit.
+            The restored image with as many dimensions and of the same type, clipped and rounded.
 
         Raises:
-            ValueError: If the image is not 8-bit gray or RGB, or the network returns other channels than it was given.
+            ValueError: If the image is of another type or shape, or the network returns other channels than it was
+                given.
         """
-        if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
-            raise ValueError(f"expected 8-bit (H, W) or (H, W, 3), got {image.dtype} of shape {image.shape}")
-        batch = torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)[None].to(self.device)
-        restored = self.network(batch.float() / 255)[0].permute(1, 2, 0).cpu().numpy()
-        if restored.shape[2] != batch.shape[1]:
-            raise ValueError(f"the network returns {restored.shape[2]} channels for an image of {batch.shape[1]}")
-        return quantize(restored if image.ndim == 3 else restored[..., 0])
+        if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or not image.size:
+            raise ValueError(f"expected 8- or 16-bit (H, W) or (H, W, C), got {image.dtype} of shape {image.shape}")
+        unit = np.atleast_3d(image).astype(np.float32) / np.iinfo(image.dtype).max
+        restored = self.restore_batch(torch.from_numpy(unit).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
+        return quantize(restored if image.ndim == 3 else restored[..., 0], image.dtype)
+
+    @torch.inference_mode()
+    def restore_batch(
+        self, images: Tensor, layout: Layout | None = None, progress: Callable[[int], None] | None = None
+    ) -> Tensor:
+        """Restore images of one size.
+
+        Args:
+            images: ``(N, C, H, W)``, float32 in [0, 1], on the CPU.
+            layout: How, as :meth:`plan` chose it; by default, that is done here where the mode is ``"auto"``.
+            progress: Is called with the number of pixels that the network has seen since the last call.
+
+        Returns:
+            The restored images, not clamped, float32, on the CPU.
+
+        Raises:
+            ValueError: If the network returns other channels than it was given.
+        """
+        if layout is None:
+            layout = self.plan(*images.shape[-2:]).layout if self._wish.mode == "auto" else self._wish
+        run = partial(self._run, batch=layout.batch, progress=progress)
+        if layout.mode == "tiles":
+            run = partial(self._run_tiles, run, layout)
+        elif layout.mode == "chop":
+            run = partial(chop, run, scale=self._scale_for(images), limit=layout.limit)
+        restored = self_ensemble(run, images) if self.ensemble else run(images)
+        if not restored.isfinite().all():
+            raise ValueError(f"the result is not finite: the network cannot run in {self.dtype} or is damaged")
+        return restored
+
+    def _run_tiles(self, run: Callable[[Tensor], Tensor], layout: Layout, images: Tensor) -> Tensor:
+        rows, columns = (cover(side, layout.tile, layout.overlap) for side in images.shape[-2:])
+        scale = self._scale_for(images)
+        return torch.stack([run_tiles(run, image, scale, rows, columns, layout.batch) for image in images])
+
+    def _scale_for(self, images: Tensor) -> int:
+        if (traits := self.traits(images.shape[1])) is None:
+            raise ValueError(f"the network does not restore images of {images.shape[1]} channels, or not in parts")
+        return traits.scale
+
+    def _run(self, images: Tensor, batch: int, progress: Callable[[int], None] | None) -> Tensor:
+        """Run the network on images of any size."""
+        height, width = images.shape[-2:]
+        traits = self.traits(images.shape[1]) or Traits()
+        results = []
+        for part in images.split(batch):
+            padded = pad(part, traits)
+            restored = self._run_padded(padded)
+            if restored.shape[1] != images.shape[1]:
+                raise ValueError(f"the network returns {restored.shape[1]} channels for an image of {images.shape[1]}")
+            if padded.shape != part.shape:
+                restored = restored[..., : height * traits.scale, : width * traits.scale]
+            results.append(restored)
+            if progress:
+                progress(padded.shape[0] * padded.shape[2] * padded.shape[3])
+        return torch.cat(results)
+
+    def _run_padded(self, images: Tensor) -> Tensor:
+        return self.network(images.to(self.device, self.dtype)).float().cpu()

@@ -1,15 +1,19 @@
 """Reading checkpoints safely, and the original networks' checkpoints as ours."""
 
+from panet_plugin.weights.bundle import bundled, list_bundled
 from panet_plugin.weights.errors import CheckpointError
-from panet_plugin.weights.files import read_mmengine_config, read_state_dict, write_checkpoint
+from panet_plugin.weights.files import read_mmengine_config, read_state_dict, read_task, write_checkpoint
 from panet_plugin.weights.official import identify, load_official, load_weights
 
 __all__ = [
     "CheckpointError",
+    "bundled",
     "identify",
+    "list_bundled",
     "load_official",
     "load_weights",
     "read_mmengine_config",
     "read_state_dict",
+    "read_task",
     "write_checkpoint",
 ]

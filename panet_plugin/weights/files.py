@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from panet_plugin.files import write_bytes
+from panet_plugin.tasks import Task, make_task
 from panet_plugin.weights.errors import CheckpointError, shorten
 from panet_plugin.weights.names import from_original, table_of
 
@@ -25,6 +26,9 @@ CONTAINERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
 
 #: Key under which :func:`write_checkpoint` keeps the network's arguments, as JSON.
 ARGUMENTS = "panet_plugin"
+
+#: Key under which it keeps the task that the network was trained for, as JSON of ``Task.describe()``.
+TASK = "panet_plugin_task"
 
 #: Prefixes that wrappers put before every name, innermost last; averaged weights are preferred.
 PREFIXES = ("module.", "_orig_mod.", "generator_ema.", "generator.")
@@ -105,19 +109,51 @@ def read_checkpoint(
     if isinstance(source, Mapping):
         return _interpret(source, source.get(ARGUMENTS), "the given mapping", rgb_range)
     path = Path(source)
+    found, about = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
+    return _interpret(found, about.get(ARGUMENTS), str(path), rgb_range)
+
+
+def read_task(path: str | os.PathLike) -> Task | None:
+    """Return the task that a file of :func:`write_checkpoint` says its network was trained for; None if it does not.
+
+    Args:
+        path: Any checkpoint; the weights themselves are not read.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it is not a checkpoint, or what it says is no task.
+    """
+    path = Path(path)
+    _, about = _read_safetensors(path, False) if path.suffix == ".safetensors" else _read_pth(path, mmap=True)
+    if (description := _json_object(about.get(TASK), TASK, str(path))) is None:
+        return None
+    try:
+        return make_task(**description)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: {TASK!r} describes no task: {error}") from error
+
+
+def _read_safetensors(path: Path, weights: bool = True) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    """Return tensors, unless ``weights`` are not wanted, and what is said about them."""
+    _must_exist(path)
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            names = list(file.keys()) if weights else []
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{path}: not a safetensors file ({error})") from error
+
+
+def _read_pth(path: Path, mmap: bool = False) -> tuple[Any, Mapping[str, Any]]:
+    """Return what a file of ``torch.save`` holds, and the same as a mapping, empty if it is none."""
+    _must_exist(path)
+    found = _load(path, mmap=mmap and zipfile.is_zipfile(path))
+    return found, found if isinstance(found, Mapping) else {}
+
+
+def _must_exist(path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint file")
-    if path.suffix == ".safetensors":
-        try:
-            with safetensors.safe_open(path, "pt") as file:
-                found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - the file is no mapping
-                arguments = (file.metadata() or {}).get(ARGUMENTS)
-        except safetensors.SafetensorError as error:
-            raise CheckpointError(f"{path}: not a safetensors file ({error})") from error
-    else:
-        found = _load(path)
-        arguments = found.get(ARGUMENTS) if isinstance(found, Mapping) else None
-    return _interpret(found, arguments, str(path), rgb_range)
 
 
 def _interpret(
@@ -132,19 +168,19 @@ def _interpret(
             raise CheckpointError(f"not the original's: our networks are for images in [0, 1], not [0, {rgb_range:g}]")
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}") from error
-    return state, _arguments(arguments, name)
+    return state, _json_object(arguments, ARGUMENTS, name)
 
 
-def _arguments(text: Any, name: str) -> Mapping[str, Any] | None:
+def _json_object(text: Any, key: str, name: str) -> Mapping[str, Any] | None:
     if text is None:
         return None
     try:
-        arguments = json.loads(text)
+        value = json.loads(text)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{name}: {ARGUMENTS!r} is not JSON ({error})") from error
-    if not isinstance(arguments, Mapping):
-        raise CheckpointError(f"{name}: expected {ARGUMENTS!r} to be an object, found {arguments!r}")
-    return arguments
+        raise CheckpointError(f"{name}: {key!r} is not JSON ({error})") from error
+    if not isinstance(value, Mapping):
+        raise CheckpointError(f"{name}: expected {key!r} to be an object, found {value!r}")
+    return value
 
 
 def read_mmengine_config(path: str | os.PathLike) -> str | None:
@@ -155,12 +191,11 @@ def read_mmengine_config(path: str | os.PathLike) -> str | None:
         CheckpointError: If it is not a checkpoint.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such checkpoint file")
+    _must_exist(path)
     if path.suffix == ".safetensors":
         return None
-    found = _load(path, mmap=zipfile.is_zipfile(path))  # the weights themselves need not be read
-    meta = found.get("meta") if isinstance(found, Mapping) else None
+    _, found = _read_pth(path, mmap=True)  # the weights themselves need not be read
+    meta = found.get("meta")
     text = meta.get("cfg") if isinstance(meta, Mapping) else None
     return text if isinstance(text, str) else None
 
@@ -200,13 +235,14 @@ def _unwrap(found: Any, name: str) -> dict[str, Tensor]:
     return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
 
 
-def write_checkpoint(network: nn.Module, path: str | os.PathLike) -> None:
+def write_checkpoint(network: nn.Module, path: str | os.PathLike, task: Task | None = None) -> None:
     """Write a network's weights and arguments, so that both frameworks read them; nothing half-written stays.
 
     Args:
         network: One of our networks.
         path: ``.safetensors`` holds the plain names. ``.pth`` holds one copy of the tensors under the names that
             BasicSR (``params``) and MMagic (``state_dict``, prefix ``generator.``) look for.
+        task: What the network was trained for, if known; see :func:`read_task`.
 
     Raises:
         ValueError: If the path ends in neither.
@@ -216,12 +252,14 @@ def write_checkpoint(network: nn.Module, path: str | os.PathLike) -> None:
         raise ValueError(f"{path}: a checkpoint is written as .safetensors or .pth")
     # Cloned, since safetensors refuses shared storage and PANet's blocks share their PReLU.
     state = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
-    arguments = {ARGUMENTS: json.dumps(network.arguments)} if network.arguments else {}
+    about = {ARGUMENTS: json.dumps(network.arguments)} if network.arguments else {}
+    if task is not None:
+        about[TASK] = json.dumps(task.describe())
     if path.suffix == ".safetensors":
-        content = safetensors.torch.save(state, metadata={"format": "pt", **arguments})
+        content = safetensors.torch.save(state, metadata={"format": "pt", **about})
     else:
         buffer = io.BytesIO()
         generator = {f"generator.{key}": value for key, value in state.items()}
-        torch.save({"params": state, "state_dict": generator, **arguments}, buffer)
+        torch.save({"params": state, "state_dict": generator, **about}, buffer)
         content = buffer.getvalue()
     write_bytes(path, content)

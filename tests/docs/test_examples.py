@@ -81,6 +81,11 @@ def check_getting_started(values):
     assert read_image(Path("photo_x2.png")).shape == (104, 200, 3)
 
 
+def check_restoring(values):
+    assert read_image(Path("restored.png")).shape == (52, 100, 3)
+    assert np.array_equal(read_image(Path("restored.png")), values["restored"])
+
+
 def check_training(values):
     assert values["degraded"].shape == values["reference"].shape == (52, 100, 1)
     assert not np.array_equal(values["degraded"], values["reference"])
@@ -131,6 +136,7 @@ def check_attention(values):
 CHECKS = {
     "README.md": check_readme,
     "docs/getting_started.md": check_getting_started,
+    "docs/restoring.md": check_restoring,
     "docs/training.md": check_training,
     "docs/checkpoints.md": check_checkpoints,
     "docs/insertion.md": check_insertion,

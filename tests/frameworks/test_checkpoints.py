@@ -1,5 +1,7 @@
 """Networks from checkpoints alone, with the layout that each program writes."""
 
+from pathlib import Path
+
 import golden_networks as golden
 import pytest
 import torch
@@ -7,7 +9,8 @@ import yaml
 from mmengine.config import Config
 
 from panet_plugin.archs import PAEDSR, PANet
-from panet_plugin.frameworks.checkpoints import load_any, network_description
+from panet_plugin.frameworks.checkpoints import load_any, load_task, network_description
+from panet_plugin.tasks import make_task
 from panet_plugin.weights import CheckpointError, load_official, write_checkpoint
 
 ARGUMENTS = {"scale": 2, "mid_channels": 8, "num_blocks": 2, "res_scale": 0.5, "attention": {"levels": 2}}
@@ -21,8 +24,9 @@ def network():
     return PAEDSR(**ARGUMENTS).eval()
 
 
-def mmengine_text(generator, **model):
-    return Config({"model": {"type": "BaseEditModel", "generator": generator, **model}, "lr": 1e-4}).pretty_text
+def mmengine_text(generator, loader=None, **model):
+    model = {"type": "BaseEditModel", "generator": generator, **model}
+    return Config({"model": model, "lr": 1e-4, "train_dataloader": loader}).pretty_text
 
 
 def save_mmengine(path, network, text):
@@ -31,10 +35,10 @@ def save_mmengine(path, network, text):
     return path
 
 
-def save_basicsr(folder, network, network_g, options="small.yml"):
+def save_basicsr(folder, network, network_g, options="small.yml", **more):
     (folder / "experiments/small/models").mkdir(parents=True, exist_ok=True)
     header = "# GENERATE TIME: today\n# CMD:\n# tools/train.py\n\n"
-    text = header + yaml.safe_dump({"name": "small", "network_g": network_g})
+    text = header + yaml.safe_dump({"name": "small", "network_g": network_g, **more})
     (folder / "experiments/small" / options).write_text(text)
     path = folder / "experiments/small/models/net_g_4.pth"
     torch.save({"params": network.state_dict()}, path)
@@ -206,3 +210,54 @@ def test_missing_and_bad_files(tmp_path):
     (tmp_path / "bad.pth").write_bytes(b"no checkpoint")
     with pytest.raises(CheckpointError, match=r"bad\.pth"):
         load_any(tmp_path / "bad.pth")
+
+
+DENOISING = {"name": "denoising", "sigma": 25}
+
+
+@pytest.mark.parametrize("dataset", [{"task": DENOISING}, {"type": "RepeatDataset", "dataset": {"task": DENOISING}}])
+def test_the_task_that_mmengine_trained(network, tmp_path, dataset):
+    path = save_mmengine(tmp_path / "iter_4.pth", network, mmengine_text(GENERATOR, {"dataset": dataset}))
+    assert load_task(path) == make_task("denoising", sigma=25)
+    assert "denoising" not in network_description(path)
+
+
+def test_the_task_that_basicsr_trained(network, tmp_path):
+    assert load_task(save_basicsr(tmp_path, network, GENERATOR, task=DENOISING)) == make_task("denoising", sigma=25)
+
+
+@pytest.mark.parametrize("config", sorted(Path("configs").glob("**/panet_lite_car10_div2k.*")), ids=str)
+def test_the_task_of_a_config(network, tmp_path, config):
+    path = save_mmengine(tmp_path / "iter_4.pth", network, mmengine_text(GENERATOR, {"dataset": {"task": DENOISING}}))
+    assert load_task(path, config) == make_task("artifact_reduction", quality=10)
+
+
+def test_the_task_in_a_file_of_ours(network, tmp_path):
+    write_checkpoint(network, tmp_path / "ours.pth", make_task("super_resolution", scale=2))
+    assert load_task(tmp_path / "ours.pth") == make_task("super_resolution", scale=2)
+    torch.save(golden.state_dict("pa_edsr_x2"), tmp_path / "original.pt")
+    assert load_task(tmp_path / "original.pt") is None
+
+
+@pytest.mark.parametrize("loader", [None, [], {"dataset": {"type": "PairedLMDBDataset"}}, {"dataset": ["task"]}])
+def test_no_task_is_said(network, tmp_path, loader):
+    assert load_task(save_mmengine(tmp_path / "iter_4.pth", network, mmengine_text(GENERATOR, loader))) is None
+
+
+@pytest.mark.parametrize("task", [[1], {"name": "magic"}, {"sigma": 3}])
+def test_what_is_no_task(network, tmp_path, task):
+    path = save_mmengine(tmp_path / "iter_4.pth", network, mmengine_text(GENERATOR, {"dataset": {"task": task}}))
+    with pytest.raises(CheckpointError, match=r"iter_4\.pth.*task"):
+        load_task(path)
+    assert_loads(network, path)
+
+
+def test_a_hostile_training_set_is_not_executed(network, tmp_path):
+    text = mmengine_text(GENERATOR).replace(
+        "train_dataloader = None", f"train_dataloader = dict(dataset=dict(task=open({str(tmp_path / 'new')!r}, 'w')))"
+    )
+    assert "open(" in text
+    path = save_mmengine(tmp_path / "iter_4.pth", network, text)
+    assert load_task(path) is None
+    assert_loads(network, path)
+    assert not (tmp_path / "new").exists()

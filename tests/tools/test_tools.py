@@ -2,13 +2,18 @@
 
 import importlib
 import re
+import runpy
+import sys
 
 import golden_networks as golden
 import pytest
 import torch
+from mmengine.config import Config
 
+from panet_plugin.archs import PAEDSR, PANet
 from panet_plugin.data import read_image
-from panet_plugin.weights import load_official, read_state_dict
+from panet_plugin.tasks import make_task
+from panet_plugin.weights import load_official, read_state_dict, read_task, write_checkpoint
 
 
 def test_demo_at_a_tiny_size(run_tool, tmp_path):
@@ -57,6 +62,31 @@ def test_convert_checkpoint(name, suffix, rgb_range, run_tool, tmp_path):
     assert set(converted) == set(network.state_dict())
     for key, value in network.state_dict().items():
         torch.testing.assert_close(converted[key], value, rtol=0, atol=0)
+
+
+def test_convert_what_mmengine_trained(monkeypatch, tmp_path, capsys):
+    network = PAEDSR(2, mid_channels=8, num_blocks=2, res_scale=0.5, attention={"levels": 2, "reduction": 8})
+    text = Config({"model": {"generator": {"type": "PAEDSR", **network.arguments}}}).pretty_text
+    state = {f"generator.{key}": value for key, value in network.state_dict().items()}
+    torch.save({"meta": {"cfg": text}, "state_dict": state}, tmp_path / "iter_4.pth")
+
+    def convert(*options):
+        command = ["convert_checkpoint", tmp_path / "iter_4.pth", tmp_path / "ours.safetensors", *options]
+        monkeypatch.setattr(sys, "argv", [*map(str, command)])
+        runpy.run_path("tools/convert_checkpoint.py", run_name="__main__")
+        loaded = load_official(tmp_path / "ours.safetensors")
+        assert loaded.arguments == network.arguments
+        for key, value in network.state_dict().items():
+            torch.testing.assert_close(loaded.state_dict()[key], value, rtol=0, atol=0)
+        return read_task(tmp_path / "ours.safetensors")
+
+    assert convert() == make_task("super_resolution", scale=2)
+    assert "PAEDSR, 0.0" in capsys.readouterr().out
+    assert convert("--task", "denoising", "--sigma", "25") == make_task("denoising", sigma=25)
+    network = PANet(1, 4, 1, attention={"reduction": 2})
+    write_checkpoint(network, tmp_path / "iter_4.pth")
+    assert convert() is None
+    assert "--task says it" in capsys.readouterr().out
 
 
 def test_a_converted_checkpoint_is_loaded_by_both_frameworks_own_loaders(run_tool, tmp_path):

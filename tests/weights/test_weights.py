@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panet_plugin.archs import PAEDSR, RNAN, PANet
-from panet_plugin.weights import CheckpointError, identify, load_official, read_state_dict, write_checkpoint
+from panet_plugin.tasks import make_task
+from panet_plugin.weights import CheckpointError, identify, load_official, read_state_dict, read_task, write_checkpoint
 
 NETWORKS = golden.names("panet_") + golden.names("pa_edsr_")
 
@@ -107,6 +108,35 @@ def test_what_shapes_do_not_tell_is_in_the_file(network, suffix, tmp_path):
     loaded = load_official(tmp_path / f"own{suffix}")
     features = torch.rand(1, network.arguments["in_channels"], 12, 10)
     torch.testing.assert_close(loaded(features), network(features), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_the_task_is_in_the_file(suffix, tmp_path):
+    network = PANet(1, 4, 1)
+    for task in (None, make_task("artifact_reduction", quality=20), make_task("denoising", sigma=[0, 55], gray=True)):
+        write_checkpoint(network, tmp_path / f"own{suffix}", task)
+        assert read_task(tmp_path / f"own{suffix}") == task
+        assert_same(load_official(tmp_path / f"own{suffix}"), network)
+
+
+@pytest.mark.parametrize(
+    "task", ["{", "3", '{"sigma": 3}', '{"name": "magic"}', '{"name": "denoising", "sigma": "high"}', '{"name": []}', 3]
+)
+def test_a_spoilt_task_is_refused(task, tmp_path):
+    torch.save({"params": PANet(1, 4, 1).state_dict(), "panet_plugin_task": task}, tmp_path / "spoilt.pth")
+    with pytest.raises(CheckpointError, match=r"spoilt\.pth: .*panet_plugin_task"):
+        read_task(tmp_path / "spoilt.pth")
+
+
+def test_no_task_in_no_checkpoint(tmp_path):
+    for name in ("none.pth", "none.safetensors"):
+        with pytest.raises(FileNotFoundError, match="no such checkpoint"):
+            read_task(tmp_path / name)
+    (tmp_path / "bad.safetensors").write_bytes(b"no checkpoint")
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
+        read_task(tmp_path / "bad.safetensors")
+    torch.save([1], tmp_path / "list.pth")
+    assert read_task(tmp_path / "list.pth") is None
 
 
 def test_a_state_dict_that_does_not_say_it_is_warned_of(tmp_path):

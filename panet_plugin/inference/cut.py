@@ -1,0 +1,84 @@
+"""The original's recursive cut, by which its published scores were computed."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from panet_plugin.tasks import Denoising, Task
+
+#: By how many pixels the pieces reach beyond the middle of the image.
+SHAVE = 10
+
+#: The least limit for pieces: sides tend to twice the shave, and getting near takes many times more cuts.
+LEAST_LIMIT = 1024
+
+
+def piece_limit(task: Task | None) -> int:
+    """Return how many pixels a piece may not reach, as the original has it for a task."""
+    return 6800 if isinstance(task, Denoising) and not task.gray else 6400
+
+
+def piece_size(height: int, width: int, scale: int = 1, shave: int = SHAVE) -> tuple[int, int]:
+    """Return the height and width of the four pieces of an image; those of a tiny one are the image itself."""
+    sides = [side // 2 + shave for side in (height, width)]
+    height_of_piece, width_of_piece = (side + side % scale for side in sides)
+    return min(height_of_piece, height), min(width_of_piece, width)
+
+
+def chop(
+    run: Callable[[Tensor], Tensor], images: Tensor, scale: int = 1, limit: int = 6400, shave: int = SHAVE
+) -> Tensor:
+    """Restore images in pieces: four corners, cut again as long as they have ``limit`` pixels or more.
+
+    Every image is cut at least once. Each quadrant of the result comes from its own piece, without blending.
+
+    Args:
+        run: Restores ``(N, C, h, w)``.
+        images: ``(N, C, H, W)``.
+        scale: Factor from the sides of an image to those of what ``run`` returns.
+        limit: See :func:`piece_limit`.
+        shave: See :data:`SHAVE`.
+
+    Returns:
+        ``(N, C, H * scale, W * scale)``.
+
+    Raises:
+        ValueError: If the limit is below :data:`LEAST_LIMIT`.
+    """
+    if limit < LEAST_LIMIT:
+        raise ValueError(f"pieces must be allowed {LEAST_LIMIT} pixels, got a limit of {limit}")
+    height, width = images.shape[-2:]
+    piece = piece_size(height, width, scale, shave)
+    corners = [
+        images[..., rows, :][..., columns] for rows in _ends(height, piece[0]) for columns in _ends(width, piece[1])
+    ]
+    if is_cut_again(height, width, piece, limit):
+        pieces = [chop(run, corner, scale, limit, shave) for corner in corners]
+    else:
+        pieces = run(torch.cat(corners)).split(len(images))
+    middle, centre = height // 2 * scale, width // 2 * scale
+    below, right = height * scale - middle, width * scale - centre
+    rows = [
+        torch.cat([pieces[0][..., :middle, :centre], pieces[1][..., :middle, -right:]], -1),
+        torch.cat([pieces[2][..., -below:, :centre], pieces[3][..., -below:, -right:]], -1),
+    ]
+    return torch.cat(rows, -2)
+
+
+def is_cut_again(height: int, width: int, piece: tuple[int, int], limit: int) -> bool:
+    """Return whether a piece of an image is cut again: a piece that is the whole image never ends."""
+    return piece[0] * piece[1] >= limit and piece != (height, width)
+
+
+def count_pieces(height: int, width: int, scale: int = 1, limit: int = 6400, shave: int = SHAVE) -> tuple[int, int]:
+    """Return into how many pieces an image is cut, all of them equal, and the pixels of one."""
+    piece = piece_size(height, width, scale, shave)
+    if not is_cut_again(height, width, piece, limit):
+        return 4, piece[0] * piece[1]
+    count, pixels = count_pieces(*piece, scale, limit, shave)
+    return 4 * count, pixels
+
+
+def _ends(length: int, piece: int) -> tuple[slice, slice]:
+    return slice(0, piece), slice(length - piece, length)

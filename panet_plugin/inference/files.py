@@ -1,0 +1,164 @@
+"""Restoring picture files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from panet_plugin.data import BadImageError
+from panet_plugin.degradations import imresize
+from panet_plugin.files import write_bytes
+from panet_plugin.inference.colour import Adapted, adapt
+from panet_plugin.inference.jobs import Failure, Job
+from panet_plugin.inference.pictures import Picture, encode_picture, picture_size, read_picture
+from panet_plugin.inference.plan import Plan
+from panet_plugin.inference.restorer import Restorer
+from panet_plugin.metrics import quantize
+from panet_plugin.tasks import Task
+
+
+def restore_files(
+    restorer: Restorer,
+    jobs: Sequence[Job],
+    task: Task | None = None,
+    *,
+    skip_existing: bool = False,
+    report: Callable[[str], None] = print,
+    progress: bool = False,
+) -> list[Failure]:
+    """Restore pictures; those of one size together. What goes wrong with one does not stop the rest.
+
+    EXIF data and ICC profiles are kept, alpha is kept or enlarged along, and pictures are turned upright. Every result
+    is either whole or not there.
+
+    Args:
+        restorer: What restores them.
+        jobs: See :func:`~panet_plugin.inference.jobs.find_jobs`.
+        task: Of the network, if known; see :func:`~panet_plugin.inference.colour.adapt`.
+        skip_existing: Leave out the pictures whose results are there.
+        report: Is given a line for every size of pictures, with what was chosen and what it costs, and what was lost.
+        progress: Show a bar.
+
+    Returns:
+        The pictures that were not restored, and why.
+    """
+    run = _Run(restorer, task, report)
+    todo = [job for job in jobs if not (skip_existing and job.target.exists())]
+    if skipped := len(jobs) - len(todo):
+        report(f"{skipped} skipped, since their results are there")
+    bar_format = "{l_bar}{bar}| {n:.1f}/{total_fmt} [{elapsed}<{remaining}]"
+    with tqdm(total=len(todo), disable=not progress, bar_format=bar_format) as bar:
+        groups = run.by_size(todo)
+        done = len(run.failures)
+        for size, group in groups.items():
+            for chunk, plan in run.chunks(size, group):
+                run.restore(chunk, plan, partial(_advance, bar, 1 / plan.pixels))
+                done += len(chunk)
+                bar.update(done - bar.n)
+    for note, count in run.notes.items():
+        report(f"note: {note}" + (f" ({count} pictures)" if count > 1 else ""))
+    return run.failures
+
+
+class _Run:
+    """What has happened so far."""
+
+    def __init__(self, restorer: Restorer, task: Task | None, report: Callable[[str], None]) -> None:
+        self._restorer = restorer
+        self._task = task
+        self._report = report
+        self.failures: list[Failure] = []
+        self.notes: Counter[str] = Counter()
+
+    def by_size(self, jobs: Sequence[Job]) -> dict[tuple[int, int], list[Job]]:
+        """Group pictures by their size."""
+        groups: dict[tuple[int, int], list[Job]] = {}
+        for job in jobs:
+            try:
+                groups.setdefault(picture_size(job.source), []).append(job)
+            except (BadImageError, OSError) as error:
+                self._fail(job, error)
+        return groups
+
+    def chunks(self, size: tuple[int, int], jobs: list[Job]) -> Iterator[tuple[list[Job], Plan]]:
+        """Plan for a size, and yield as many pictures as are restored together."""
+        try:
+            plan = self._restorer.plan(*size)
+        except (RuntimeError, ValueError, MemoryError) as error:
+            for job in jobs:
+                self._fail(job, error)
+            return
+        count = f"{len(jobs)} pictures" if len(jobs) > 1 else str(jobs[0].source)
+        self._report(f"{count} of {size[1]}x{size[0]}: {plan}")
+        # Tiles and pieces of one picture are batches already.
+        together = plan.layout.batch if plan.layout.mode == "whole" else 1
+        for first in range(0, len(jobs), together):
+            yield jobs[first : first + together], plan
+
+    def restore(self, jobs: list[Job], plan: Plan, progress: Callable[[int], None]) -> None:
+        """Restore some pictures together; one by one if that fails."""
+        opened = []
+        for job in jobs:
+            try:
+                picture = read_picture(job.source)
+                opened.append((job, picture, adapt(picture.pixels, self._restorer.channels, self._scale, self._task)))
+            except (BadImageError, OSError, ValueError, MemoryError) as error:
+                self._fail(job, error)
+        # A file may have changed since its size was read.
+        if len({adapted.image.shape for _, _, adapted in opened}) > 1 or not self._attempt(opened, plan, progress):
+            for one in opened:
+                self._attempt([one], plan, progress)
+
+    def _attempt(self, opened: list[tuple[Job, Picture, Adapted]], plan: Plan, progress: Callable[[int], None]) -> bool:
+        """Return False if several pictures should be tried one by one; what goes wrong with one is noted."""
+        if not opened:
+            return True
+        try:
+            images = torch.from_numpy(np.stack([adapted.image for _, _, adapted in opened]))
+            restored = self._restorer.restore_batch(images, plan.layout, progress)
+        # Networks fail in any way, and above all for want of memory.
+        except Exception as error:
+            if len(opened) == 1:
+                self._fail(opened[0][0], error)
+            return len(opened) == 1
+        for (job, picture, adapted), image in zip(opened, restored, strict=True):
+            try:
+                self._write(job, picture, adapted, image)
+            except (OSError, ValueError, MemoryError) as error:
+                self._fail(job, error)
+        return True
+
+    def _write(self, job: Job, picture: Picture, adapted: Adapted, restored: Tensor) -> None:
+        pixels = quantize(adapted.back(restored.numpy()), picture.pixels.dtype)
+        alpha = picture.alpha
+        if alpha is not None and self._scale != 1:
+            alpha = imresize(alpha, self._scale)
+        result = replace(picture, pixels=pixels, alpha=alpha)
+        content, notes = encode_picture(result, job.target.suffix)
+        write_bytes(job.target, content)
+        self.notes.update(dict.fromkeys([*picture.notes, *notes, *filter(None, [adapted.note])], 1))
+
+    @property
+    def _scale(self) -> int:
+        return self._restorer.scale
+
+    def _fail(self, job: Job, error: BaseException) -> None:
+        self.failures.append(Failure(str(job.source), _reason(job, error)))
+
+
+def _advance(bar: tqdm, each: float, seen: int) -> None:
+    bar.update(each * seen)
+
+
+def _reason(job: Job, error: BaseException) -> str:
+    text = str(error).removeprefix(f"{job.source}: ").split("\n")[0]
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text:
+        return f"out of memory; try --max-memory or a smaller --tile ({text})"
+    return text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"

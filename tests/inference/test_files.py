@@ -1,0 +1,148 @@
+"""From file to file."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import ImageCms
+from torch import nn
+
+from panet_plugin.data import read_image, write_image
+from panet_plugin.degradations import imresize
+from panet_plugin.inference import Restorer, find_jobs, restore_files
+from panet_plugin.inference.cost import Cost
+from panet_plugin.inference.jobs import Job
+from panet_plugin.inference.pictures import Picture, encode_picture, read_picture
+from panet_plugin.tasks import make_task
+
+
+class Halve(nn.Module):
+    """Halves RGB images, enlarges them, and notes their sizes."""
+
+    def __init__(self, scale=1, fails=lambda x: False):
+        super().__init__()
+        self.scale, self.fails, self.seen = scale, fails, []
+
+    def forward(self, x):
+        if x.shape[1] != 3:
+            raise RuntimeError("3 channels")
+        self.seen.append(tuple(x.shape))
+        if self.fails(x):
+            raise torch.OutOfMemoryError("out of memory: tried to allocate a lot")
+        return x.repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2) / 2
+
+
+def make(network, **options):
+    """Return a restorer of known cost, and forget what it saw until then."""
+    restorer = Restorer(network, **{"mode": "auto", "max_memory": 1e9, **options})
+    restorer.cost = Cost((1e-6, 1e-9), (100, 0))
+    assert restorer.channels == 3
+    network.seen.clear()
+    return restorer
+
+
+def picture(seed, height=6, width=8, channels=3, dtype=np.uint8):
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape, dtype=dtype)
+
+
+def assert_halved(path, image):
+    # Halves of odd numbers are rounded in float32.
+    assert np.abs(read_image(path).astype(int) - image.astype(int) / 2).max() <= 0.51
+
+
+def test_pictures_of_one_size_are_restored_together(tmp_path):
+    images = {f"{index}.png": picture(index, width=8 if index % 2 else 9) for index in range(5)}
+    for name, image in images.items():
+        write_image(tmp_path / "in" / name, image)
+    network, lines = Halve(), []
+    jobs, _ = find_jobs([str(tmp_path / "in")], tmp_path / "out")
+    assert restore_files(make(network, batch=2), jobs, report=lines.append) == []
+    assert network.seen == [(2, 3, 6, 9), (1, 3, 6, 9), (2, 3, 6, 8)]
+    for name, image in images.items():
+        assert_halved(tmp_path / "out" / name, image)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(images)
+    assert [line.split(", ")[0] for line in lines] == ["3 pictures of 9x6: whole", "2 pictures of 8x6: whole"]
+    assert "about" in lines[0]
+
+
+def test_what_goes_wrong_does_not_stop_the_rest(tmp_path):
+    """One picture is empty, one is cut off, one is too large for the memory, one is of 32 bits."""
+    folder = tmp_path / "in"
+    for name in ("a", "d", "z"):
+        write_image(folder / f"{name}.png", picture(0))
+    write_image(folder / "b.png", np.full((6, 8, 3), 255, np.uint8))
+    content = (folder / "a.png").read_bytes()
+    (folder / "c.png").write_bytes(content[:-30])
+    (folder / "e.png").write_bytes(b"")
+    (folder / "f.txt.tif").write_bytes(b"text")
+    network = Halve(fails=lambda x: bool((x[:, :, 0, 0] == 1).all(1).any()))
+    jobs, _ = find_jobs([str(folder)], tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/d.png").mkdir()  # cannot be written
+    failures = restore_files(make(network), jobs, report=lambda line: None)
+    reasons = {name.rsplit("/", 1)[1]: reason for name, reason in failures}
+    assert sorted(reasons) == ["b.png", "c.png", "d.png", "e.png", "f.txt.tif"]
+    assert reasons["b.png"].startswith("out of memory; try --max-memory or a smaller --tile")
+    assert "truncated" in reasons["c.png"]
+    assert "the file is empty" in reasons["e.png"]
+    assert "no known image format" in reasons["f.txt.tif"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "d.png", "z.png"]
+    assert_halved(tmp_path / "out/z.png", picture(0))
+
+
+def test_what_is_there_may_be_skipped(tmp_path):
+    for name in ("a", "b"):
+        write_image(tmp_path / f"{name}.png", picture(0))
+    write_image(tmp_path / "out/a.png", picture(1))
+    jobs, _ = find_jobs([str(tmp_path / "*.png")], tmp_path / "out")
+    network, lines = Halve(), []
+    assert restore_files(make(network), jobs, skip_existing=True, report=lines.append) == []
+    np.testing.assert_array_equal(read_image(tmp_path / "out/a.png"), picture(1))
+    assert network.seen == [(1, 3, 6, 8)]
+    assert lines[0] == "1 skipped, since their results are there"
+    assert restore_files(make(network), jobs, report=lines.append) == []
+    assert_halved(tmp_path / "out/a.png", picture(0))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_alpha_is_enlarged_along_and_metadata_stays(tmp_path, dtype):
+    pixels, alpha = picture(0, dtype=dtype), picture(1, channels=1, dtype=dtype)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    content, _ = encode_picture(Picture(pixels, alpha, icc=profile), ".png")
+    (tmp_path / "in.png").write_bytes(content)
+    lines = []
+    jobs = [Job(tmp_path / "in.png", tmp_path / "out" / name) for name in ("a.png", "a.jpg")]
+    assert restore_files(make(Halve(2)), jobs, report=lines.append) == []
+    found = read_picture(tmp_path / "out/a.png")
+    assert found.pixels.dtype == dtype
+    assert found.icc == profile
+    assert np.abs(found.pixels.astype(int) - pixels.repeat(2, 0).repeat(2, 1) / 2).max() <= 0.51
+    np.testing.assert_array_equal(found.alpha, imresize(alpha, 2))
+    assert read_picture(tmp_path / "out/a.jpg").pixels.shape == (12, 16, 3)
+    assert "note: JPEG has no alpha: it was dropped" in lines
+
+
+def test_gray_pictures_and_mosaics(tmp_path):
+    gray = picture(0, channels=1)
+    write_image(tmp_path / "gray.png", gray)
+    jobs, _ = find_jobs([str(tmp_path / "gray.png")], tmp_path / "out")
+    restorer = make(Halve())
+    assert "say --task demosaicing" in restore_files(restorer, jobs, report=lambda line: None)[0].reason
+    assert restore_files(restorer, jobs, make_task("denoising"), report=lambda line: None) == []
+    assert read_picture(tmp_path / "out/gray.png").pixels.ndim == 2
+    assert restore_files(restorer, jobs, make_task("demosaicing"), report=lambda line: None) == []
+    mosaic = read_picture(tmp_path / "out/gray.png").pixels
+    assert mosaic.shape == (6, 8, 3)
+    assert np.abs(mosaic[0, 0].astype(int) - [0, gray[0, 0] / 2, 0]).max() <= 0.51
+
+
+def test_large_pictures_are_restored_in_tiles(tmp_path):
+    write_image(tmp_path / "large.png", picture(0, 60, 90))
+    network, lines = Halve(), []
+    restorer = make(network, max_seconds=0, tile=40, overlap=4)
+    restorer.cost = Cost((0, 1e-9), (100, 0))
+    jobs = [Job(tmp_path / "large.png", tmp_path / "out.png")]
+    assert restore_files(restorer, jobs, report=lines.append, progress=True) == []
+    assert {shape[-2:] for shape in network.seen} == {(40, 40)}
+    assert_halved(tmp_path / "out.png", picture(0, 60, 90))
+    assert "90x60: 6 tiles of up to 40x40" in lines[0]

@@ -1,0 +1,153 @@
+"""tools/restore.py, as a user runs it."""
+
+import io
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from panet_plugin.archs import PAEDSR, PANet
+from panet_plugin.data import read_image, write_image
+from panet_plugin.inference import Restorer
+from panet_plugin.tasks import make_task
+from panet_plugin.weights import bundle, load_official, write_checkpoint
+
+COLOUR = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+
+
+def gray_network():
+    torch.manual_seed(0)
+    return PANet(1, 4, 1, attention={"levels": 2})
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys, tmp_path):
+    """Return a function that runs the script in this process in a folder with a picture and a checkpoint."""
+    script = str(Path("tools/restore.py").resolve())
+    write_image(tmp_path / "photo.png", COLOUR)
+    write_checkpoint(gray_network(), tmp_path / "car20.safetensors", make_task("artifact_reduction", quality=20))
+    monkeypatch.setattr(bundle, "BUNDLE", tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, code=None):
+        monkeypatch.setattr(sys, "argv", ["restore.py", *map(str, arguments)])
+        try:
+            runpy.run_path(script, run_name="__main__")
+            found = None
+        except SystemExit as stopped:
+            found = stopped.code
+        captured = capsys.readouterr()
+        output = f"{captured.out}{captured.err}{found if isinstance(found, str) else ''}"
+        assert (found is not None) == (code is not None), output
+        return output
+
+    return run
+
+
+def luma_restored():
+    from panet_plugin.inference.colour import adapt
+
+    image, back, _ = adapt(COLOUR, 1)
+    restored = Restorer(gray_network()).restore_batch(torch.from_numpy(image)[None])[0].numpy()
+    return np.rint(np.clip(back(restored), 0, 1) * 255).astype(np.uint8)
+
+
+def test_out_of_the_box(tool):
+    output = tool("photo.png", "--task", "artifact_reduction")
+    np.testing.assert_array_equal(read_image("restored/photo.png"), luma_restored())
+    assert "PANet, JPEG artifact reduction q20; on " in output
+    assert "photo.png of 40x30: whole, about " in output
+    assert "luma (BT.601)" in output
+    assert "no weights for artifact_reduction quality=10 come" in tool(
+        "photo.png", "--task", "artifact_reduction", "--quality", "10", code=1
+    )
+    assert "no weights for denoising come" in tool("photo.png", "--task", "denoising", code=1)
+
+
+def test_the_whole_as_a_process(run_tool, tmp_path):
+    """Two sizes, a list, another format, a picture that is none."""
+    torch.manual_seed(0)
+    network = PAEDSR(2, mid_channels=8, num_blocks=1, attention={"levels": 2})
+    write_checkpoint(network, tmp_path / "x2.pth")
+    write_image(tmp_path / "in/a.png", COLOUR)
+    (tmp_path / "in/bad.png").write_bytes(b"")
+    arguments = (
+        "restore.py",
+        tmp_path / "in",
+        tmp_path / "none.png",
+        "--weights",
+        tmp_path / "x2.pth",
+        "--device",
+        "cpu",
+    )
+    output = run_tool(*arguments, "-o", tmp_path / "out", "--format", "webp", code=1)
+    assert "PAEDSR, Super-resolution x2; on cpu in fp32" in output
+    assert f"error: {tmp_path}/in/bad.png: not a readable image: the file is empty" in output
+    assert f"error: {tmp_path}/none.png: no such file or folder" in output
+    assert output.rstrip().endswith("2 of 3 failed")
+    expected = Restorer(load_official(tmp_path / "x2.pth")).restore(COLOUR)
+    np.testing.assert_array_equal(read_image(tmp_path / "out/a.webp"), expected)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.webp"]
+
+
+def test_the_ways(tool):
+    weights = ("--weights", "car20.safetensors", "-o", "out.png", "--device", "cpu")
+    assert "6 tiles of up to 20x20" in tool("photo.png", *weights, "--tile", "20", "--overlap", "4")
+    assert "cut into 4 pieces as the original does" in tool("photo.png", *weights, "--chop", "--self-ensemble")
+    assert "in bf16" in tool("photo.png", *weights, "--whole", "--dtype", "bf16", "--max-memory", "1G", "--batch", "2")
+    assert "1 skipped" in tool("photo.png", *weights, "--skip-existing")
+
+
+def test_a_list(tool, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("photo.png\n"))
+    tool("-", "--task", "artifact_reduction", "--device", "cpu", "-o", "new")
+    assert read_image("new/photo.png").shape == COLOUR.shape
+
+
+def test_another_task_than_the_checkpoints_is_warned_of(tool):
+    output = tool("photo.png", "--weights", "car20.safetensors", "--task", "artifact_reduction", "--quality", "30")
+    assert "warning: car20.safetensors was trained for {'name': 'artifact_reduction', 'quality': 20" in output
+    assert "JPEG artifact reduction q30" in output
+    output = tool("photo.png", "--weights", "car20.safetensors", "--task", "artifact_reduction")
+    assert "warning" not in output
+    assert "JPEG artifact reduction q20" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "give --weights CHECKPOINT, or --task alone for a network that comes along (artifact_reduction)"),
+        (("--task", "artifact_reduction", "--config", "a.py"), "give --weights CHECKPOINT"),
+        (("--sigma", "30", "--weights", "car20.safetensors"), "sigma: parameters of a task that --task does not name"),
+        (("--weights", "none.pth"), "none.pth: no such checkpoint file"),
+        (("--task", "artifact_reduction", "-o", "."), "would replace a picture"),
+        (("--task", "artifact_reduction", "--tile", "20"), "an overlap of 16"),
+        (("--task", "artifact_reduction", "--tile", "0"), "expected a whole number above 0"),
+        (("--task", "artifact_reduction", "--chop", "9"), "limit must be at least 1024"),
+        (("--task", "artifact_reduction", "--max-memory", "much"), "expected a size such as 800M or 4G"),
+        (("--task", "super_resolution", "--weights", "car20.safetensors"), "no task for a network of 1 channels"),
+        (("--task", "demosaicing", "--weights", "car20.safetensors"), "no task for a network of 1 channels"),
+        (("--weights", "rgb.pth", "--chop"), "--chop: say --task"),
+        (
+            ("--weights", "rgb.pth", "--task", "demosaicing", "--self-ensemble"),
+            "--self-ensemble: a mosaic that is flipped",
+        ),
+        (("--weights", "car20.safetensors", "--tile", "64", "--whole"), "not allowed with"),
+    ],
+)
+def test_what_is_wrong_is_said_before_any_work(tool, tmp_path, arguments, message):
+    write_checkpoint(PANet(3, 4, 1), tmp_path / "rgb.pth")
+    assert message in tool("photo.png", "--device", "cpu", *arguments, code=1)
+    assert not (tmp_path / "restored").exists()
+
+
+def test_chop_takes_the_tasks_limit(tool, tmp_path):
+    """A colour denoiser's pieces may have up to 6800 pixels, a demosaicer's 6400: here they have 6480."""
+    big = np.zeros((142, 140, 3), np.uint8)
+    write_image(tmp_path / "big.png", big)
+    write_checkpoint(PANet(3, 2, 0, attention={"levels": 1}), tmp_path / "rgb.pth")
+    for task, count in (("denoising", 4), ("demosaicing", 16)):
+        assert f"cut into {count} pieces" in tool("big.png", "--weights", "rgb.pth", "--task", task, "--chop")

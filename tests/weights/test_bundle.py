@@ -1,0 +1,51 @@
+"""The networks that come with the package."""
+
+import pytest
+import torch
+
+from panet_plugin.archs import PANet
+from panet_plugin.tasks import make_task
+from panet_plugin.weights import CheckpointError, bundle, bundled, list_bundled, load_official, write_checkpoint
+
+FILES = sorted(bundle.BUNDLE.glob("*"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_file_loads_is_small_and_says_its_task(path):
+    assert path.suffix == ".safetensors"
+    assert path.stat().st_size < 4_000_000
+    task = list_bundled()[path]
+    assert bundled(**{"task" if key == "name" else key: value for key, value in task.describe().items()}) == path
+    network = load_official(path)
+    channels = network.arguments["in_channels"]
+    assert task.channels == channels
+    with torch.inference_mode():
+        restored = network(torch.full((1, channels, 6, 8), 0.5))
+    assert restored.shape == (1, channels, 6 * task.scale, 8 * task.scale)
+    assert restored.isfinite().all()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle, "BUNDLE", tmp_path)
+    return tmp_path
+
+
+def test_a_file_is_found_by_its_task(folder):
+    for name, task in (("dn30", make_task("denoising", sigma=30)), ("car10", make_task("artifact_reduction"))):
+        write_checkpoint(PANet(task.channels, 4, 1), folder / f"{name}.safetensors", task)
+    assert bundled("denoising") == bundled("denoising", sigma=30.0, gray=False) == folder / "dn30.safetensors"
+    assert bundled("artifact_reduction", quality=10) == folder / "car10.safetensors"
+    message = r"no weights for denoising sigma=50 come with .*has artifact_reduction quality=10.*denoising sigma=30"
+    with pytest.raises(CheckpointError, match=message):
+        bundled("denoising", sigma=50)
+    with pytest.raises(CheckpointError, match="no weights for demosaicing come"):
+        bundled("demosaicing")
+    write_checkpoint(PANet(1, 4, 1), folder / "silent.safetensors")
+    with pytest.raises(CheckpointError, match=r"silent\.safetensors: .*does not say its task"):
+        list_bundled()
+
+
+def test_nothing_is_there(folder):
+    with pytest.raises(CheckpointError, match="no weights for denoising come with the package, which has nothing"):
+        bundled("denoising")
