@@ -19,6 +19,8 @@ from panet_plugin.memory import high_water_mark, reset_high_water_mark
 
 #: Rounds of one step of every setting, after one that warms up.
 ROUNDS = 20
+#: Steps whose memory is measured, of every setting by itself.
+MEMORY_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Cost:
         parameters: Of the network.
         seconds: Of a training step, loading excepted: the median over all rounds.
         times: Seconds relative to the reference's: the median of ratios within a round.
-        megabytes: By which training steps raise the peak memory of a process that has built the network.
+        megabytes: By which a training step raises the memory of a process above what it keeps between steps.
     """
 
     parameters: int
@@ -73,16 +75,21 @@ def _time(settings: dict[str, Setting], threads: int) -> tuple[dict[str, int], d
 
 
 def _grown_memory(setting: Setting, threads: int) -> float:
-    """Return the megabytes by which two steps, the second with the optimiser's state, raise the peak."""
+    """Return the megabytes by which a step raises the memory of this process above what it keeps between steps."""
     torch.set_num_threads(threads)
     _, step = _training_step(setting.config())
+    step()  # loads code, and makes the optimiser's state
+    # Memory that was free already when a step began is not seen: the highest is nearest.
+    return max(_growth(step) for _ in range(MEMORY_ROUNDS))
+
+
+def _growth(step: Callable[[], None]) -> float:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before, peak = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated
     else:
         reset_high_water_mark()
         before, peak = high_water_mark(), high_water_mark
-    step()
     step()
     return (peak() - before) / 2**20
 

@@ -116,7 +116,8 @@ def markdown(outcome: Outcome) -> str:
         lines += [
             "",
             f"A training step without loading, threads: {outcome.threads}; medians of {ROUNDS} rounds of one step of "
-            "every setting. Memory: by how much steps raise the peak of a fresh process that has built the network.",
+            "every setting. Memory: by how much a step raises that of a fresh process above what it keeps between "
+            "steps.",
             "",
             f"| setting | parameters | ms per step | times {reference} | peak memory, MB |",
             "|---|---|---|---|---|",
