@@ -21,6 +21,7 @@ from panet_plugin.evaluation import (
 )
 from panet_plugin.frameworks.checkpoints import checkpoint_method
 from panet_plugin.frameworks.launch import report_errors
+from panet_plugin.inference import piece_limit
 from panet_plugin.tasks import Task
 
 
@@ -37,13 +38,13 @@ def method_or_path(text: str) -> tuple[str, Path | None]:
     return (text, None) if text in BASELINES else named_path(text)
 
 
-def make_method(task: Task, name: str, path: Path | None, config: Path | None, device: str) -> Method:
+def make_method(task: Task, name: str, path: Path | None, config: Path | None, device: str, cut: int | None) -> Method:
     """Return the method that the command line names."""
     if path is None:
         return BASELINES[name](task)
     if path.is_dir():
         return FolderMethod(name, path)
-    return checkpoint_method(name, path, config, device)
+    return checkpoint_method(name, path, config, device, cut)
 
 
 def main() -> None:
@@ -75,6 +76,12 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the degradation; default: %(default)s")
     parser.add_argument("--device", default="cpu", help="where networks run; default: %(default)s")
+    parser.add_argument(
+        "--chop",
+        action="store_true",
+        help="let networks restore pieces, cut as the original's for its published scores, which takes less time; "
+        "without it they restore whole images",
+    )
     parser.add_argument("--save-images", action="store_true", help="keep restored images in DIR/images/METHOD/SET")
     parser.add_argument("--lpips", action="store_true", help="also LPIPS (needs torchmetrics)")
     parser.add_argument(
@@ -91,8 +98,9 @@ def main() -> None:
         parser.error(f"--config names no method: {', '.join(sorted(strangers))}")
     with report_errors():
         sets = [ImageSet.open(folder) for folder in args.data]
+        cut = piece_limit(task) if args.chop else None
         figures = choose_figures(args.figure, sets, task)
-        methods = [make_method(task, name, path, configs.get(name), args.device) for name, path in args.methods]
+        methods = [make_method(task, name, path, configs.get(name), args.device, cut) for name, path in args.methods]
         scores = compare(
             task,
             sets,
@@ -103,13 +111,13 @@ def main() -> None:
             lpips=load_lpips(args.device) if args.lpips else None,
             progress=True,
         )
-        write_reports(args.out, task, scores, args.seed)
+        write_reports(args.out, task, scores, args.seed, cut)
         if args.save_images:
             # What was just made need not be made again.
             methods = [FolderMethod(method.name, args.out / "images" / method.name) for method in methods]
         for path in write_figures(args.out / "figures", figures, task, sets, methods, scores, args.seed):
             print(path)
-    print(markdown(task, scores, args.seed))
+    print(markdown(task, scores, args.seed, cut))
 
 
 if __name__ == "__main__":

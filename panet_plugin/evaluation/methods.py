@@ -73,30 +73,38 @@ class FunctionMethod(Method):
 
 
 class NetworkMethod(Method):
-    """A network, on whole images, one at a time.
+    """A network, on one image at a time.
 
     Args:
         name: See :class:`Method`.
         load: Returns the network; called when the first image is not in the cache.
         identity: Changes with the weights and the network; part of the cache's keys.
         device: Where the network runs.
+        cut: Pixels that a piece of the original's recursive cut may not reach, see
+            :func:`~panet_plugin.inference.piece_limit`; ``None`` is for whole images.
     """
 
     def __init__(
-        self, name: str, load: Callable[[], nn.Module], identity: str, device: str | torch.device = "cpu"
+        self,
+        name: str,
+        load: Callable[[], nn.Module],
+        identity: str,
+        device: str | torch.device = "cpu",
+        cut: int | None = None,
     ) -> None:
         super().__init__(name)
         self._load = load
-        self._identity = f"{identity} on {torch.device(device).type}"
+        self._identity = f"{identity} on {torch.device(device).type}" + (f", cut below {cut}" if cut else "")
         self._device = device
+        self._layout = {"mode": "chop", "limit": cut} if cut else {}
         self._lock = threading.Lock()
 
     @cached_property
     def _restorer(self) -> Restorer:
-        return Restorer(self._load(), self._device)
+        return Restorer(self._load(), self._device, **self._layout)
 
     def identity(self, sample: Sample) -> str:
-        """Return what was given, and the device."""
+        """Return what was given, the device and the cut."""
         return self._identity
 
     def restore(self, sample: Sample) -> NDArray[np.uint8]:

@@ -57,8 +57,8 @@ def means(task: Task, scores: Sequence[Score]) -> list[Mean]:
     return measured + published
 
 
-def markdown(task: Task, scores: Sequence[Score], seed: int) -> str:
-    """Return a page with one row per method and one column per set and metric."""
+def markdown(task: Task, scores: Sequence[Score], seed: int, cut: int | None = None) -> str:
+    """Return a page with one row per method and one column per set and metric; arguments as :func:`write_reports`."""
     rows = means(task, scores)
     shown = [metric for metric in METRICS if any(getattr(score, metric) is not None for score in scores)]
     sets = {
@@ -72,6 +72,7 @@ def markdown(task: Task, scores: Sequence[Score], seed: int) -> str:
         f"{protocol.ssim_window} SSIM window",
         f"results {protocol.rounding})",
         f"seed {seed}",
+        *([f"networks on pieces of less than {cut} pixels, as the original's"] if cut else []),
         f"panet_plugin {panet_plugin.__version__}",
     ]
     titles = [f"{dataset} ({count}) {metric.upper()}" for dataset, count in sets.items() for metric in shown]
@@ -105,12 +106,13 @@ def csv_table(task: Task, scores: Sequence[Score]) -> str:
     return out.getvalue()
 
 
-def json_report(task: Task, scores: Sequence[Score], seed: int) -> str:
+def json_report(task: Task, scores: Sequence[Score], seed: int, cut: int | None = None) -> str:
     """Return everything; an infinite PSNR, of equal images, is the text ``"inf"``."""
     content = {
         "task": task.describe(),
         "protocol": task.protocol.name,
         "seed": seed,
+        "cut": cut,
         "version": panet_plugin.__version__,
         "means": [_plain(asdict(row)) for row in means(task, scores)],
         "scores": [_plain(asdict(score)) for score in scores],
@@ -118,7 +120,7 @@ def json_report(task: Task, scores: Sequence[Score], seed: int) -> str:
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
-def write_reports(folder: Path, task: Task, scores: Sequence[Score], seed: int = 0) -> None:
+def write_reports(folder: Path, task: Task, scores: Sequence[Score], seed: int = 0, cut: int | None = None) -> None:
     """Write ``comparison.md``, ``.csv`` and ``.json``.
 
     Args:
@@ -126,11 +128,12 @@ def write_reports(folder: Path, task: Task, scores: Sequence[Score], seed: int =
         task: What was compared.
         scores: See :func:`panet_plugin.evaluation.compare`.
         seed: Of the degradation.
+        cut: Pixels that no piece reached into which networks cut the images, if they did.
     """
     contents = {
-        "md": markdown(task, scores, seed),
+        "md": markdown(task, scores, seed, cut),
         "csv": csv_table(task, scores),
-        "json": json_report(task, scores, seed),
+        "json": json_report(task, scores, seed, cut),
     }
     for suffix, content in contents.items():
         write_bytes(folder / f"comparison.{suffix}", content.encode())

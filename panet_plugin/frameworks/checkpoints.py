@@ -92,7 +92,11 @@ def load_task(checkpoint: str | os.PathLike, config: str | os.PathLike | None = 
 
 
 def checkpoint_method(
-    name: str, checkpoint: Path, config: Path | None = None, device: str | torch.device = "cpu"
+    name: str,
+    checkpoint: Path,
+    config: Path | None = None,
+    device: str | torch.device = "cpu",
+    cut: int | None = None,
 ) -> NetworkMethod:
     """Return the network of a checkpoint as a method to score; other arguments and errors as :func:`load_any`.
 
@@ -101,9 +105,10 @@ def checkpoint_method(
         checkpoint: The file.
         config: For checkpoints that do not say of which network they are.
         device: Where the network runs.
+        cut: See :class:`~panet_plugin.evaluation.NetworkMethod`.
     """
     identity = f"{sha256_of(checkpoint)} {network_description(checkpoint, config)}"
-    return NetworkMethod(name, lambda: load_any(checkpoint, config), identity, device)
+    return NetworkMethod(name, lambda: load_any(checkpoint, config), identity, device, cut)
 
 
 def _describe(checkpoint: Path, config: Path | None) -> _Description | None:

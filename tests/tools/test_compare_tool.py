@@ -10,6 +10,8 @@ from evaluation_sets import PICTURES, make_set
 
 from panet_plugin.archs import PAEDSR
 from panet_plugin.data import read_image, write_image
+from panet_plugin.inference import Restorer
+from panet_plugin.tasks import make_task
 from panet_plugin.weights import write_checkpoint
 
 SR = ("--task", "super_resolution", "--scale", "2")
@@ -61,6 +63,26 @@ def test_compare(run_tool, tiny, tmp_path):
     scores = json.loads((tmp_path / "out/comparison.json").read_text())["scores"]
     assert [score["method"] for score in scores] == ["bicubic", "net", "theirs"] * 2
     assert (tmp_path / "out/comparison.csv").read_text().count("\n") == 1 + 6 + 3 + 7
+
+
+def test_the_original_cut(tool, tiny, tmp_path):
+    torch.manual_seed(0)
+    network = PAEDSR(2, mid_channels=8, num_blocks=1, attention={"levels": 2})
+    write_checkpoint(network, tmp_path / "net.pth")
+    arguments = ("compare", *SR, "--data", tiny, "--methods", f"net={tmp_path / 'net.pth'}")
+    scores = {}
+    for cut in ((), ("--chop",)):
+        tool(*arguments, *cut)  # not what is kept of the other
+        report = json.loads((tmp_path / "out/comparison.json").read_text())
+        scores[report["cut"]] = {score["image"]: score["psnr"] for score in report["scores"]}
+    assert "on pieces of less than 6400 pixels" in (tmp_path / "out/comparison.md").read_text()
+    task = make_task("super_resolution", scale=2)
+    for name, picture in PICTURES.items():
+        reference = task.reference(picture)
+        for cut, layout in ((None, {}), (6400, {"mode": "chop", "limit": 6400})):
+            restored = Restorer(network, **layout).restore(task.degrade(reference))
+            assert scores[cut][name] == pytest.approx(task.protocol.psnr(restored, reference, 2))
+        assert scores[None][name] != scores[6400][name]
 
 
 def test_a_second_run_needs_no_network(tool, tiny, tmp_path, monkeypatch):
