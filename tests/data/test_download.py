@@ -196,7 +196,7 @@ def test_busy_server_is_asked_again(server, tmp_path, caplog):
     assert "503" in caplog.text
 
 
-@pytest.mark.parametrize("sha256", [None, SHA256])
+@pytest.mark.parametrize("sha256", [None, SHA256], ids=["unknown", "known"])
 @pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "application/octet-stream"])
 def test_web_page_with_status_200(server, tmp_path, sha256, content_type):
     server.pages = content_type

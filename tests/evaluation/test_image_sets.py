@@ -57,9 +57,7 @@ def called_jpg(path):
     path.with_suffix(".png").rename(path)
 
 
-@pytest.mark.parametrize(
-    ("name", "write"), [("a.png", rgba), ("a.png", sixteen_bits), ("a.jpg", called_jpg)], ids=lambda v: str(v)
-)
+@pytest.mark.parametrize(("name", "write"), [("a.png", rgba), ("a.png", sixteen_bits), ("a.jpg", called_jpg)])
 def test_files_that_hold_the_same_picture(tmp_path, name, write):
     write(tmp_path / name)
     np.testing.assert_array_equal(read_as(RGB, tmp_path / name), PICTURE)
