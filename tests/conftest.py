@@ -11,7 +11,8 @@ from skimage import data
 
 from panet_plugin.data import prepare_set, write_image
 
-torch.set_num_threads(2)
+# Several processes that test at once share the cores.
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 ROOT = Path(__file__).parents[1]
 
