@@ -1,8 +1,10 @@
 """Options that command-line tools have in common."""
 
-from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
 from dataclasses import fields
 from typing import Any
+
+import torch
 
 from panet_plugin.tasks import TASKS, Task, make_task
 
@@ -25,6 +27,19 @@ def add_task_options(parser: ArgumentParser, required: bool = True) -> None:
             else:
                 kind = float if field.name == "sigma" else type(field.default)
                 group.add_argument(option, type=kind, default=SUPPRESS, help=text)
+
+
+def device(text: str) -> str:
+    """Return the name of a device of PyTorch, as the type of an option.
+
+    Raises:
+        ArgumentTypeError: If there is no such device here.
+    """
+    try:
+        torch.empty(0, device=text)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ArgumentTypeError(f"{text}: no such device here ({str(error).splitlines()[0]})") from error
+    return text
 
 
 def task_parameters(args: Namespace) -> dict[str, Any]:

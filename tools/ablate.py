@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from panet_plugin.command_line import device
 from panet_plugin.frameworks.ablation import Ablation, run
 from panet_plugin.frameworks.launch import report_errors
 
@@ -24,7 +25,9 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: those of the settings")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; default: %(default)s")
     parser.add_argument("--threads", type=int, default=1, help="of each run; default: %(default)s")
-    parser.add_argument("--device", default="cpu", help="where networks run when scored; default: %(default)s")
+    parser.add_argument(
+        "--device", type=device, default="cpu", help="where networks run when scored; default: %(default)s"
+    )
     args = parser.parse_args()
     with report_errors():
         ablation = Ablation.fromfile(args.settings, args.seeds)

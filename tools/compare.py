@@ -6,7 +6,7 @@
 import argparse
 from pathlib import Path
 
-from panet_plugin.command_line import add_task_options, parse_task
+from panet_plugin.command_line import add_task_options, device, parse_task
 from panet_plugin.evaluation import (
     BASELINES,
     FolderMethod,
@@ -75,7 +75,7 @@ def main() -> None:
         "--out", type=Path, default=Path("work_dirs/compare"), metavar="DIR", help="default: %(default)s"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the degradation; default: %(default)s")
-    parser.add_argument("--device", default="cpu", help="where networks run; default: %(default)s")
+    parser.add_argument("--device", type=device, default="cpu", help="where networks run; default: %(default)s")
     parser.add_argument(
         "--chop",
         action="store_true",

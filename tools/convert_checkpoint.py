@@ -43,6 +43,9 @@ def main() -> None:
         task = asked or load_task(args.source, args.config)
         if task is None and arguments.get("scale", 1) > 1:
             task = SuperResolution(arguments["scale"])
+        if task is not None and task.scale != arguments.get("scale", 1):
+            scale = arguments.get("scale", 1)
+            raise CheckpointError(f"{args.source}: a network of scale {scale} is not for {task.title} {task.level}")
         write_checkpoint(network, args.target, task)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     words = " ".join(filter(None, (task.title, task.level))) if task else "of an unknown task (--task says it)"

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from panet_plugin.command_line import add_task_options, parse_task, task_parameters
+from panet_plugin.command_line import add_task_options, device, parse_task, task_parameters
 from panet_plugin.frameworks.checkpoints import load_any, load_task
 from panet_plugin.frameworks.launch import report_errors
 from panet_plugin.inference import DTYPES, Restorer, find_jobs, piece_limit, restore_files
@@ -101,7 +101,7 @@ def make_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--batch", type=positive, default=8, help="pictures or tiles at once, at most; default: %(default)s"
     )
-    group.add_argument("--device", type=torch.device, default=best_device(), help="default here: %(default)s")
+    group.add_argument("--device", type=device, default=best_device(), help="default here: %(default)s")
     group.add_argument("--dtype", choices=DTYPES, default="fp32", help="of the network; default: %(default)s")
     group.add_argument("--no-progress", action="store_true", help="show no bar")
     return parser

@@ -6,6 +6,7 @@ The weights of a pixel are computed exactly, and those of no other; the network 
 import argparse
 from pathlib import Path
 
+from panet_plugin.command_line import device
 from panet_plugin.data import read_image
 from panet_plugin.files import write_bytes
 from panet_plugin.frameworks.checkpoints import load_any
@@ -44,7 +45,7 @@ def main() -> None:
         "--out", type=Path, default=Path("work_dirs/attention"), metavar="DIR", help="default: %(default)s"
     )
     parser.add_argument("--dpi", type=float, default=100, help="of figures 13 inches wide; default: %(default)s")
-    parser.add_argument("--device", default="cpu", help="where the network runs; default: %(default)s")
+    parser.add_argument("--device", type=device, default="cpu", help="where the network runs; default: %(default)s")
     args = parser.parse_args()
     points = list(zip(args.at[::2], args.at[1::2], strict=False))
     if len(args.at) % 2:

@@ -68,7 +68,7 @@ def find_jobs(
     if out.suffix.lower() in FORMATS and not out.is_dir():
         if len(unique) > 1 or any(Path(text).is_dir() for text in inputs):
             raise JobError(f"{out}: several pictures need a folder, and this is the name of a file")
-        if suffix not in (None, out.suffix):
+        if suffix and FORMATS[suffix] != FORMATS[out.suffix.lower()]:
             raise JobError(f"{out}: ends otherwise than {suffix}")
         jobs = [Job(source, out) for source, _ in unique]
     else:

@@ -121,7 +121,8 @@ def make_plan(
         f"; the whole would take about {duration(whole.seconds)} and {size(whole.memory)}, the limits are {limits}"
     )
     if whole.memory <= budget.memory and whole.seconds <= max(budget.seconds, pieces.seconds):
-        return whole._replace(why=f" (the limits are {limits})")
+        slow = "; tiles would take no less" if whole.seconds > budget.seconds else ""
+        return whole._replace(why=f" (the limits are {limits}{slow})")
     return pieces
 
 

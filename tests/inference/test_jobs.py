@@ -78,6 +78,12 @@ def test_what_would_destroy_files_is_refused(there, inputs, out, suffix, message
         find_jobs(inputs, there / out, suffix)
 
 
+@pytest.mark.parametrize(("name", "suffix"), [("c.PNG", ".png"), ("c.jpg", ".jpeg"), ("c.jpeg", ".jpg")])
+def test_a_suffix_may_be_spelled_otherwise(there, name, suffix):
+    (job,), _ = find_jobs(["a.png"], there / name, suffix)
+    assert job.target == there / name
+
+
 def test_a_link_to_a_picture_is_that_picture(there):
     (there / "link.png").symlink_to(there / "a.png")
     with pytest.raises(JobError, match="would replace a picture"):

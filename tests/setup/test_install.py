@@ -101,7 +101,7 @@ def test_fresh_environment_gets_everything_at_the_pinned_versions(installer, env
     assert everything["constraints"] == (ROOT / "requirements" / "constraints.txt").read_text()
     assert everything["arguments"][:2] == ["install", "--disable-pip-version-check"]
     assert {"--only-binary", ":all:"} <= set(everything["arguments"])
-    for requirement in ("torch>=2.4", "torchvision", "opencv-python", "lmdb", "pytest", "scikit-image"):
+    for requirement in ("torch>=2.4", "torchvision", "opencv-python>=4.12", "lmdb", "pytest", "scikit-image"):
         assert requirement in everything["arguments"]
     assert {"--no-deps", "--no-build-isolation", "basicsr==1.4.2", "mmagic==1.2.0"} <= set(frameworks["arguments"])
     assert project["arguments"][-4:] == ["--no-deps", "--no-build-isolation", "--editable", str(ROOT)]

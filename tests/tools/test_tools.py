@@ -82,11 +82,14 @@ def test_convert_what_mmengine_trained(monkeypatch, tmp_path, capsys):
 
     assert convert() == make_task("super_resolution", scale=2)
     assert "PAEDSR, 0.0" in capsys.readouterr().out
-    assert convert("--task", "denoising", "--sigma", "25") == make_task("denoising", sigma=25)
+    with pytest.raises(SystemExit, match="a network of scale 2 is not for Denoising s25"):
+        convert("--task", "denoising", "--sigma", "25")
     network = PANet(1, 4, 1, attention={"reduction": 2})
     write_checkpoint(network, tmp_path / "iter_4.pth")
     assert convert() is None
     assert "--task says it" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="a network of scale 2 is not for Denoising s30"):
+        convert("--task", "denoising", "--sigma", "30")
 
 
 def test_a_converted_checkpoint_is_loaded_by_both_frameworks_own_loaders(run_tool, tmp_path):
