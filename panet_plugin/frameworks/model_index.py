@@ -1,5 +1,6 @@
 """The model zoo's metadata in OpenMMLab's format: model-index.yml and a metafile per family, from the configs."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from panet_plugin.data.datasets import BENCHMARKS
 from panet_plugin.evaluation.published import published_scores
 from panet_plugin.frameworks.mmagic.archs import build_arch
 from panet_plugin.tasks import PUBLISHED_TRAINING, Task, make_task
+from panet_plugin.weights.bundle import BUNDLE
 
 
 class Family(NamedTuple):
@@ -58,13 +60,18 @@ FAMILIES = (
     ),
 )
 
+#: What the networks that come with the package scored, as `tools/compare.py` wrote it, by the name of their config; and
+#: what they are called there.
+SCORES, SCORED_AS = "docs/bundled", "PANet-compact"
+
 _HEADER = "# Written by tools/model_index.py from the configs; do not edit.\n"
 
 
 def model_index(root: Path) -> dict[str, str]:
     """Return the text of model-index.yml and of the metafiles, by their paths relative to the root.
 
-    Every ``configs/*.py`` is a model. Its results are the published ones of its network, if it trains as published.
+    Every ``configs/*.py`` is a model. Its results are the published ones of its network, if it trains as published, or
+    those measured with the weights that come with the package.
 
     Args:
         root: The folder that holds ``configs``.
@@ -111,6 +118,13 @@ def _model(root: Path, path: Path, config: Config, family: Family, parameters: i
                 metrics = {"PSNR": score.psnr, "SSIM": score.ssim}
                 metrics = {name: value for name, value in metrics.items() if value is not None}
                 results.append({"Task": task.title, "Dataset": dataset, "Metrics": metrics})
+    weights = BUNDLE / f"{path.stem.removesuffix('_div2k')}.safetensors"
+    if weights.is_file():
+        model["Weights"] = weights.relative_to(root).as_posix()
+        for mean in json.loads((root / SCORES / f"{path.stem}.json").read_bytes())["means"]:
+            if mean["method"] == SCORED_AS:
+                metrics = {"PSNR": round(mean["psnr"], 2), "SSIM": round(mean["ssim"], 4)}
+                results.append({"Task": task.title, "Dataset": mean["dataset"], "Metrics": metrics})
     return {**model, "Results": results} if results else model
 
 

@@ -114,6 +114,11 @@ def check_visualization(values):
     assert read_image(Path("attention.png")).shape[2] == 3
 
 
+def check_bundled(values):
+    assert type(values["network"]) is PANet
+    assert values["path"].suffix == ".safetensors"
+
+
 def check_export(values):
     images = torch.rand(1, 3, 12, 9)
     program = torch.jit.load("panet.pt")
@@ -142,6 +147,7 @@ CHECKS = {
     "docs/insertion.md": check_insertion,
     "docs/attention.md": check_attention,
     "docs/visualization.md": check_visualization,
+    "docs/bundled.md": check_bundled,
     "docs/export.md": check_export,
     "docs/ablation.md": check_ablation,
 }

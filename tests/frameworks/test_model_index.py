@@ -7,10 +7,12 @@ import torch
 import yaml
 from mmengine.config import Config
 
+from panet_plugin.data.datasets import BENCHMARKS
 from panet_plugin.evaluation.published import published_scores
 from panet_plugin.frameworks import model_index
 from panet_plugin.frameworks.mmagic.archs import build_arch
 from panet_plugin.tasks import TASKS, make_task
+from panet_plugin.weights import list_bundled
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,6 +76,8 @@ def test_results_are_the_published_ones(models, generators):
             if f"{task.title} {task.level}".strip() == model["Metadata"]["Task"]
             and task.channels == network.get("in_channels", network.get("num_in_ch", 3))
         ]
+        if "Weights" in model:
+            continue  # measured
         for result in model.get("Results", []):
             score = published_scores(task, result["Dataset"])[model["In Collection"]]
             published = {"PSNR": score.psnr, "SSIM": score.ssim}
@@ -84,6 +88,25 @@ def test_results_are_the_published_ones(models, generators):
         **{"Task": "Super-resolution", "Dataset": "Set5", "Metrics": {"PSNR": 32.65, "SSIM": 0.9006}},
     }
     assert len(models["panet_demosaic_div2k"]["Results"]) == 4
+
+
+def test_bundled_networks_are_listed_with_their_scores(models):
+    listed = {model["Weights"]: model for model in models.values() if "Weights" in model}
+    assert {ROOT / path for path in listed} == set(list_bundled())
+    for model in listed.values():
+        rows = [line.split(",") for line in (ROOT / f"docs/bundled/{model['Name']}.csv").read_text().splitlines()]
+        for result in model["Results"]:
+            scores = [
+                [float(row[5]), float(row[6])]
+                for row in rows
+                if row[2] == result["Dataset"] and row[4] == model_index.SCORED_AS and row[3] != "mean"
+            ]
+            assert len(scores) == BENCHMARKS[result["Dataset"]].count
+            psnr, ssim = (sum(column) / len(scores) for column in zip(*scores, strict=True))
+            assert [result["Metrics"]["PSNR"], result["Metrics"]["SSIM"]] == [round(psnr, 2), round(ssim, 4)]
+            # As a table of the page shows it.
+            page = (ROOT / "docs/bundled.md").read_text()
+            assert f"{psnr:.2f} | {ssim:.4f}" in page, (model["Name"], result["Dataset"])
 
 
 def test_a_config_of_an_unknown_family_is_named(tmp_path):
