@@ -1,21 +1,36 @@
 """Restoring images with a trained network: whole, in tiles or cut, in memory or from file to file."""
 
-from panet_plugin.inference.cut import chop, piece_limit
+from panet_plugin.inference.colour import Adapted, adapt
+from panet_plugin.inference.cost import Cost
+from panet_plugin.inference.cut import LEAST_LIMIT, SHAVE, chop, piece_limit
 from panet_plugin.inference.ensemble import self_ensemble
 from panet_plugin.inference.files import restore_files
 from panet_plugin.inference.jobs import Failure, Job, JobError, find_jobs
-from panet_plugin.inference.plan import MODES, Plan
+from panet_plugin.inference.pictures import FORMATS
+from panet_plugin.inference.plan import MODES, Layout, Plan
+from panet_plugin.inference.probe import Traits
 from panet_plugin.inference.restorer import DTYPES, Restorer
+from panet_plugin.inference.tiles import Axis, cover
 
 __all__ = [
     "DTYPES",
+    "FORMATS",
+    "LEAST_LIMIT",
     "MODES",
+    "SHAVE",
+    "Adapted",
+    "Axis",
+    "Cost",
     "Failure",
     "Job",
     "JobError",
+    "Layout",
     "Plan",
     "Restorer",
+    "Traits",
+    "adapt",
     "chop",
+    "cover",
     "find_jobs",
     "piece_limit",
     "restore_files",

@@ -41,7 +41,7 @@ def restore_files(
     Args:
         restorer: What restores them.
         jobs: See :func:`~panet_plugin.inference.jobs.find_jobs`.
-        task: Of the network, if known; see :func:`~panet_plugin.inference.colour.adapt`.
+        task: Of the network, if known; see :func:`~panet_plugin.inference.adapt`.
         skip_existing: Leave out the pictures whose results are there.
         report: Is given a line for every size of pictures, with what was chosen and what it costs, and what was lost.
         progress: Show a bar.

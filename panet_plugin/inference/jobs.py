@@ -46,7 +46,7 @@ def find_jobs(
         inputs: Files; folders, whose pictures are found at any depth; patterns such as ``shots/**/*.png``; ``-`` for
             ``lines``.
         out: A folder, in which results have the names of their pictures, beneath the folder that was named; or, for one
-            picture that was named itself, a file that ends as one of :data:`~panet_plugin.inference.pictures.FORMATS`.
+            picture that was named itself, a file that ends as one of :data:`~panet_plugin.inference.FORMATS`.
         suffix: Of the results; None keeps that of each picture, or takes ``.png`` where it cannot be written.
         lines: More inputs, one each.
 

@@ -20,7 +20,7 @@ class Layout(NamedTuple):
     Attributes:
         mode: ``"whole"``, ``"tiles"`` or ``"chop"``.
         tile: Side of the tiles in pixels.
-        overlap: See :func:`panet_plugin.inference.tiles.cover`.
+        overlap: See :func:`panet_plugin.inference.cover`.
         limit: Pixels that a piece of the recursive cut may not reach.
         batch: Images, tiles or pieces that the network is given at once.
     """

@@ -29,11 +29,11 @@ class Restorer:
         device: Where the network runs.
         dtype: Type of its weights and features; the attention itself always computes in float32.
         mode: ``"whole"``; ``"tiles"``; ``"chop"``, the original's recursive cut, see
-            :func:`~panet_plugin.inference.cut.chop`; ``"auto"`` is whole where the limits below allow it and in tiles
+            :func:`~panet_plugin.inference.chop`; ``"auto"`` is whole where the limits below allow it and in tiles
             elsewhere.
         tile: Side of the tiles in pixels of the input; they become smaller if ``max_memory`` asks for it.
         overlap: Over so many pixels tiles are blended, and half as many outside these are discarded; see
-            :func:`~panet_plugin.inference.tiles.cover`.
+            :func:`~panet_plugin.inference.cover`.
         limit: Pixels that a piece of the recursive cut may not reach.
         ensemble: Take the mean over the eight flips and transpositions.
         batch: The most images, tiles or pieces of one size that the network is given at once.
