@@ -74,6 +74,11 @@ class Task(ABC):
     def level(self) -> str:
         """Strength of the degradation, as columns of the published tables call it; empty if there is one alone."""
 
+    @property
+    def label(self) -> str:
+        """Title and level, for people: ``Denoising s50``."""
+        return " ".join(filter(None, (self.title, self.level)))
+
     @abstractmethod
     def degrade(self, reference: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the 8-bit degraded image ``(h, w, C)`` of a reference."""

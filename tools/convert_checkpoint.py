@@ -45,10 +45,10 @@ def main() -> None:
             task = SuperResolution(arguments["scale"])
         if task is not None and task.scale != arguments.get("scale", 1):
             scale = arguments.get("scale", 1)
-            raise CheckpointError(f"{args.source}: a network of scale {scale} is not for {task.title} {task.level}")
+            raise CheckpointError(f"{args.source}: a network of scale {scale} is not for {task.label}")
         write_checkpoint(network, args.target, task)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    words = " ".join(filter(None, (task.title, task.level))) if task else "of an unknown task (--task says it)"
+    words = task.label if task else "of an unknown task (--task says it)"
     print(f"{args.target}: {type(network).__name__}, {parameters / 1e6:.3f} M parameters, {words}")
 
 

@@ -53,7 +53,7 @@ def main() -> None:
             )
         suffix = args.format and f".{args.format}"
         jobs, failures = find_jobs(args.inputs, args.out, suffix, sys.stdin if "-" in args.inputs else ())
-        words = " ".join(filter(None, (task.title, task.level))) if task else "task unknown"
+        words = task.label if task else "task unknown"
         print(f"{type(network).__name__}, {words}; on {restorer.device} in {args.dtype}")
         total = len(jobs) + len(failures)
         progress = sys.stderr.isatty() and not args.no_progress

@@ -120,7 +120,7 @@ def write_figures(
         if len(rivals) == 1 and not choice.box:
             how = f"where the error of {rivals[0]} is largest"
         note = (
-            f"{' '.join(filter(None, (task.title, task.level)))}. PSNR / SSIM are of the whole picture, by the "
+            f"{task.label}. PSNR / SSIM are of the whole picture, by the "
             f"protocol {task.protocol.name}. Enlarged: {box.width}x{box.height} pixels at ({box.x}, {box.y}), {how}."
         )
         suffix = "".join(f"_{number}" for number in choice.box or ())

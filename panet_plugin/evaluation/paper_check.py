@@ -190,7 +190,7 @@ def _against_published(
         mean = float(np.mean([getattr(score, metric) for score in scores]))
         allowed = tolerance[index] if tolerance else None
         yield Check(
-            " ".join(filter(None, (task.title, task.level, images.name, row, metric.upper()))),
+            " ".join((task.label, images.name, row, metric.upper())),
             expected,
             f"{mean:.{digits}f}",
             "none" if allowed is None else f"{allowed:g}",
@@ -206,7 +206,7 @@ def _low_resolution(folder: Path, scale: int) -> Check:
         ours = task.degrade(task.reference(read_image(path)))
         differing += int((low != ours).any(axis=2).sum()) if low.shape == ours.shape else ours[..., 0].size
     return Check(
-        f"{task.title} {task.level} {folder.name} low-resolution pixels that differ from MATLAB's",
+        f"{task.label} {folder.name} low-resolution pixels that differ from MATLAB's",
         "0",
         str(differing),
         "none",

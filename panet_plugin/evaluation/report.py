@@ -77,7 +77,7 @@ def markdown(task: Task, scores: Sequence[Score], seed: int, cut: int | None = N
     ]
     titles = [f"{dataset} ({count}) {metric.upper()}" for dataset, count in sets.items() for metric in shown]
     lines = [
-        f"# {' '.join(filter(None, (task.title, task.level)))}",
+        f"# {task.label}",
         "",
         ", ".join(parts) + ".",
         "",

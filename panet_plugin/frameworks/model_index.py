@@ -100,7 +100,7 @@ def model_index(root: Path) -> dict[str, str]:
 
 def _model(root: Path, path: Path, config: Config, family: Family, parameters: int) -> dict[str, Any]:
     task = _task(config.val_dataloader.dataset)
-    metadata = {"Task": f"{task.title} {task.level}".strip(), "Parameters": parameters}
+    metadata = {"Task": task.label, "Parameters": parameters}
     twin = path.parent / "basicsr" / f"{path.stem}.yml"
     if twin.is_file():
         metadata["BasicSR Config"] = twin.relative_to(root).as_posix()

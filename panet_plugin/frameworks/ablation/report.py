@@ -90,7 +90,7 @@ def markdown(outcome: Outcome) -> str:
     seeds = sorted({seed for _, seed in outcome.wanted})
     middle = f"the middle {outcome.crop}x{outcome.crop} pixels of every picture" if outcome.crop else "whole pictures"
     lines = [
-        f"# {outcome.name}: {' '.join(filter(None, (task.title, task.level)))}",
+        f"# {outcome.name}: {task.label}",
         "",
         f"Every setting: {outcome.budget}, seeds {', '.join(map(str, seeds))}; {len(outcome.scores)} of "
         f"{len(outcome.wanted)} runs finished. PSNR by protocol `{task.protocol.name}` on {middle}; mean over the "
