@@ -26,6 +26,8 @@ class PyramidAttention(nn.Module):
         scales: Factors in (0, 1] of the pyramid's levels, instead of the first ``levels`` of the published ones.
         residual_init: ``"zero"`` adds a learnable factor per channel, zero at the start, to the attention, so that the
             block starts as the identity; ``None`` is the published block without such a factor.
+        window: A pixel sees on every level only the keys in a square of so many pixels around it, moved inside at the
+            borders; None for all. A network trained on patches of side P sees at ``window=P`` what it saw in training.
 
     Raises:
         ValueError: If an argument is outside its range, or ``residual_init="zero"`` with another ``res_scale`` than 1.
@@ -43,6 +45,7 @@ class PyramidAttention(nn.Module):
         implementation: str = "auto",
         scales: Sequence[float] | None = None,
         residual_init: str | None = None,
+        window: int | None = None,
     ) -> None:
         super().__init__()
         if reduction < 1 or channels // reduction < 1:
@@ -57,12 +60,15 @@ class PyramidAttention(nn.Module):
             raise ValueError(f"residual_init must be 'zero' or None, got {residual_init!r}")
         if residual_init and res_scale != 1:
             raise ValueError(f"residual_init='zero' starts as the identity, which needs res_scale=1, got {res_scale!r}")
+        if window is not None and window < 1:
+            raise ValueError(f"window must be at least 1 pixel or None, got {window!r}")
         self.scales = ladder(levels) if scales is None else tuple(scales)
         self.ksize = ksize
         self.softmax_scale = softmax_scale
         self.hard = hard
         self.res_scale = res_scale
         self.implementation = implementation
+        self.window = window
         self.query = _embedding(channels, channels // reduction)
         self.key = _embedding(channels, channels // reduction)
         self.value = _embedding(channels, channels)
@@ -80,6 +86,7 @@ class PyramidAttention(nn.Module):
             ksize=self.ksize,
             hard=self.hard,
             implementation=self.implementation,
+            window=self.window,
         )
         if self.gain is not None:
             attended = self.gain * attended
@@ -90,7 +97,7 @@ class PyramidAttention(nn.Module):
         scales = ", ".join(f"{scale:g}" for scale in self.scales)
         return (
             f"scales=({scales}), ksize={self.ksize}, softmax_scale={self.softmax_scale:g}, hard={self.hard}, "
-            f"res_scale={self.res_scale:g}, implementation={self.implementation!r}"
+            f"res_scale={self.res_scale:g}, implementation={self.implementation!r}, window={self.window}"
         )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from panet_plugin.ops import fused, stream
+from panet_plugin.ops.window import Visible, visible_keys
 
 #: Whether ``"auto"`` picks ``"triton"`` on CUDA. Read once: forward and backward must agree.
 AUTO_TRITON = os.environ.get("PANET_PLUGIN_TRITON") == "1"
@@ -40,6 +41,8 @@ def recomputing_pyramid_attention(
     ksize: int,
     hard: bool,
     implementation: str,
+    window: int,
+    frame: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute pyramid attention with blocks of scores that are computed again for the gradients.
 
@@ -51,6 +54,8 @@ def recomputing_pyramid_attention(
         ksize: Side of a patch in pixels.
         hard: Paste only the best matches.
         implementation: ``"stream"``, ``"fused"``, ``"triton"``, or ``"auto"`` for the fastest that can do it.
+        window: Side of the square of keys that a query sees; 0 for all keys.
+        frame: See :func:`~panet_plugin.ops.window.visible_keys`.
 
     Returns:
         The output ``(N, D, H, W)``; for the backward pass ``(N, H, W)`` and whether products are in bfloat16, a bool.
@@ -61,9 +66,10 @@ def recomputing_pyramid_attention(
     """
     # A result, not an argument: a compiled or exported program reads the setting of the day, once for both passes.
     bfloat16 = query.new_full((), _bfloat16_products(), dtype=torch.bool)
+    visible = _visible(query, keys, window, frame)
     kernel, options = _resolve(implementation, query, ksize, hard, bfloat16)
     with without_autocast(query.device):
-        return *kernel.forward(query, keys, scales, values, *options), bfloat16
+        return *kernel.forward(query, keys, scales, values, *options, visible), bfloat16
 
 
 @torch.library.custom_op("panet_plugin::pyramid_attention_backward", mutates_args=())
@@ -78,11 +84,14 @@ def _backward(
     ksize: int,
     hard: bool,
     implementation: str,
+    window: int,
+    frame: Sequence[int],
 ) -> list[Tensor]:
+    visible = _visible(query, keys, window, frame)
     kernel, options = _resolve(implementation, query, ksize, hard, bfloat16)
     # Unlike the forward pass this one may well run where autocast is on.
     with without_autocast(query.device):
-        d_query, *d_levels = kernel.backward(grad, query, keys, scales, values, normaliser, *options)
+        d_query, *d_levels = kernel.backward(grad, query, keys, scales, values, normaliser, *options, visible)
     return [d_query, *(d for level in d_levels for d in level)]
 
 
@@ -113,8 +122,18 @@ def _resolve(implementation: str, query: Tensor, ksize: int, hard: bool, bfloat1
     return triton, ()
 
 
+def _visible(query: Tensor, keys: Sequence[Tensor], window: int, frame: Sequence[int]) -> list[Visible] | None:
+    """Return what the queries see; None where that is everything."""
+    height, width = query.shape[-2:]
+    if window == 0 or (not frame and window >= max(height, width)):
+        return None
+    if not_yet := [name for name in ("fused", "stream", "triton")]:
+        raise ValueError(f"implementations {', '.join(not_yet)} have no window; use 'dense'")
+    return visible_keys(window, (height, width), [key.shape[-2:] for key in keys], frame)
+
+
 @recomputing_pyramid_attention.register_fake
-def _(query, keys, scales, values, ksize, hard, implementation):
+def _(query, keys, scales, values, ksize, hard, implementation, window, frame):
     batch, _, height, width = query.shape
     return (
         query.new_empty(batch, values[0].shape[1], height, width),
@@ -124,7 +143,7 @@ def _(query, keys, scales, values, ksize, hard, implementation):
 
 
 @_backward.register_fake
-def _(grad, query, keys, scales, values, normaliser, bfloat16, ksize, hard, implementation):
+def _(grad, query, keys, scales, values, normaliser, bfloat16, ksize, hard, implementation, window, frame):
     return [x.new_empty(x.shape) for x in (query, *keys, *scales, *values)]
 
 
@@ -139,7 +158,9 @@ def _differentiate(ctx, grad, *_):
     keys, scales, values = (levels[i : i + count] for i in (0, count, 2 * count))
     d_query, *d_levels = _backward(grad, query, keys, scales, values, normaliser, bfloat16, *ctx.options)
     d_keys, d_scales, d_values = (d_levels[i : i + count] for i in (0, count, 2 * count))
-    return d_query, d_keys, d_scales, d_values, None, None, None
+    # autograd takes an empty list for one of tensors.
+    d_frame = None if ctx.options[-1] else []
+    return d_query, d_keys, d_scales, d_values, None, None, None, None, d_frame
 
 
 def _refuse(ctx, grads):

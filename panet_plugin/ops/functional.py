@@ -10,6 +10,7 @@ from panet_plugin.ops.dense import dense_pyramid_attention
 from panet_plugin.ops.exporting import current_loop
 from panet_plugin.ops.portable import portable_pyramid_attention
 from panet_plugin.ops.pyramid import key_scale
+from panet_plugin.ops.window import visible_keys
 
 #: Values of ``implementation``; ``"auto"`` picks by device, dtype and what is asked for.
 IMPLEMENTATIONS = ("auto", "dense", "stream", "fused", "triton")
@@ -24,6 +25,8 @@ def pyramid_attention(
     ksize: int = 3,
     hard: bool = False,
     implementation: str = "auto",
+    window: int | None = None,
+    frame: Sequence[int] = (),
 ) -> Tensor:
     """Attend from every pixel's patch to the patches of all pyramid levels (paper, section 3.2, equation 5).
 
@@ -37,6 +40,10 @@ def pyramid_attention(
         implementation: ``"dense"`` stores every score; the others compute them in blocks, in memory linear in the
             pixels: ``"stream"`` anywhere, ``"fused"`` and ``"triton"`` for float32, ``ksize=3`` and not ``hard`` on
             a CPU and on CUDA. ``"auto"`` picks the fastest that fits, and ``"dense"`` when exporting to ONNX.
+        window: A query sees on every level the keys in a square of so many pixels around it, as
+            :func:`~panet_plugin.ops.window.visible_range` defines it; None for all keys.
+        frame: With a window, where parts of larger maps lie in these; see
+            :func:`~panet_plugin.ops.window.visible_keys`.
 
     Returns:
         ``(N, D, H, W)``: overlap-added value patches divided by ``((ksize + 1) / 2) ** 2``. Zero padding throughout.
@@ -47,6 +54,7 @@ def pyramid_attention(
             ``"dense"``.
     """
     _check(query, keys, values, ksize, implementation)
+    _check_window(window, frame, len(keys))
     dtype = query.dtype
     # A temperature of 10 on sums over 288 products makes half precision useless here, so neither
     # autocast nor a half-precision network reaches inside.
@@ -56,10 +64,13 @@ def pyramid_attention(
         if current_loop() is not None:
             output = portable_pyramid_attention(query, keys, values, softmax_scale, ksize, hard)
         elif implementation == "dense" or (implementation == "auto" and torch.onnx.is_in_onnx_export()):
-            output = dense_pyramid_attention(query, keys, values, softmax_scale, ksize, hard)
+            sizes = query.shape[-2:], [key.shape[-2:] for key in keys]
+            visible = None if window is None else visible_keys(window, *sizes, frame)
+            output = dense_pyramid_attention(query, keys, values, softmax_scale, ksize, hard, visible)
         else:
             scales = [key_scale(key, softmax_scale, ksize) for key in keys]
-            output, *_ = recomputing_pyramid_attention(query, keys, scales, values, ksize, hard, implementation)
+            options = ksize, hard, implementation, window or 0, frame
+            output, *_ = recomputing_pyramid_attention(query, keys, scales, values, *options)
         return output.to(dtype)
 
 
@@ -81,3 +92,10 @@ def _check(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], ksiz
             raise ValueError(
                 f"value {level} must be ({key.shape[0]}, D) + {tuple(key.shape[2:])}, got shape {tuple(value.shape)}"
             )
+
+
+def _check_window(window: int | None, frame: Sequence[int], levels: int) -> None:
+    if window is not None and window < 1:
+        raise ValueError(f"window must be at least 1 or None, got {window!r}")
+    if frame and (window is None or len(frame) != 4 * (levels + 1)):
+        raise ValueError(f"frame needs a window and {4 * (levels + 1)} numbers, got {window!r} and {tuple(frame)!r}")

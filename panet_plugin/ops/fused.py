@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from panet_plugin.ops.window import Visible
+
 _log = logging.getLogger(__name__)
 
 
@@ -27,6 +29,7 @@ def forward(
     scales: Sequence[Tensor],
     values: Sequence[Tensor],
     bfloat16: bool = False,
+    visible: Sequence[Visible] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute pyramid attention in memory linear in the pixels.
 
@@ -37,6 +40,7 @@ def forward(
         values: One ``(N, D, h, w)`` per level.
         bfloat16: Round the operands of the products to bfloat16; sums and all else stay float32. Without effect
             unless :func:`has_bfloat16`.
+        visible: What each query sees of every level; None for all keys.
 
     Returns:
         The output ``(N, D, H, W)``, already divided by ``overlap_divisor(3)``, and for :func:`backward` the base-2
@@ -63,6 +67,7 @@ def backward(
     values: Sequence[Tensor],
     log_sums: Tensor,
     bfloat16: bool = False,
+    visible: Sequence[Visible] | None = None,
 ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
     """Compute the gradients of :func:`forward`'s output with respect to its four arguments.
 
@@ -74,6 +79,7 @@ def backward(
         values: As given to :func:`forward`.
         log_sums: Second result of :func:`forward`.
         bfloat16: As given to :func:`forward`.
+        visible: As given to :func:`forward`.
 
     Returns:
         Gradients of ``query``, ``keys``, ``scales`` and ``values``, of their shapes.

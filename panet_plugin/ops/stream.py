@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from panet_plugin.ops.pyramid import overlap_divisor
+from panet_plugin.ops.window import Visible
 
 #: Pixels of a tile of queries and of a band of keys. Larger ones spend less on their margins, smaller ones stay in
 #: a CPU's cache; other devices want fewer and larger operations.
@@ -25,7 +26,13 @@ MAX_SCORES = 2**25
 
 
 def forward(
-    query: Tensor, keys: Sequence[Tensor], scales: Sequence[Tensor], values: Sequence[Tensor], ksize: int, hard: bool
+    query: Tensor,
+    keys: Sequence[Tensor],
+    scales: Sequence[Tensor],
+    values: Sequence[Tensor],
+    ksize: int,
+    hard: bool,
+    visible: Sequence[Visible] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute pyramid attention and what its backward pass needs.
 
@@ -36,6 +43,7 @@ def forward(
         values: ``(N, D, h, w)`` per level.
         ksize: Side of a patch in pixels.
         hard: Paste only the best matches.
+        visible: What each query sees of every level; None for all keys.
 
     Returns:
         The output ``(N, D, H, W)``, and the log-sum-exp (the maximum if ``hard``) of every query's scores
@@ -60,6 +68,7 @@ def backward(
     normaliser: Tensor,
     ksize: int,
     hard: bool,
+    visible: Sequence[Visible] | None = None,
 ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
     """Return the gradients of ``query``, ``keys``, ``scales`` and ``values``, computing the scores again.
 
@@ -72,6 +81,7 @@ def backward(
         normaliser: Second result of :func:`forward`.
         ksize: As given to :func:`forward`.
         hard: As given to :func:`forward`; the gradients of all but ``values`` are zero then.
+        visible: As given to :func:`forward`.
     """
     results = [
         _Sample(q, k, s, v, ksize, hard).backward(g, n)

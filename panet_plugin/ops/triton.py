@@ -15,6 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from panet_plugin.ops.pyramid import overlap_divisor
+from panet_plugin.ops.window import Visible
 
 #: Queries and keys of one block.
 QUERIES, KEYS = tl.constexpr(16), tl.constexpr(32)
@@ -228,7 +229,11 @@ def _value_kernel(
 
 
 def forward(
-    query: Tensor, keys: Sequence[Tensor], scales: Sequence[Tensor], values: Sequence[Tensor]
+    query: Tensor,
+    keys: Sequence[Tensor],
+    scales: Sequence[Tensor],
+    values: Sequence[Tensor],
+    visible: Sequence[Visible] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute pyramid attention in memory linear in the pixels.
 
@@ -237,6 +242,7 @@ def forward(
         keys: ``(N, C, h, w)`` per level.
         scales: ``(N, 1, h, w)`` per level, from :func:`~panet_plugin.ops.pyramid.key_scale` with ``ksize=3``.
         values: ``(N, D, h, w)`` per level.
+        visible: What each query sees of every level; None for all keys.
 
     Returns:
         The output ``(N, D, H, W)``, and the log-sum-exp of every query's scores ``(N, H, W)``.
@@ -255,6 +261,7 @@ def backward(
     scales: Sequence[Tensor],
     values: Sequence[Tensor],
     log_sums: Tensor,
+    visible: Sequence[Visible] | None = None,
 ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
     """Return the gradients of ``query``, ``keys``, ``scales`` and ``values``, computing the scores again.
 
@@ -265,6 +272,7 @@ def backward(
         scales: As given to :func:`forward`.
         values: As given to :func:`forward`.
         log_sums: Second result of :func:`forward`.
+        visible: As given to :func:`forward`.
     """
     call = _Call(query, keys, scales, values)
     cotangent = call.queries.pack([grad / overlap_divisor(3)], call.depth)

@@ -1,0 +1,84 @@
+"""Which keys a query sees: the one definition of the attention's window, for all implementations."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Span(NamedTuple):
+    """Some neighboring pixels along one axis of a map.
+
+    Attributes:
+        start: The first of them, counted from the border of the map.
+        count: How many they are.
+        size: Pixels of the whole map along this axis.
+    """
+
+    start: int
+    count: int
+    size: int
+
+
+class Visible(NamedTuple):
+    """The keys of one level that each query sees: those in both its range of rows and its range of columns.
+
+    Attributes:
+        rows: First row and the row after the last one, for every row of queries: two int64 tensors ``(H,)``.
+        columns: The same for every column of queries, ``(W,)``.
+    """
+
+    rows: tuple[Tensor, Tensor]
+    columns: tuple[Tensor, Tensor]
+
+
+def visible_range(queries: Span, keys: Span, window: int) -> tuple[Tensor, Tensor]:
+    """Return which keys along one axis of a level the queries along that axis see.
+
+    The window of a query is ``window`` pixels long and begins ``window // 2`` pixels before it; at the borders of the
+    map it is moved inside. The query sees the keys whose centers, mapped to its map by the ratio of the sizes, lie in
+    the window or on its first edge, but not on its last. Where a small level has no such key, it sees the next one.
+    Neither end of the range ever moves back from one query to the next, nor forth by more than one key on levels no
+    larger than the map of the queries.
+
+    Args:
+        queries: Of the map of the queries, at the scale of the window.
+        keys: Of the level.
+        window: In pixels, at least 1.
+
+    Returns:
+        For every query the first key that it sees and the one after the last, counted from ``keys.start``, int64. There
+        is at least one, even where the part of the level that is there has none: these results are not to be used.
+    """
+    start = (torch.arange(queries.count) + (queries.start - window // 2)).clamp(max=queries.size - window).clamp(min=0)
+    end = (start + window).clamp(max=queries.size)
+    first, stop = (
+        (2 * keys.size * edge + queries.size - 1).div(2 * queries.size, rounding_mode="floor") for edge in (start, end)
+    )
+    first = first.clamp(max=keys.size - 1)
+    stop = torch.maximum(stop, first + 1)
+    first = (first - keys.start).clamp(0, keys.count - 1)
+    return first, torch.maximum((stop - keys.start).clamp(max=keys.count), first + 1)
+
+
+def visible_keys(
+    window: int, query_size: Sequence[int], key_sizes: Sequence[Sequence[int]], frame: Sequence[int] = ()
+) -> list[Visible]:
+    """Return which keys of every level the queries of a map see, or of a part of a map.
+
+    Args:
+        window: Side of the square in pixels of the map of the queries, at least 1.
+        query_size: Height and width of the queries that are there.
+        key_sizes: The same for every level.
+        frame: For a part of a map: top, left, height and width, namely where the queries begin in the whole map and
+            how large that is; then the same for every level. Empty where everything is whole.
+    """
+    sizes = [query_size, *key_sizes]
+    frames = [frame[i : i + 4] for i in range(0, 4 * len(sizes), 4)] if frame else [(0, 0, *size) for size in sizes]
+    rows = [Span(top, size[0], height) for (top, _, height, _), size in zip(frames, sizes, strict=True)]
+    columns = [Span(left, size[1], width) for (_, left, _, width), size in zip(frames, sizes, strict=True)]
+    return [
+        Visible(visible_range(rows[0], row, window), visible_range(columns[0], column, window))
+        for row, column in zip(rows[1:], columns[1:], strict=True)
+    ]
