@@ -82,3 +82,12 @@ def visible_keys(
         Visible(visible_range(rows[0], row, window), visible_range(columns[0], column, window))
         for row, column in zip(rows[1:], columns[1:], strict=True)
     ]
+
+
+def seen_keys(visible: Visible, size: Sequence[int]) -> Tensor:
+    """Return whether a query sees a key of a level of the given height and width, ``(H * W, h * w)``."""
+    rows, columns = (
+        (torch.arange(count) >= first[:, None]) & (torch.arange(count) < stop[:, None])
+        for (first, stop), count in zip(visible, size, strict=True)
+    )
+    return (rows[:, None, :, None] & columns[None, :, None, :]).flatten(2).flatten(0, 1)
