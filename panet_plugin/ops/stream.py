@@ -268,7 +268,8 @@ class _Sample:
         for tile, inner in self._tiles():
             query, void = self._pixels(self.query[tile]), self._pixels(self.void[inner])
             peaks, totals = [], []
-            for band, weight in zip(self.bands, weights, strict=True):
+            near = [(band, weight) for band, weight in zip(self.bands, weights, strict=True) if self._sees(inner, band)]
+            for band, weight in near:
                 self._sum_patches(band, query, band.keys, weight)
                 torch.addcmul(band.bias, weight, band.scale, out=weight)
                 self._hide(band, inner, weight)
@@ -286,7 +287,7 @@ class _Sample:
                 result = top + total.log()
                 factors /= total
             normaliser[inner] += result.view_as(normaliser[inner])
-            for i, (band, weight) in enumerate(zip(self.bands, weights, strict=True)):
+            for i, (band, weight) in enumerate(near):
                 if self.hard:
                     weight.eq_(result)
                 else:
@@ -304,7 +305,8 @@ class _Sample:
         for tile, inner in self._tiles():
             query, slope_out, log_sum = (self._pixels(x) for x in (self.query[tile], grad[tile], normaliser[inner]))
             mean = torch.zeros_like(log_sum)
-            for band, d_band, sums, weight, slope in work:
+            near = [part for part in work if self._sees(inner, part[0])]
+            for band, d_band, sums, weight, slope in near:
                 self._sum_patches(band, query, band.keys, sums)
                 torch.addcmul(band.bias, sums, band.scale, out=weight)
                 self._hide(band, inner, weight)
@@ -317,7 +319,7 @@ class _Sample:
                 d_band.values.addmm_(self._spread(band, weight).t(), slope_out)
             if self.hard:
                 continue
-            for band, d_band, sums, weight, slope in work:
+            for band, d_band, sums, weight, slope in near:
                 # Through the softmax: weight * (slope - mean), with the mean over all keys.
                 slope.addcmul_(weight, mean, value=-1)
                 d_band.scale.add_(sums.mul_(slope).sum(0))
@@ -332,6 +334,14 @@ class _Sample:
         diagonals = self.diagonals[band.rows, band.stride]
         torch.mm(pixels, others.t(), out=diagonals.products)
         diagonals.sum(out)
+
+    def _sees(self, tile: tuple[slice, slice], band: _Band) -> bool:
+        """Return whether a query of a tile may see a key of a band."""
+        if self.visible is None:
+            return True
+        first, stop = self.visible[band.level].rows
+        y, last = (min(row - self.radius, self.height - 1) for row in (tile[0].start, tile[0].stop - 1))
+        return bool(first[y] < band.start + band.rows and stop[last] > band.start)
 
     def _hide(self, band: _Band, tile: tuple[slice, slice], weights: Tensor) -> None:
         """Set the scores of keys to minus infinity that a query of a tile does not see."""
