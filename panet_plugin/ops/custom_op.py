@@ -67,7 +67,7 @@ def recomputing_pyramid_attention(
     # A result, not an argument: a compiled or exported program reads the setting of the day, once for both passes.
     bfloat16 = query.new_full((), _bfloat16_products(), dtype=torch.bool)
     visible = _visible(query, keys, window, frame)
-    kernel, options = _resolve(implementation, query, ksize, hard, bfloat16)
+    kernel, options = _resolve(implementation, query, ksize, hard, bfloat16, visible is not None)
     with without_autocast(query.device):
         return *kernel.forward(query, keys, scales, values, *options, visible), bfloat16
 
@@ -88,22 +88,31 @@ def _backward(
     frame: Sequence[int],
 ) -> list[Tensor]:
     visible = _visible(query, keys, window, frame)
-    kernel, options = _resolve(implementation, query, ksize, hard, bfloat16)
+    kernel, options = _resolve(implementation, query, ksize, hard, bfloat16, visible is not None)
     # Unlike the forward pass this one may well run where autocast is on.
     with without_autocast(query.device):
         d_query, *d_levels = kernel.backward(grad, query, keys, scales, values, normaliser, *options, visible)
     return [d_query, *(d for level in d_levels for d in level)]
 
 
-def _resolve(implementation: str, query: Tensor, ksize: int, hard: bool, bfloat16: Tensor) -> tuple[ModuleType, tuple]:
+#: Implementations that can do with a window.
+WINDOWED = ("fused", "stream")
+
+
+def _resolve(
+    implementation: str, query: Tensor, ksize: int, hard: bool, bfloat16: Tensor, windowed: bool
+) -> tuple[ModuleType, tuple]:
     """Return the module of an implementation and the arguments that only some take."""
     # Only `stream` does more than the published network.
     published = ksize == 3 and not hard and query.dtype == torch.float32
+    if windowed and implementation not in ("auto", *WINDOWED):
+        raise ValueError(f"implementation {implementation!r} has no window; use 'auto' or 'stream'")
     device = query.device.type
     if implementation == "auto":
-        if published and device == "cpu" and fused.is_available():
+        fitting = [name for name in ("fused", "triton") if published and not (windowed and name not in WINDOWED)]
+        if "fused" in fitting and device == "cpu" and fused.is_available():
             implementation = "fused"
-        elif published and device == "cuda" and AUTO_TRITON:
+        elif "triton" in fitting and device == "cuda" and AUTO_TRITON:
             implementation = "triton"
         else:
             implementation = "stream"
@@ -127,8 +136,6 @@ def _visible(query: Tensor, keys: Sequence[Tensor], window: int, frame: Sequence
     height, width = query.shape[-2:]
     if window == 0 or (not frame and window >= max(height, width)):
         return None
-    if window:
-        raise ValueError("only implementation 'dense' has a window so far")
     return visible_keys(window, (height, width), [key.shape[-2:] for key in keys], frame)
 
 

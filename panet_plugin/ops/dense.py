@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from panet_plugin.ops.pyramid import key_scale, one_hot_of_maxima, overlap_divisor, unfold_patches
-from panet_plugin.ops.window import Visible
+from panet_plugin.ops.window import Visible, seen_keys
 
 
 def dense_weights(
@@ -23,21 +23,11 @@ def dense_weights(
     levels = [queries @ (unfold_patches(key, ksize) * key_scale(key, softmax_scale, ksize).flatten(2)) for key in keys]
     if visible is not None:
         levels = [
-            scores.masked_fill(_hidden(seen, key.shape[-2:], key.device), -torch.inf)
+            scores.masked_fill(~seen_keys(seen, key.shape[-2:]).to(key.device), -torch.inf)
             for scores, seen, key in zip(levels, visible, keys, strict=True)
         ]
     scores = torch.cat(levels, dim=-1)
     return one_hot_of_maxima(scores) if hard else scores.softmax(-1)
-
-
-def _hidden(visible: Visible, size: Sequence[int], device: torch.device) -> Tensor:
-    """Return whether a query does not see a key, ``(H * W, h * w)``."""
-    rows, columns = (
-        (torch.arange(count) >= first[:, None]) & (torch.arange(count) < stop[:, None])
-        for (first, stop), count in zip(visible, size, strict=True)
-    )
-    seen = rows[:, None, :, None] & columns[None, :, None, :]
-    return ~seen.flatten(2).flatten(0, 1).to(device)
 
 
 def dense_pyramid_attention(

@@ -51,7 +51,7 @@ def forward(
         RuntimeError: If the kernel is not available.
         MemoryError: If memory ran out.
     """
-    call = _Call(query, keys, scales, values, bfloat16)
+    call = _Call(query, keys, scales, values, bfloat16, visible)
     batch, _, height, width = query.shape
     output = torch.zeros(batch, values[0].shape[1], height, width)
     log_sums = torch.zeros(batch, height, width)
@@ -89,7 +89,7 @@ def backward(
         RuntimeError: If the kernel is not available.
         MemoryError: If memory ran out.
     """
-    call = _Call(query, keys, scales, values, bfloat16)
+    call = _Call(query, keys, scales, values, bfloat16, visible)
     expected = (query.shape[0], values[0].shape[1], *query.shape[2:])
     dquery = torch.zeros(query.shape)
     dkeys, dscales, dvalues = ([torch.zeros(t.shape) for t in level] for level in (keys, scales, values))
@@ -113,6 +113,7 @@ class _Call:
         scales: Sequence[Tensor],
         values: Sequence[Tensor],
         bfloat16: bool,
+        visible: Sequence[Visible] | None,
     ):
         self._kept: list[Tensor] = []
         batch, channels, height, width = query.shape
@@ -122,6 +123,7 @@ class _Call:
             *map(ctypes.c_int64, (batch, channels, depth, height, width, len(keys))),
             (ctypes.c_int64 * len(keys))(*(h for h, _ in sizes)),
             (ctypes.c_int64 * len(keys))(*(w for _, w in sizes)),
+            self._tables(visible),
             ctypes.c_int(torch.get_num_threads()),
             ctypes.c_int(bfloat16),
             ctypes.c_void_p(self.address(query, query.shape)),
@@ -139,6 +141,13 @@ class _Call:
             )
         self._kept.append(tensor.contiguous())
         return self._kept[-1].data_ptr()
+
+    def _tables(self, visible: Sequence[Visible] | None) -> ctypes.Array | None:
+        if visible is None:
+            return None
+        tables = [edge.contiguous() for seen in visible for axis in seen for edge in axis]
+        self._kept += tables
+        return _pointers([table.data_ptr() for table in tables])
 
     def __call__(self, name: str, *more: int | ctypes.Array) -> None:
         library = _library()

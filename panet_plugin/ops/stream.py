@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from panet_plugin.ops.pyramid import overlap_divisor
-from panet_plugin.ops.window import Visible
+from panet_plugin.ops.window import Visible, seen_keys
 
 #: Pixels of a tile of queries and of a band of keys. Larger ones spend less on their margins, smaller ones stay in
 #: a CPU's cache; other devices want fewer and larger operations.
@@ -50,7 +50,7 @@ def forward(
         ``(N, H, W)``.
     """
     results = [
-        _Sample(q, k, s, v, ksize, hard).forward()
+        _Sample(q, k, s, v, ksize, hard, visible).forward()
         for q, k, s, v in zip(
             query, zip(*keys, strict=True), zip(*scales, strict=True), zip(*values, strict=True), strict=True
         )
@@ -84,7 +84,7 @@ def backward(
         visible: As given to :func:`forward`.
     """
     results = [
-        _Sample(q, k, s, v, ksize, hard).backward(g, n)
+        _Sample(q, k, s, v, ksize, hard, visible).backward(g, n)
         for g, q, k, s, v, n in zip(
             grad,
             query,
@@ -141,7 +141,8 @@ class _Band:
     ``keys`` and ``values`` include ``radius`` rows around them.
     """
 
-    def __init__(self, level: _Level, start: int, stop: int) -> None:
+    def __init__(self, level: _Level, index: int, start: int, stop: int) -> None:
+        self.level, self.start = index, start
         wide = slice(start * level.stride, (stop + 2 * level.radius) * level.stride)
         self.keys, self.values = level.keys[wide], level.values[wide]
         self.rows, self.stride = stop - start, level.stride
@@ -239,7 +240,9 @@ class _Sample:
         values: Sequence[Tensor],
         ksize: int,
         hard: bool,
+        visible: Sequence[Visible] | None = None,
     ) -> None:
+        self.visible = visible
         self.divisor, self.hard, self.radius = overlap_divisor(ksize), hard, ksize // 2
         self.levels = [_Level(*level, self.radius) for level in zip(keys, scales, values, strict=True)]
         area, self.band_size = CPU_BLOCK if query.is_cpu else OTHER_BLOCK
@@ -265,10 +268,13 @@ class _Sample:
         for tile, inner in self._tiles():
             query, void = self._pixels(self.query[tile]), self._pixels(self.void[inner])
             peaks, totals = [], []
-            for band, weight in zip(self.bands, weights, strict=True):
+            near = [(band, weight) for band, weight in zip(self.bands, weights, strict=True) if self._sees(inner, band)]
+            for band, weight in near:
                 self._sum_patches(band, query, band.keys, weight)
                 torch.addcmul(band.bias, weight, band.scale, out=weight)
-                peaks.append(weight.amax(1, keepdim=True))
+                self._hide(band, inner, weight)
+                # Finite, even where a query sees no key of the band: then the difference stays infinite.
+                peaks.append(weight.amax(1, keepdim=True).clamp_(min=torch.finfo(weight.dtype).min))
                 if not self.hard:
                     totals.append(weight.sub_(peaks[-1]).exp_().sum(1, keepdim=True))
             peak = torch.cat(peaks, 1)
@@ -281,7 +287,7 @@ class _Sample:
                 result = top + total.log()
                 factors /= total
             normaliser[inner] += result.view_as(normaliser[inner])
-            for i, (band, weight) in enumerate(zip(self.bands, weights, strict=True)):
+            for i, (band, weight) in enumerate(near):
                 if self.hard:
                     weight.eq_(result)
                 else:
@@ -299,9 +305,11 @@ class _Sample:
         for tile, inner in self._tiles():
             query, slope_out, log_sum = (self._pixels(x) for x in (self.query[tile], grad[tile], normaliser[inner]))
             mean = torch.zeros_like(log_sum)
-            for band, d_band, sums, weight, slope in work:
+            near = [part for part in work if self._sees(inner, part[0])]
+            for band, d_band, sums, weight, slope in near:
                 self._sum_patches(band, query, band.keys, sums)
                 torch.addcmul(band.bias, sums, band.scale, out=weight)
+                self._hide(band, inner, weight)
                 if self.hard:
                     weight.eq_(log_sum)
                 else:
@@ -311,7 +319,7 @@ class _Sample:
                 d_band.values.addmm_(self._spread(band, weight).t(), slope_out)
             if self.hard:
                 continue
-            for band, d_band, sums, weight, slope in work:
+            for band, d_band, sums, weight, slope in near:
                 # Through the softmax: weight * (slope - mean), with the mean over all keys.
                 slope.addcmul_(weight, mean, value=-1)
                 d_band.scale.add_(sums.mul_(slope).sum(0))
@@ -327,6 +335,31 @@ class _Sample:
         torch.mm(pixels, others.t(), out=diagonals.products)
         diagonals.sum(out)
 
+    def _sees(self, tile: tuple[slice, slice], band: _Band) -> bool:
+        """Return whether a query of a tile may see a key of a band."""
+        if self.visible is None:
+            return True
+        first, stop = self.visible[band.level].rows
+        y, last = (min(row - self.radius, self.height - 1) for row in (tile[0].start, tile[0].stop - 1))
+        return bool(first[y] < band.start + band.rows and stop[last] > band.start)
+
+    def _hide(self, band: _Band, tile: tuple[slice, slice], weights: Tensor) -> None:
+        """Set the scores of keys to minus infinity that a query of a tile does not see."""
+        if self.visible is None:
+            return
+        # What reaches beyond the image looks like its edge.
+        visible = Visible(
+            *(
+                tuple(
+                    edge[torch.arange(side.start, side.stop).sub(self.radius).clamp(max=len(edge) - 1)] for edge in axis
+                )
+                for axis, side in zip(self.visible[band.level], tile, strict=True)
+            )
+        )
+        first, stop = visible.rows
+        seen = seen_keys(Visible((first - band.start, stop - band.start), visible.columns), (band.rows, band.stride))
+        weights.masked_fill_(~seen.to(weights.device), -math.inf)
+
     def _spread(self, band: _Band, weights: Tensor) -> Tensor:
         """Return the weight of every pixel of a band for every pixel of a tile, both with margins."""
         diagonals = self.diagonals[band.rows, band.stride]
@@ -339,10 +372,10 @@ class _Sample:
     def _cut(self, levels: Sequence[_Level]) -> list[_Band]:
         """Cut levels into bands of about equal heights."""
         bands = []
-        for level in levels:
+        for index, level in enumerate(levels):
             count = math.ceil(level.scale.numel() / self.band_size)
             rows = math.ceil(level.height / count)
-            bands += [_Band(level, y, min(y + rows, level.height)) for y in range(0, level.height, rows)]
+            bands += [_Band(level, index, y, min(y + rows, level.height)) for y in range(0, level.height, rows)]
         return bands
 
     def _matrices(self) -> list[Tensor]:

@@ -82,3 +82,18 @@ def visible_keys(
         Visible(visible_range(rows[0], row, window), visible_range(columns[0], column, window))
         for row, column in zip(rows[1:], columns[1:], strict=True)
     ]
+
+
+def seen_along(visible: Visible, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return whether a row of queries sees a row of a level of the given size, ``(H, h)``, and the same of columns."""
+    rows, columns = (
+        (torch.arange(count) >= first[:, None]) & (torch.arange(count) < stop[:, None])
+        for (first, stop), count in zip(visible, size, strict=True)
+    )
+    return rows, columns
+
+
+def seen_keys(visible: Visible, size: Sequence[int]) -> Tensor:
+    """Return whether a query sees a key of a level of the given height and width, ``(H * W, h * w)``."""
+    rows, columns = seen_along(visible, size)
+    return (rows[:, None, :, None] & columns[None, :, None, :]).flatten(2).flatten(0, 1)

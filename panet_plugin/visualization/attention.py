@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from panet_plugin.archs import PyramidAttention
 from panet_plugin.ops import build_pyramid
 from panet_plugin.ops.pyramid import key_scale, one_hot_of_maxima
+from panet_plugin.ops.window import Visible, seen_along, visible_keys
 from panet_plugin.visualization.errors import VisualizationError
 
 
@@ -25,6 +26,7 @@ def attention_weights(
     softmax_scale: float = 10.0,
     ksize: int = 3,
     hard: bool = False,
+    window: int | None = None,
 ) -> list[Tensor]:
     """Compute some rows of the attention matrix, exactly and without the others (paper, equation 5).
 
@@ -38,6 +40,7 @@ def attention_weights(
         softmax_scale: As in :func:`panet_plugin.ops.pyramid_attention`, like the others.
         ksize: Side of the patches in pixels, odd.
         hard: 1 for the best match (all of them on ties), 0 for the others, instead of the softmax.
+        window: A pixel sees only the keys in a square of so many pixels around it; None for all.
 
     Returns:
         One ``(Q, h, w)`` per level: the weights of the patches there. For each pixel all levels together sum to 1,
@@ -47,6 +50,13 @@ def attention_weights(
     padded = F.pad(query, (radius,) * 4)
     patches = torch.cat([padded[..., row : row + ksize, column : column + ksize] for row, column in pixels])
     scores = [F.conv2d(key, patches, padding=radius)[0] * key_scale(key, softmax_scale, ksize)[0] for key in keys]
+    if window is not None:
+        visible = visible_keys(window, query.shape[-2:], [key.shape[-2:] for key in keys])
+        rows, columns = torch.tensor(pixels).unbind(1)
+        for level, seen in zip(scores, visible, strict=True):
+            inside = Visible(*([edge[at] for edge in axis] for axis, at in zip(seen, (rows, columns), strict=True)))
+            rows_seen, columns_seen = (mask.to(level.device) for mask in seen_along(inside, level.shape[1:]))
+            level.masked_fill_(~(rows_seen[:, :, None] & columns_seen[:, None]), -torch.inf)
     flat = torch.cat([level.flatten(1) for level in scores], dim=1)
     weights = one_hot_of_maxima(flat) if hard else flat.softmax(1)
     parts = weights.split([level[0].numel() for level in scores], dim=1)
@@ -132,7 +142,7 @@ class AttentionProbe:
         self.image = image
         self.block, attention = _find_block(network, block)
         self.scales, self.ksize, self.hard = attention.scales, attention.ksize, attention.hard
-        self._softmax_scale = attention.softmax_scale
+        self._softmax_scale, self._window = attention.softmax_scale, attention.window
         with torch.no_grad():
             features = _input_of(attention, self.block, network.eval(), image)
             query = attention.query(features)
@@ -173,6 +183,7 @@ class AttentionProbe:
             for axes in (((y, x), self.stride, self._query.shape[-2:]) for x, y in points)
         ]
         settings = {"softmax_scale": self._softmax_scale, "ksize": self.ksize, "hard": self.hard}
+        settings["window"] = self._window
         weights = [level.cpu() for level in attention_weights(self._query, self._keys, pixels, **settings)]
         size = self.ksize * self.stride[1], self.ksize * self.stride[0]
         return [

@@ -44,8 +44,21 @@ double difference(const std::vector<float>& found, const std::vector<double>& ex
     return worst / scale;
 }
 
+// For every query along one axis the first key that it sees and the one after the last, as ops/window.py defines them.
+struct Table {
+    std::vector<i64> begin, end;
+    Table(i64 queries, i64 keys, i64 window) {
+        for (i64 y = 0; y < queries; ++y) {
+            const i64 start = std::max<i64>(std::min(y - window / 2, queries - window), 0);
+            const i64 stop = std::min(start + window, queries);
+            begin.push_back(std::min((2 * keys * start + queries - 1) / (2 * queries), keys - 1));
+            end.push_back(std::max((2 * keys * stop + queries - 1) / (2 * queries), begin.back() + 1));
+        }
+    }
+};
+
 double compare(i64 batch, i64 ck, i64 cv, Size size, const std::vector<Size>& sizes, int threads, bool bfloat16,
-               unsigned seed) {
+               i64 window, unsigned seed) {
     std::mt19937 generator(seed);
     std::normal_distribution<float> normal;
     auto random = [&](i64 channels, Size s) {
@@ -75,10 +88,18 @@ double compare(i64 batch, i64 ck, i64 cv, Size size, const std::vector<Size>& si
     auto k = pointers(keys), s = pointers(scales), v = pointers(values), dk = pointers(dkeys), ds = pointers(dscales),
          dv = pointers(dvalues);
     const i64 levels = sizes.size();
-    if (panet_forward(batch, ck, cv, size.height, size.width, levels, heights.data(), widths.data(), threads, bfloat16,
-                      query.data.data(), k.data(), s.data(), v.data(), out.data.data(), lse.data.data()) != 0 ||
-        panet_backward(batch, ck, cv, size.height, size.width, levels, heights.data(), widths.data(), threads, bfloat16,
-                       query.data.data(), k.data(), s.data(), v.data(), grad.data.data(), lse.data.data(),
+    std::vector<Table> tables;
+    std::vector<const i64*> visible;
+    for (Size s : sizes) {
+        tables.emplace_back(size.height, s.height, window);
+        tables.emplace_back(size.width, s.width, window);
+    }
+    for (const Table& t : tables) visible.push_back(t.begin.data()), visible.push_back(t.end.data());
+    const i64* const* seen = window ? visible.data() : nullptr;
+    if (panet_forward(batch, ck, cv, size.height, size.width, levels, heights.data(), widths.data(), seen, threads,
+                      bfloat16, query.data.data(), k.data(), s.data(), v.data(), out.data.data(), lse.data.data()) != 0 ||
+        panet_backward(batch, ck, cv, size.height, size.width, levels, heights.data(), widths.data(), seen, threads,
+                       bfloat16, query.data.data(), k.data(), s.data(), v.data(), grad.data.data(), lse.data.data(),
                        dquery.data.data(), dk.data(), ds.data(), dv.data()) != 0)
         return INFINITE;
 
@@ -98,6 +119,8 @@ double compare(i64 batch, i64 ck, i64 cv, Size size, const std::vector<Size>& si
                 for (size_t l = 0; l < keys.size(); ++l)
                     for (i64 ky = 0; ky < sizes[l].height; ++ky)
                         for (i64 kx = 0; kx < sizes[l].width; ++kx) {
+                            auto sees = [&](const Table& t, i64 q, i64 k) { return t.begin[q] <= k && k < t.end[q]; };
+                            if (window && !(sees(tables[2 * l], y, ky) && sees(tables[2 * l + 1], x, kx))) continue;
                             Pair pair{l, ky, kx, 0, 0, 0};
                             for_offsets(query, y, x, keys[l], ky, kx, [&](i64 qy, i64 qx, i64 ly, i64 lx) {
                                 for (i64 c = 0; c < ck; ++c)
@@ -159,11 +182,11 @@ int main() {
     for (int bfloat16 = 0; bfloat16 <= panet_has_bfloat16(); ++bfloat16) {
         unsigned seed = 0;
         double worst = 0;
-        for (const Case& c : cases) {
+        for (i64 window : {0, 1, 4, 9, 31}) for (const Case& c : cases) {
             const double d =
-                compare(c.batch, c.key_channels, c.value_channels, c.size, c.levels, c.threads, bfloat16, ++seed);
+                compare(c.batch, c.key_channels, c.value_channels, c.size, c.levels, c.threads, bfloat16, window, ++seed);
             if (!(d < (bfloat16 ? 1e-2 : 1e-4))) {
-                std::printf("case %u differs by %g of its scale, bfloat16 %d\n", seed, d, bfloat16);
+                std::printf("case %u differs by %g of its scale, bfloat16 %d, window %d\n", seed, d, bfloat16, int(window));
                 return 1;
             }
             worst = std::max(worst, d);

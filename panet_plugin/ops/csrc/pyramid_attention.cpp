@@ -18,6 +18,7 @@
 #include <limits>
 #include <memory>
 #include <new>
+#include <type_traits>
 #include <vector>
 
 #if defined(__GNUC__) && defined(__AVX512BF16__) && defined(__AVX512VL__) && defined(__AVX512BW__) && \
@@ -309,20 +310,56 @@ struct Problem {
     int threads;
     const float *query, *grad;
     const float *const *keys, *const *scales, *const *values;
+    const i64* const* visible;  // see Sight; null without a window
+};
+
+// Which keys of a level the queries see: those in both the range of rows of a query's row and the range of columns of
+// its column. From one column to the next neither end of a range moves back.
+struct Sight {
+    const i64 *row_begin, *row_end, *column_begin, *column_end;  // per row or column of queries
+
+    Sight(const Problem& p, i64 level)
+        : row_begin(p.visible[4 * level]), row_end(p.visible[4 * level + 1]), column_begin(p.visible[4 * level + 2]),
+          column_end(p.visible[4 * level + 3]) {}
+    bool row(i64 query, i64 key) const { return row_begin[query] <= key && key < row_end[query]; }
+    bool column(i64 query, i64 key) const { return column_begin[query] <= key && key < column_end[query]; }
+    Range columns(Range queries) const { return {column_begin[queries.begin], column_end[queries.end - 1]}; }
+    // Keys minus queries, of all pairs of rows.
+    Range shifts(Range queries) const {
+        Range all{std::numeric_limits<i64>::max(), std::numeric_limits<i64>::min()};
+        for (i64 y = queries.begin; y < queries.end; ++y)
+            all = {std::min(all.begin, row_begin[y] - y), std::max(all.end, row_end[y] - y)};
+        return all;
+    }
+    // The most keys that queries as many as `columns` see side by side.
+    i64 reach(i64 width, i64 columns) const {
+        i64 most = 0;
+        for (i64 x = 0; x < width; ++x) most = std::max(most, column_end[std::min(x + columns, width) - 1] - column_begin[x]);
+        return most;
+    }
 };
 
 // How query columns are cut into tiles and key columns into blocks. Both pay for a border of one: a tile of
-// queries also by rounding up to vectors.
+// queries also by rounding up to vectors. With a window, tiles of many queries also pay for keys that few of them see,
+// and narrow ones for products that wait for their operands.
 struct Tiling {
     i64 tiles, tile_width /* with borders, in whole vectors */, key_block /* without borders */;
 
-    Tiling(i64 width, i64 widest_level, i64 plane_floats) {
+    Tiling(const Problem& p, i64 plane_floats) {
+        const i64 width = p.width;
         double best = std::numeric_limits<double>::infinity();
+        i64 measured = -1, keys = 0;
         for (i64 n = 1; n <= std::max<i64>(1, width / 8); ++n) {
-            const i64 t = round_up((width + n - 1) / n + (n > 2 ? 2 : n - 1));
-            const i64 room = std::max<i64>(plane_floats / t - 2, 8), blocks = (widest_level + room - 1) / room;
-            const i64 block = (widest_level + blocks - 1) / blocks;
-            const double cost = double(t * n) / width * (blocks > 1 ? (block + 2.) / block : 1.);
+            const i64 owned = (width + n - 1) / n, t = round_up(owned + (n > 2 ? 2 : n - 1));
+            if (p.visible && t == measured) continue;  // narrower tiles of the same vectors
+            measured = t;
+            keys = 0;
+            for (i64 level = 0; level < p.levels; ++level)
+                keys = std::max(keys, p.visible ? Sight(p, level).reach(width, owned) : p.level_width[level]);
+            const i64 room = std::max<i64>(plane_floats / t - 2, 8), blocks = (keys + room - 1) / room;
+            const i64 block = (keys + blocks - 1) / blocks;
+            double cost = double(t * n) / width * (blocks > 1 ? (block + 2.) / block : 1.);
+            if (p.visible) cost *= (keys + 2.) * (t == LANES ? 1.25 : t == 2 * LANES ? 1.1 : 1.);
             if (cost < best - 1e-9) best = cost, tiles = n, tile_width = t, key_block = block;
         }
     }
@@ -428,7 +465,7 @@ enum class Pass { statistics, output, dot, gradient };
 struct Walk {
     const Problem* problem;
     i64 item, tile_width, key_block;
-    Range columns, query_rows;  // of the tile with its borders; owned query rows
+    Range columns, owned, query_rows;  // of the tile with its borders and without; owned query rows
     const float *query, *grad;                  // [row][channel slot][column]
     const float *query_pixels, *grad_pixels;    // [row][column slot][channel]
     const float *key, *value;                   // of the level, to be summed over channels
@@ -479,12 +516,13 @@ class Window {
 
 // Planes: 0 zeros; then rings of two of products with the keys (1) and of weights (3), and the boxed weights (5);
 // for the gradients the same of products with the values (6) and of the scores' gradients (8, 10). Pairs of key
-// columns may take one more at either end of a block.
+// columns may take one more at either end of a block. `hidden` is HIDDEN where a query does not see a key, else 0.
 struct Scratch {
-    Planes planes;
+    Planes planes, hidden;
     Window scores, dweights, sums, dsums;
-    Scratch(const Tiling& tiling, int count)
-        : planes(tiling.key_block + 4, tiling.tile_width, count), scores(tiling.tile_width),
+    Scratch(const Tiling& tiling, int count, bool windowed)
+        : planes(tiling.key_block + 4, tiling.tile_width, count),
+          hidden(tiling.key_block + 4, tiling.tile_width, windowed ? 1 : 0), scores(tiling.tile_width),
           dweights(tiling.tile_width), sums(tiling.tile_width), dsums(tiling.tile_width) {}
 };
 
@@ -492,14 +530,26 @@ PANET_INLINE Vec diagonal(const float* p, i64 ld) {
     return load_unaligned(p - ld - 1) + load(p) + load_unaligned(p + ld + 1);
 }
 
+// In the place of scores that a query does not see: weighs exactly 0 beside any real score, and is none to other keys.
+constexpr float HIDDEN = -1e30f;
+
+// Chosen and not added, so that what is not finite stays where it is seen.
+template <bool WINDOWED>
+PANET_INLINE Vec seen(const float* hidden, Vec v, float otherwise) {
+    if constexpr (!WINDOWED) return v;
+    return load(hidden) < 0.f ? Vec{} + otherwise : v;
+}
+
 // Maximum and sum of exponentials, one query per lane, over ROWS keys.
-template <int ROWS>
-PANET_INLINE void update_statistics(const float* scores, i64 ld, const float* scale, float* maximum, float* sum) {
+template <bool WINDOWED, int ROWS>
+PANET_INLINE void update_statistics(const float* scores, i64 ld, const float* hidden, i64 hidden_ld, const float* scale,
+                                    float* maximum, float* sum) {
     Vec t[ROWS];
     Vec top = load(maximum);
     const Vec old = top;
     PANET_UNROLL for (int r = 0; r < ROWS; ++r) {
         t[r] = rounded(diagonal(scores + r * ld, ld) * (scale[r] * LOG2_E));
+        t[r] = seen<WINDOWED>(hidden + r * hidden_ld, t[r], HIDDEN);
         top = larger(t[r], top);
     }
     Vec total = load(sum) * exp2_or_zero(old - top);
@@ -519,10 +569,11 @@ struct Sums {
 };
 
 // Weights of one key for a row of queries.
-void weigh(const float* score, i64 ld, float scale, const float* maximum, const float* factor, i64 width, float* weights,
-           Sums sums) {
+template <bool WINDOWED>
+void weigh(const float* score, i64 ld, const float* hidden, float scale, const float* maximum, const float* factor,
+           i64 width, float* weights, Sums sums) {
     for (i64 x = 0; x < width; x += LANES) {
-        const Vec two = sums.two(x), t = rounded(diagonal(score + x, ld) * scale);
+        const Vec two = sums.two(x), t = seen<WINDOWED>(hidden + x, rounded(diagonal(score + x, ld) * scale), HIDDEN);
         const Vec weight = exp2_or_zero(t - load(maximum + x)) * load(factor + x);
         store(weights + x, weight);
         store(sums.sum + x, two + weight);
@@ -530,15 +581,18 @@ void weigh(const float* score, i64 ld, float scale, const float* maximum, const 
 }
 
 // The same and the gradients of the scores; returns the gradient of the key's scale.
-float differentiate(const float* score, const float* dweight, i64 ld, float scale, const float* maximum,
-                    const float* factor, const float* dot, i64 width, float* weights, float* dscores, Sums sums,
-                    Sums dsums) {
+template <bool WINDOWED>
+float differentiate(const float* score, const float* dweight, i64 ld, const float* hidden, float scale,
+                    const float* maximum, const float* factor, const float* dot, i64 width, float* weights,
+                    float* dscores, Sums sums, Sums dsums) {
     Vec dscale = {};
     for (i64 x = 0; x < width; x += LANES) {
         const Vec two = sums.two(x), dtwo = dsums.two(x);
-        const Vec s = diagonal(score + x, ld), t = rounded(s * (scale * LOG2_E));
+        const Vec s = seen<WINDOWED>(hidden + x, diagonal(score + x, ld), 0.f);
+        const Vec t = seen<WINDOWED>(hidden + x, rounded(s * (scale * LOG2_E)), HIDDEN);
         const Vec weight = exp2_or_zero(t - load(maximum + x)) * load(factor + x);
-        const Vec d = weight * (diagonal(dweight + x, ld) - load(dot + x)), scaled = d * scale;
+        const Vec slope = diagonal(dweight + x, ld) - load(dot + x);
+        const Vec d = seen<WINDOWED>(hidden + x, weight * slope, 0.f), scaled = d * scale;
         dscale += d * s;
         store(weights + x, weight);
         store(dscores + x, scaled);
@@ -548,17 +602,23 @@ float differentiate(const float* score, const float* dweight, i64 ld, float scal
     return sum_lanes(dscale);
 }
 
-template <Pass PASS, class T>
+template <Pass PASS, class T, bool WINDOWED>
 class Walker {
   public:
-    Walker(const Walk& walk, i64 level, Scratch& scratch, Range key_rows) : w_(walk), p_(*walk.problem), s_(scratch) {
+    Walker(const Walk& walk, i64 level, Scratch& scratch, Range key_rows)
+        : w_(walk), p_(*walk.problem), s_(scratch), level_(level) {
         height_ = p_.level_height[level];
         width_ = p_.level_width[level];
         scale_ = p_.scales[level] + w_.item * height_ * width_;
         key_rows_ = key_rows;
         if (key_rows.size() <= 0) return;
-        const i64 blocks = (width_ + w_.key_block - 1) / w_.key_block;
-        for (i64 i = 0; i < blocks; ++i) block(part_of(width_, blocks, i));
+        Range columns{0, width_};
+        if constexpr (WINDOWED) columns = Sight(p_, level).columns(w_.owned);
+        const i64 blocks = (columns.size() + w_.key_block - 1) / w_.key_block;
+        for (i64 i = 0; i < blocks; ++i) {
+            const Range part = part_of(columns.size(), blocks, i);
+            block({columns.begin + part.begin, columns.begin + part.end});
+        }
     }
 
   private:
@@ -569,15 +629,54 @@ class Walker {
         columns_ = owned.grown(width_);
         columns_.begin -= columns_.begin % T::TERMS;
         owned_ = {owned.begin - columns_.begin, owned.end - columns_.begin};
-        const Range queries = w_.query_rows.grown(p_.height), keys = key_rows_.grown(height_);
-        for (i64 shift = keys.begin - (queries.end - 1); shift < keys.end - queries.begin; ++shift) {
-            first_ = std::max(w_.query_rows.begin, key_rows_.begin - shift);
-            last_ = std::min(w_.query_rows.end, key_rows_.end - shift) - 1;
-            begin_ = std::max({first_ - 1, queries.begin, keys.begin - shift});
-            end_ = std::min({last_ + 1, queries.end - 1, keys.end - 1 - shift});
-            if (first_ > last_) continue;
-            for (i64 row = begin_; row <= end_ + (has_box ? 2 : 1); ++row) step(row, shift);
+        if constexpr (WINDOWED) hide();
+        Range shifts{key_rows_.begin - (w_.query_rows.end - 1), key_rows_.end - w_.query_rows.begin};
+        if constexpr (WINDOWED) {
+            const Range seen = Sight(p_, level_).shifts(w_.query_rows);
+            shifts = {std::max(shifts.begin, seen.begin), std::min(shifts.end, seen.end)};
         }
+        for (i64 shift = shifts.begin; shift < shifts.end; ++shift) {
+            const Range rows{std::max(w_.query_rows.begin, key_rows_.begin - shift),
+                             std::min(w_.query_rows.end, key_rows_.end - shift)};
+            if constexpr (!WINDOWED) {
+                if (rows.size() > 0) diagonal_of(shift, rows);
+            } else {
+                const Sight sight(p_, level_);
+                for (i64 begin = rows.begin, end; begin < rows.end; begin = end + 1) {
+                    for (end = begin; end < rows.end && sight.row(end, end + shift);) ++end;
+                    if (begin < end) diagonal_of(shift, {begin, end});
+                }
+            }
+        }
+    }
+
+    // Pairs of rows (query, query + shift) with weights in the given rows of queries.
+    void diagonal_of(i64 shift, Range rows) {
+        const Range queries = w_.query_rows.grown(p_.height), keys = key_rows_.grown(height_);
+        first_ = rows.begin;
+        last_ = rows.end - 1;
+        begin_ = std::max({first_ - 1, queries.begin, keys.begin - shift});
+        end_ = std::min({last_ + 1, queries.end - 1, keys.end - 1 - shift});
+        for (i64 row = begin_; row <= end_ + (has_box ? 2 : 1); ++row) step(row, shift);
+    }
+
+    // Notes which queries of the tile do not see which keys of the block.
+    void hide() {
+        const Sight sight(p_, level_);
+        for (i64 r = 0; r < columns_.size(); ++r)
+            for (i64 x = 0; x < w_.tile_width; ++x)
+                s_.hidden[0][r * w_.tile_width + x] =
+                    x < w_.columns.size() && sight.column(w_.columns.begin + x, columns_.begin + r) ? 0.f : HIDDEN;
+    }
+
+    // The keys of the block, of begin..end, that queries of a vector see.
+    Range seen_by(i64 x, Range keys) const {
+        if constexpr (!WINDOWED) return keys;
+        if (x >= w_.columns.size()) return {keys.begin, keys.begin};
+        const i64 first = w_.columns.begin + x, last = std::min(first + LANES, w_.columns.end);
+        const Range all = Sight(p_, level_).columns({first, last});
+        const i64 begin = std::max(keys.begin, all.begin - columns_.begin);
+        return {begin, std::max(begin, std::min(keys.end, all.end - columns_.begin))};
     }
 
     // Products of query row `row`, weights of the row before, pasted values of the one before that: a row of weights
@@ -648,14 +747,19 @@ class Walker {
         const float* scale = scale_ + key_row * width_ + columns_.begin;
         const float* scores = s_.scores.matrix();
         const i64 ld = s_.scores.ld(), query = query_row * w_.tile_width;
-        begin = std::max(begin, owned_.begin);
-        end = std::min(end, owned_.end);
-        for (i64 x = 0; x < w_.tile_width; x += LANES) {
+        const i64 width = w_.tile_width;
+        const float* hidden = s_.hidden[0];
+        for (i64 x = 0; x < width; x += LANES) {
             float *maximum = w_.maximum + query + x, *sum = w_.factor + query + x;
-            i64 r = begin;
-            for (; r + 8 <= end; r += 8) update_statistics<8>(scores + r * ld + x, ld, scale + r, maximum, sum);
-            for (; r + 3 <= end; r += 3) update_statistics<3>(scores + r * ld + x, ld, scale + r, maximum, sum);
-            for (; r < end; ++r) update_statistics<1>(scores + r * ld + x, ld, scale + r, maximum, sum);
+            const Range keys = seen_by(x, {std::max(begin, owned_.begin), std::min(end, owned_.end)});
+            auto update = [&](i64 r, auto rows) {
+                update_statistics<WINDOWED, rows>(scores + r * ld + x, ld, hidden + r * width + x, width, scale + r,
+                                                  maximum, sum);
+            };
+            i64 r = keys.begin;
+            for (; r + 8 <= keys.end; r += 8) update(r, std::integral_constant<int, 8>{});
+            for (; r + 3 <= keys.end; r += 3) update(r, std::integral_constant<int, 3>{});
+            for (; r < keys.end; ++r) update(r, std::integral_constant<int, 1>{});
         }
     }
 
@@ -663,16 +767,16 @@ class Walker {
         const float* scale = scale_ + key_row * width_ + columns_.begin;
         const float *scores = s_.scores.matrix(), *dweights = s_.dweights.matrix();
         const i64 ld = s_.scores.ld(), query = query_row * w_.tile_width;
-        begin = std::max(begin, owned_.begin);
-        end = std::min(end, owned_.end);
         for (i64 x = 0; x < w_.tile_width; x += LANES) {
             const Vec maximum = load(w_.maximum + query + x);
             Vec sum = load(w_.factor + query + x), dot = load(w_.dot + query + x);
-            for (i64 r = begin; r < end; ++r) {
-                const Vec score = diagonal(scores + r * ld + x, ld);
-                const Vec weight = exp2_or_zero(rounded(score * (scale[r] * LOG2_E)) - maximum);
+            const Range keys = seen_by(x, {std::max(begin, owned_.begin), std::min(end, owned_.end)});
+            for (i64 r = keys.begin; r < keys.end; ++r) {
+                const float* hidden = s_.hidden[0] + r * w_.tile_width + x;
+                const Vec score = rounded(diagonal(scores + r * ld + x, ld) * (scale[r] * LOG2_E));
+                const Vec weight = exp2_or_zero(seen<WINDOWED>(hidden, score, HIDDEN) - maximum);
                 sum += weight;
-                dot += weight * diagonal(dweights + r * ld + x, ld);
+                dot += seen<WINDOWED>(hidden, weight * diagonal(dweights + r * ld + x, ld), 0.f);
             }
             store(w_.factor + query + x, sum);
             store(w_.dot + query + x, dot);
@@ -697,8 +801,8 @@ class Walker {
         for_owned(s_.sums, begin, end, [&](i64 r, float* sum) {
             const Sums sums{previous + r * width, before + r * width, sum};
             if (!weights) return sums.of_two(width);
-            weigh(s_.scores.matrix() + r * ld, ld, scales[r] * LOG2_E, maximum, factor, width,
-                  ring(3, query_row) + r * width, sums);
+            weigh<WINDOWED>(s_.scores.matrix() + r * ld, ld, s_.hidden[0] + r * width, scales[r] * LOG2_E, maximum,
+                            factor, width, ring(3, query_row) + r * width, sums);
         });
     }
 
@@ -713,9 +817,10 @@ class Walker {
             const Sums sums{previous + r * width, before + r * width, sum};
             const Sums dsums{dprevious + r * width, dbefore + r * width, s_.dsums.matrix() + r * ld};
             if (!weights) return sums.of_two(width), dsums.of_two(width);
-            dscales[r] += differentiate(s_.scores.matrix() + r * ld, s_.dweights.matrix() + r * ld, ld, scales[r],
-                                        w_.maximum + query, w_.factor + query, w_.dot + query, width,
-                                        ring(3, query_row) + r * width, ring(8, query_row) + r * width, sums, dsums);
+            dscales[r] += differentiate<WINDOWED>(
+                s_.scores.matrix() + r * ld, s_.dweights.matrix() + r * ld, ld, s_.hidden[0] + r * width, scales[r],
+                w_.maximum + query, w_.factor + query, w_.dot + query, width, ring(3, query_row) + r * width,
+                ring(8, query_row) + r * width, sums, dsums);
         });
     }
 
@@ -766,7 +871,7 @@ class Walker {
     const Walk& w_;
     const Problem& p_;
     Scratch& s_;
-    i64 height_, width_;  // of the level
+    i64 level_, height_, width_;
     const float* scale_;
     Range key_rows_;         // owned rows of the level
     Range columns_, owned_;  // the block's columns with borders; the owned ones, counted from columns_.begin
@@ -776,7 +881,6 @@ class Walker {
 
 // ---------------------------------------------------------------------------------------------- drivers
 
-i64 widest_level(const Problem& p) { return *std::max_element(p.level_width, p.level_width + p.levels); }
 i64 tallest_level(const Problem& p) { return *std::max_element(p.level_height, p.level_height + p.levels); }
 
 // Measured: larger planes (in floats) and strips of more query rows than these are slower, outgrowing the caches.
@@ -789,9 +893,9 @@ struct Borders {
     Borders(const Tiling& tiling, i64 width, i64 tile) : owned(tiling.columns(width, tile)), all(owned.grown(width)) {}
 };
 
-template <class T>
+template <class T, bool WINDOWED>
 bool forward(const Problem& p, float* out, float* log_sums) {
-    const Tiling tiling(p.width, widest_level(p), PLANE);
+    const Tiling tiling(p, PLANE);
     const i64 strips = parts_per_item(p.batch * tiling.tiles, p.height, p.threads, (p.height + STRIP - 1) / STRIP);
     const i64 tile = tiling.tile_width, tasks = p.batch * tiling.tiles * strips;
     const i64 query_floats = slots_of<T>(p.key_channels) * tile;
@@ -812,7 +916,7 @@ bool forward(const Problem& p, float* out, float* log_sums) {
                          query.get() + (y - all_rows.begin) * query_floats);
         Buffer maximum = zeros(rows.size() * tile), sum = zeros(rows.size() * tile);
         std::fill_n(maximum.get(), rows.size() * tile, -std::numeric_limits<float>::max());
-        Scratch scratch(tiling, FORWARD_PLANES);
+        Scratch scratch(tiling, FORWARD_PLANES, p.visible);
 
         Walk walk{};
         walk.problem = &p;
@@ -820,6 +924,7 @@ bool forward(const Problem& p, float* out, float* log_sums) {
         walk.tile_width = tile;
         walk.key_block = tiling.key_block;
         walk.columns = borders.all;
+        walk.owned = borders.owned;
         walk.query_rows = rows;
         walk.query = query.get() - all_rows.begin * query_floats;
         walk.maximum = maximum.get() - rows.begin * tile;
@@ -828,7 +933,7 @@ bool forward(const Problem& p, float* out, float* log_sums) {
         walk.out = task_pasted(task);
         for (i64 level = 0; level < p.levels; ++level) {
             walk.key = keys.of(level, item);
-            Walker<Pass::statistics, T>(walk, level, scratch, {0, p.level_height[level]});
+            Walker<Pass::statistics, T, WINDOWED>(walk, level, scratch, {0, p.level_height[level]});
         }
         for (i64 y = rows.begin; y < rows.end; ++y) {
             float *top = walk.maximum + y * tile, *total = walk.factor + y * tile;
@@ -846,7 +951,7 @@ bool forward(const Problem& p, float* out, float* log_sums) {
         for (i64 level = 0; level < p.levels; ++level) {
             walk.key = keys.of(level, item);
             walk.value_rows = values.of(level, item);
-            Walker<Pass::output, T>(walk, level, scratch, {0, p.level_height[level]});
+            Walker<Pass::output, T, WINDOWED>(walk, level, scratch, {0, p.level_height[level]});
         }
     });
     if (!ok) return false;
@@ -869,10 +974,10 @@ bool forward(const Problem& p, float* out, float* log_sums) {
     });
 }
 
-template <class T>
+template <class T, bool WINDOWED>
 bool backward(const Problem& p, const float* log_sums, float* dquery, float* const* dkeys, float* const* dscales,
               float* const* dvalues) {
-    const Tiling tiling(p.width, widest_level(p), PLANE);
+    const Tiling tiling(p, PLANE);
     const i64 tile = tiling.tile_width, ck = p.key_channels, cv = p.value_channels;
     const i64 ck_padded = round_up(ck), cv_padded = round_up(cv), tile_rows = p.batch * tiling.tiles * p.height;
     const i64 query_floats = slots_of<T>(ck) * tile, query_pixel_floats = slots_of<T>(tile) * ck_padded;
@@ -904,7 +1009,9 @@ bool backward(const Problem& p, const float* log_sums, float* dquery, float* con
         walk.item = item;
         walk.tile_width = tile;
         walk.key_block = tiling.key_block;
-        walk.columns = Borders(tiling, p.width, t).all;
+        const Borders borders(tiling, p.width, t);
+        walk.columns = borders.all;
+        walk.owned = borders.owned;
         walk.query_rows = {0, p.height};
         walk.query = query.get() + first * query_floats;
         walk.grad = grad.get() + first * grad_floats;
@@ -922,11 +1029,11 @@ bool backward(const Problem& p, const float* log_sums, float* dquery, float* con
     ok = ok && parallel(p.batch * tiling.tiles * strips, p.threads, [&](i64 task) {
         Walk walk = walk_of(task / (tiling.tiles * strips), task / strips % tiling.tiles);
         walk.query_rows = part_of(p.height, strips, task % strips);
-        Scratch scratch(tiling, BACKWARD_PLANES);
+        Scratch scratch(tiling, BACKWARD_PLANES, p.visible);
         for (i64 level = 0; level < p.levels; ++level) {
             walk.key = keys.of(level, walk.item);
             walk.value = values.of(level, walk.item);
-            Walker<Pass::dot, T>(walk, level, scratch, {0, p.level_height[level]});
+            Walker<Pass::dot, T, WINDOWED>(walk, level, scratch, {0, p.level_height[level]});
         }
         for (i64 i = walk.query_rows.begin * tile; i < walk.query_rows.end * tile; ++i) {
             if (walk.factor[i] == 0.f) continue;  // not an owned column
@@ -949,7 +1056,7 @@ bool backward(const Problem& p, const float* log_sums, float* dquery, float* con
     Buffer key_sums = zeros(p.batch * offset.back() * ck_padded), value_sums = zeros(p.batch * offset.back() * cv_padded);
     ok = parallel(tasks, p.threads, [&](i64 task) {
         const i64 item = task / parts, part = task % parts;
-        Scratch scratch(tiling, BACKWARD_PLANES);
+        Scratch scratch(tiling, BACKWARD_PLANES, p.visible);
         for (i64 t = 0; t < tiling.tiles; ++t) {
             Walk walk = walk_of(item, t);
             walk.out = query_sums.get() + task * query_sum_floats + t * p.height * ck * tile;
@@ -961,7 +1068,7 @@ bool backward(const Problem& p, const float* log_sums, float* dquery, float* con
                 walk.dkey = key_sums.get() + pixels * ck_padded;
                 walk.dvalue = value_sums.get() + pixels * cv_padded;
                 walk.dscale = dscales[level] + item * p.level_height[level] * p.level_width[level];
-                Walker<Pass::gradient, T>(walk, level, scratch, part_of(p.level_height[level], parts, part));
+                Walker<Pass::gradient, T, WINDOWED>(walk, level, scratch, part_of(p.level_height[level], parts, part));
             }
         }
     });
@@ -999,15 +1106,18 @@ bool backward(const Problem& p, const float* log_sums, float* dquery, float* con
     });
 }
 
-// Runs task(kind of operands); an exception must not reach C.
+// Runs task(kind of operands, whether there is a window); an exception must not reach C.
 template <class Task>
-int run(bool bfloat16, const Task& task) {
+int run(bool bfloat16, bool windowed, const Task& task) {
+    auto with = [&](auto kind) {
+        return (windowed ? task(kind, std::true_type{}) : task(kind, std::false_type{})) ? 0 : 1;
+    };
     try {
 #if PANET_BFLOAT16
-        if (bfloat16) return task(BFloat16Pair{}) ? 0 : 1;
+        if (bfloat16) return with(BFloat16Pair{});
 #endif
         (void)bfloat16;
-        return task(Single{}) ? 0 : 1;
+        return with(Single{});
     } catch (const std::bad_alloc&) {
         return 1;
     }
@@ -1017,27 +1127,33 @@ int run(bool bfloat16, const Task& task) {
 
 // All tensors are contiguous float32 in (N, C, H, W) order; outputs and gradients must arrive zeroed. `log_sums` are
 // the base-2 logarithms of the softmax's denominators. Without effect on processors that cannot, `bfloat16` rounds the
-// operands of the products. Returns 0, or 1 when memory ran out.
+// operands of the products. `visible` is null, or points to four tables per level: for every row of queries the first
+// row of keys that it sees and the one after the last, and the same for every column. Returns 0, or 1 when memory ran
+// out.
 extern "C" {
 
 int panet_has_bfloat16() { return PANET_BFLOAT16; }
 
 int panet_forward(i64 batch, i64 key_channels, i64 value_channels, i64 height, i64 width, i64 levels,
-                  const i64* level_height, const i64* level_width, int threads, int bfloat16, const float* query,
-                  const float* const* keys, const float* const* scales, const float* const* values, float* out,
-                  float* log_sums) {
+                  const i64* level_height, const i64* level_width, const i64* const* visible, int threads, int bfloat16,
+                  const float* query, const float* const* keys, const float* const* scales, const float* const* values,
+                  float* out, float* log_sums) {
     const Problem p{batch, key_channels, value_channels, height, width, levels, level_height, level_width,
-                    threads, query, nullptr, keys, scales, values};
-    return run(bfloat16, [&](auto kind) { return forward<decltype(kind)>(p, out, log_sums); });
+                    threads, query, nullptr, keys, scales, values, visible};
+    return run(bfloat16, visible, [&](auto kind, auto windowed) {
+        return forward<decltype(kind), windowed>(p, out, log_sums);
+    });
 }
 
 int panet_backward(i64 batch, i64 key_channels, i64 value_channels, i64 height, i64 width, i64 levels,
-                   const i64* level_height, const i64* level_width, int threads, int bfloat16, const float* query,
-                   const float* const* keys, const float* const* scales, const float* const* values,
-                   const float* grad, const float* log_sums, float* dquery, float* const* dkeys, float* const* dscales,
-                   float* const* dvalues) {
+                   const i64* level_height, const i64* level_width, const i64* const* visible, int threads,
+                   int bfloat16, const float* query, const float* const* keys, const float* const* scales,
+                   const float* const* values, const float* grad, const float* log_sums, float* dquery,
+                   float* const* dkeys, float* const* dscales, float* const* dvalues) {
     const Problem p{batch, key_channels, value_channels, height, width, levels, level_height, level_width,
-                    threads, query, grad, keys, scales, values};
-    return run(bfloat16, [&](auto kind) { return backward<decltype(kind)>(p, log_sums, dquery, dkeys, dscales, dvalues); });
+                    threads, query, grad, keys, scales, values, visible};
+    return run(bfloat16, visible, [&](auto kind, auto windowed) {
+        return backward<decltype(kind), windowed>(p, log_sums, dquery, dkeys, dscales, dvalues);
+    });
 }
 }
