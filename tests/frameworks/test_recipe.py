@@ -48,16 +48,18 @@ def test_two_stages(run_tool, tmp_path):
     name = "generator.head.weight"
     assert not torch.equal(content["state_dict"][name], content["ema_state_dict"][f"module.{name}"])
 
-    run_tool(
+    output = run_tool(
         "train.py",
         "configs/panet_small_dn_div2k.py",
         "--work-dir",
         second,
+        "--resume",  # of this stage, of which there is nothing yet
         *OPTIONS,
         f"load_from={first}",
         "optim_wrapper.optimizer.lr=0",
         "param_scheduler.1.eta_min=0",
     )
+    assert "Iter(train) [1/4]" in output
     whole = load_any(second / "iter_4.pth")
     x = torch.rand(1, 3, 16, 12)
     with torch.no_grad():
@@ -103,6 +105,6 @@ def test_parameters_that_are_shared_may_have_settings(run_tool, tmp_path):
         "--work-dir",
         tmp_path,
         *OPTIONS,
-        "optim_wrapper.paramwise_cfg.bias_decay_mult=0",
+        "optim_wrapper.paramwise_cfg.custom_keys.head.lr_mult=0.1",
     )
     assert "Saving checkpoint at 4 iterations" in output

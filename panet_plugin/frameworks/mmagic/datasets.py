@@ -1,6 +1,7 @@
 """Datasets for MMagic: pairs of images from LMDBs, and pairs made from clean images by a task."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -109,7 +110,8 @@ class CleanImageDataset(BaseDataset):
         self.task = make_task(**task)
         self.images = CleanImages(Path(data_root, gt))
         self.gt_size = patch_size and patch_size * self.task.scale
-        self.pool = ImagePool(self._read_patchable, memory << 20)
+        # No method of the dataset, which would keep itself and its LMDB alive.
+        self.pool = ImagePool(partial(_read_patchable, self.images, self.gt_size), memory << 20)
         super().__init__(data_root=data_root, pipeline=pipeline, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -126,5 +128,6 @@ class CleanImageDataset(BaseDataset):
             image = self.images.read(info["key"])
         return {**info, "gt": image, "gt_channel_order": "rgb", "gt_color_type": "color", "task": self.task}
 
-    def _read_patchable(self, name: str) -> tuple[np.ndarray]:
-        return (self.images.read_patchable(name, self.gt_size),)
+
+def _read_patchable(images: CleanImages, side: int, name: str) -> tuple[np.ndarray]:
+    return (images.read_patchable(name, side),)

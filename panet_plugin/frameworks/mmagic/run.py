@@ -38,8 +38,10 @@ def train(
     """
     cfg = _load(config, work_dir, options)
     cfg.resume = resume or cfg.get("resume", False)
-    if cfg.get("load_from") and not (cfg.resume and Path(cfg.work_dir, "last_checkpoint").is_file()):
-        cfg.load_from = str(_last_checkpoint(Path(cfg.load_from)))
+    if cfg.get("load_from"):
+        # MMEngine would resume from `load_from` itself.
+        cfg.resume = cfg.resume and Path(cfg.work_dir, "last_checkpoint").is_file()
+        cfg.load_from = None if cfg.resume else str(_last_checkpoint(Path(cfg.load_from)))
     _runner(cfg, launcher).train()
 
 
