@@ -16,6 +16,5 @@ test_dataloader = val_dataloader
 
 train_cfg = dict(max_iters=iterations, val_interval=interval)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
-param_scheduler = dict(T_max=iterations)
 default_hooks = dict(checkpoint=dict(interval=interval, max_keep_ckpts=1), logger=dict(interval=50))
 log_processor = dict(window_size=50)

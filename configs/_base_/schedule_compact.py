@@ -5,5 +5,4 @@ _base_ = ["schedule_lite.py"]
 iterations = 3000
 train_cfg = dict(max_iters=iterations, val_interval=iterations)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
-param_scheduler = dict(T_max=iterations)
 default_hooks = dict(checkpoint=dict(interval=250, max_keep_ckpts=1, save_best=None), logger=dict(interval=50))

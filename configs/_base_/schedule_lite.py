@@ -1,4 +1,4 @@
-# A schedule for a laptop: Adam 2e-4 falls along a cosine to 1e-6 in 20k iterations.
+# A schedule for a laptop: Adam 2e-4 falls along a cosine to 1e-6 at the last iteration, the 20,000th unless said.
 _base_ = ["runtime.py"]
 
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=20_000, val_interval=1000)
@@ -7,5 +7,5 @@ optim_wrapper = dict(
     constructor="DefaultOptimWrapperConstructor",
     optimizer=dict(type="Adam", lr=2e-4, betas=(0.9, 0.999), eps=1e-8),
 )
-param_scheduler = dict(type="CosineAnnealingLR", by_epoch=False, T_max=20_000, eta_min=1e-6)
+param_scheduler = dict(type="CosineAnnealingLR", by_epoch=False, eta_min=1e-6)
 default_hooks = dict(checkpoint=dict(interval=1000))

@@ -1,12 +1,12 @@
 """PA-EDSR: super-resolution."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from panet_plugin.archs.pyramid_attention import PyramidAttention
-from panet_plugin.archs.residual import ResidualTrunk, conv3x3
+from panet_plugin.archs.image_residual import upscaled
+from panet_plugin.archs.residual import ResidualTrunk, attention_or_identity, conv3x3
 from panet_plugin.archs.super_resolution import mean_colour, upsampler
 
 
@@ -23,7 +23,9 @@ class PAEDSR(nn.Module):
         res_scale: Factor inside the residual blocks, and of the input in the attention.
         mean: Colour that is subtracted before and added after the network, one value in [0, 1] per channel;
             ``None`` is that of DIV2K for three channels and 0 otherwise.
-        attention: Arguments of :class:`PyramidAttention` that differ from ``reduction=8, res_scale=res_scale``.
+        attention: Arguments of :class:`PyramidAttention` that differ from ``reduction=8, res_scale=res_scale``;
+            ``False`` leaves the attention out, as in the first stage of a training in two.
+        image_residual: Add the network's output to its input, interpolated bicubically; off as published.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -37,7 +39,8 @@ class PAEDSR(nn.Module):
         num_blocks: int = 32,
         res_scale: float = 0.1,
         mean: Sequence[float] | None = None,
-        attention: Mapping[str, Any] | None = None,
+        attention: Mapping[str, Any] | Literal[False] | None = None,
+        image_residual: bool = False,
     ) -> None:
         super().__init__()
         #: What the constructor was given, for checkpoints; the mean is among the weights.
@@ -47,11 +50,11 @@ class PAEDSR(nn.Module):
             "mid_channels": mid_channels,
             "num_blocks": num_blocks,
             "res_scale": res_scale,
-            "attention": dict(attention or {}),
+            "attention": False if attention is False else dict(attention or {}),
+            "image_residual": image_residual,
         }
-        middle = PyramidAttention(
-            mid_channels, **{"reduction": 8, "res_scale": res_scale, **self.arguments["attention"]}
-        )
+        middle = attention_or_identity(mid_channels, attention, reduction=8, res_scale=res_scale)
+        self.image_residual = upscaled(scale) if image_residual else None
         self.mean = mean_colour(mean, in_channels)
         self.head = conv3x3(in_channels, mid_channels)
         self.body = ResidualTrunk(mid_channels, num_blocks, middle, nn.ReLU(), res_scale)
@@ -68,4 +71,5 @@ class PAEDSR(nn.Module):
             ``(N, in_channels, H * scale, W * scale)``; not clamped.
         """
         features = self.body(self.head(x - self.mean))
-        return self.tail(self.upsample(features)) + self.mean
+        restored = self.tail(self.upsample(features))
+        return restored + (self.mean if self.image_residual is None else self.image_residual(x))

@@ -1,12 +1,12 @@
 """PANet: restoration at the size of the input."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from panet_plugin.archs.pyramid_attention import PyramidAttention
-from panet_plugin.archs.residual import ResidualTrunk, conv3x3
+from panet_plugin.archs.image_residual import image_residual_of
+from panet_plugin.archs.residual import ResidualTrunk, attention_or_identity, conv3x3
 
 
 class PANet(nn.Module):
@@ -19,7 +19,10 @@ class PANet(nn.Module):
         mid_channels: Channels of the features.
         num_blocks: Number of residual blocks, half of them before the attention.
         res_scale: Factor inside the residual blocks.
-        attention: Arguments of :class:`PyramidAttention` that differ from its defaults.
+        attention: Arguments of :class:`PyramidAttention` that differ from its defaults; ``False`` leaves the attention
+            out, as in the first stage of a training in two.
+        image_residual: What the network's output is added to: ``True`` is its input, ``"mosaic"`` the bilinear
+            interpolation of a Bayer mosaic; ``False`` is nothing, as published.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -31,7 +34,8 @@ class PANet(nn.Module):
         mid_channels: int = 64,
         num_blocks: int = 80,
         res_scale: float = 1.0,
-        attention: Mapping[str, Any] | None = None,
+        attention: Mapping[str, Any] | Literal[False] | None = None,
+        image_residual: bool | str = False,
     ) -> None:
         super().__init__()
         #: What the constructor was given, for checkpoints.
@@ -40,9 +44,11 @@ class PANet(nn.Module):
             "mid_channels": mid_channels,
             "num_blocks": num_blocks,
             "res_scale": res_scale,
-            "attention": dict(attention or {}),
+            "attention": False if attention is False else dict(attention or {}),
+            "image_residual": image_residual,
         }
-        middle = PyramidAttention(mid_channels, **self.arguments["attention"])
+        self.image_residual = image_residual_of(image_residual, in_channels)
+        middle = attention_or_identity(mid_channels, attention)
         self.head = conv3x3(in_channels, mid_channels)
         self.body = ResidualTrunk(mid_channels, num_blocks, middle, nn.PReLU(), res_scale)
         self.tail = conv3x3(mid_channels, in_channels)
@@ -56,4 +62,5 @@ class PANet(nn.Module):
         Returns:
             The same shape; not clamped.
         """
-        return self.tail(self.body(self.head(x)))
+        restored = self.tail(self.body(self.head(x)))
+        return restored if self.image_residual is None else restored + self.image_residual(x)

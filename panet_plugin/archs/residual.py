@@ -1,6 +1,11 @@
 """Residual blocks, and the trunk of them with the attention in its middle that PANet and PA-EDSR share."""
 
+from collections.abc import Mapping
+from typing import Any, Literal
+
 from torch import Tensor, nn
+
+from panet_plugin.archs.pyramid_attention import PyramidAttention
 
 
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -57,3 +62,21 @@ class ResidualTrunk(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x + conv(blocks(x))``; shape ``(N, C, H, W)``."""
         return x + self.conv(self.blocks(x))
+
+
+def attention_or_identity(
+    channels: int, attention: Mapping[str, Any] | Literal[False] | None, **defaults: Any
+) -> nn.Module:
+    """Return what stands in the middle of a trunk: pyramid attention, or the identity, which has no weights.
+
+    Args:
+        channels: Channels of the features.
+        attention: Arguments of :class:`PyramidAttention` that differ from the defaults, or ``False`` for the identity.
+        **defaults: Arguments that ``attention`` may override.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+    if attention is False:
+        return nn.Identity()
+    return PyramidAttention(channels, **{**defaults, **(attention or {})})

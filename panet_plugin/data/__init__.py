@@ -4,15 +4,18 @@ from panet_plugin.data.clean import CleanImages, fresh_rng
 from panet_plugin.data.images import BadImageError, read_image, write_image
 from panet_plugin.data.manifest import Layout
 from panet_plugin.data.missing import missing_data
+from panet_plugin.data.pool import ImagePool, random_patches
 from panet_plugin.data.prepare import prepare_set
 
 __all__ = [
     "BadImageError",
     "CleanImages",
+    "ImagePool",
     "Layout",
     "fresh_rng",
     "missing_data",
     "prepare_set",
+    "random_patches",
     "read_image",
     "write_image",
 ]

@@ -33,7 +33,7 @@ TRAINED_BASELINES = "edsr_x2_div2k", "edsr_dn10_div2k", "rcan_x2_div2k", "rcan_d
 
 def small(stem):
     """Return whether a config is of a network smaller than the published ones."""
-    return not {"lite", "compact"}.isdisjoint(stem.split("_"))
+    return not {"lite", "compact", "small"}.isdisjoint(stem.split("_"))
 
 
 def trained(paths):
@@ -60,6 +60,8 @@ def task_in_name(stem):
         }.items():
             if word.startswith(prefix) and word.removeprefix(prefix).isdigit():
                 return make(int(word.removeprefix(prefix)))
+        if word == "dn":
+            return make_task("denoising", sigma=(0, 75))
         if word == "demosaic":
             return make_task("demosaicing")
     raise AssertionError(f"{stem} names no task")
@@ -75,6 +77,8 @@ def tiny(network):
     if "arch" in network:
         return {**network, "arch": tiny(network["arch"])}
     changes = dict(TINY[network["type"]])
+    if network.get("attention") is False:
+        del changes["attention"]
     if "attention" in changes:
         changes["attention"] = {**network.get("attention", {}), **changes["attention"]}
     return {**network, **changes}
@@ -177,7 +181,7 @@ def test_basicsr(path, tmp_path):
 def test_both_frameworks_have_the_same_configs():
     theirs = {path.stem for path in BASICSR_CONFIGS}
     ours = {path.stem for path in MMAGIC_CONFIGS} - {"panet_lite_x2_sample"}
-    assert {stem for stem in ours if "compact" not in stem.split("_")} == theirs
+    assert {stem for stem in ours if {"compact", "small"}.isdisjoint(stem.split("_"))} == theirs
     for name, task in TASKS.items():
         for setting in task.settings:
             wanted = make_task(name, **setting)

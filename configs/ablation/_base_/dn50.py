@@ -21,7 +21,6 @@ train_dataloader = dict(
 )
 train_cfg = dict(max_iters=iterations)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
-param_scheduler = dict(T_max=iterations)
 default_hooks = dict(checkpoint=dict(interval=100), logger=dict(interval=50))
 log_processor = dict(window_size=50)
 vis_backends = [dict(type="LocalVisBackend")]

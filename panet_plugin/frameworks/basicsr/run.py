@@ -94,7 +94,7 @@ def load_options(config: Path, options: Mapping[str, Any] | None = None) -> dict
     What depends on the task is said once, by ``task`` with the parameters of :func:`panet_plugin.tasks.make_task`: the
     degradation of clean images, the scale, the protocol of our metrics. What depends on the scale follows it:
     ``{scale}`` in a dataset's paths, ``gt_size`` from the ``patch_size`` of the low-quality images. ``{data_root}`` in
-    these paths is ``data_root``.
+    these paths is ``data_root``. A ``CosineAnnealingRestartLR`` without ``periods`` has one, the whole training.
 
     Raises:
         FileNotFoundError: If a dataset does not exist.
@@ -116,6 +116,9 @@ def load_options(config: Path, options: Mapping[str, Any] | None = None) -> dict
                     raise missing_data(dataset[key])
         if "patch_size" in dataset:
             dataset["gt_size"] = dataset.pop("patch_size") * scale
+    scheduler = opt.get("train", {}).get("scheduler", {})
+    if scheduler.get("type") == "CosineAnnealingRestartLR" and "periods" not in scheduler:
+        scheduler.update(periods=[opt["train"]["total_iter"]], restart_weights=[1])
     for metric in (opt.get("val", {}).get("metrics") or {}).values():
         if metric["type"].startswith("calculate_protocol_"):
             metric.setdefault("scale", scale)

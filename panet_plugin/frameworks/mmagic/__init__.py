@@ -20,6 +20,7 @@ from panet_plugin.frameworks.mmagic.archs import (  # noqa: E402 - needs the rep
 )
 from panet_plugin.frameworks.mmagic.datasets import CleanImageDataset, PairedLMDBDataset  # noqa: E402
 from panet_plugin.frameworks.mmagic.metrics import ProtocolPSNR, ProtocolSSIM  # noqa: E402
+from panet_plugin.frameworks.mmagic.optim import BFloat16OptimWrapper, ChannelsLastHook  # noqa: E402
 from panet_plugin.frameworks.mmagic.transforms import (  # noqa: E402
     AddGaussianNoise,
     CompressJPEG,
@@ -30,7 +31,9 @@ from panet_plugin.frameworks.mmagic.transforms import (  # noqa: E402
 
 __all__ = [
     "AddGaussianNoise",
+    "BFloat16OptimWrapper",
     "BasicSRArch",
+    "ChannelsLastHook",
     "CleanImageDataset",
     "CompressJPEG",
     "DegradeByTask",

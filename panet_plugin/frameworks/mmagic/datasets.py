@@ -1,14 +1,16 @@
 """Datasets for MMagic: pairs of images from LMDBs, and pairs made from clean images by a task."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from mmagic.datasets import BasicImageDataset
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
-from panet_plugin.data import CleanImages, missing_data
+from panet_plugin.data import CleanImages, ImagePool, fresh_rng, missing_data, random_patches
 from panet_plugin.tasks import make_task
 
 
@@ -78,14 +80,14 @@ class PairedLMDBDataset(BasicImageDataset):
 class CleanImageDataset(BaseDataset):
     """Clean RGB images of a folder or LMDB as ``gt``, and the ``task`` by which ``DegradeByTask`` makes ``img``.
 
-    Cropping, if asked for, is put before ``pipeline``.
-
     Args:
         data_root: Folder of ``gt``.
         gt: A folder of images or a LMDB.
         task: Its name and the parameters of :func:`panet_plugin.tasks.make_task`.
         pipeline: Transforms after loading and cropping.
         patch_size: Side in pixels of random patches of the degraded image; ``None`` keeps the whole.
+        memory: MiB of decoded images that every loading process keeps to cut patches from; see
+            :class:`~panet_plugin.data.ImagePool`.
         **kwargs: Further arguments of ``mmengine.dataset.BaseDataset``, such as ``indices`` and ``test_mode``.
 
     Raises:
@@ -102,20 +104,30 @@ class CleanImageDataset(BaseDataset):
         task: Mapping[str, Any],
         pipeline: Sequence[dict | Any] = (),
         patch_size: int | None = None,
+        memory: int = 256,
         **kwargs: Any,
     ) -> None:
         self.task = make_task(**task)
         self.images = CleanImages(Path(data_root, gt))
         self.gt_size = patch_size and patch_size * self.task.scale
-        crop = [{"type": "Crop", "keys": ["gt"], "crop_size": (self.gt_size,) * 2}] if patch_size else []
-        super().__init__(data_root=data_root, pipeline=[*crop, *pipeline], **kwargs)
+        # No method of the dataset, which would keep itself and its LMDB alive.
+        self.pool = ImagePool(partial(_read_patchable, self.images, self.gt_size), memory << 20)
+        super().__init__(data_root=data_root, pipeline=pipeline, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Return the names of the images."""
         return [{"key": name, "gt_path": str(self.images.root / name)} for name in self.images.names]
 
     def get_data_info(self, idx: int) -> dict:
-        """Return an image with its name and the task."""
+        """Return an image, or a patch of one, with its name and the task."""
         info = super().get_data_info(idx)
-        image = self.images.read_patchable(info["key"], self.gt_size)
+        if self.gt_size:
+            rng = fresh_rng()
+            (image,) = random_patches(self.pool.draw(info["key"], rng), self.gt_size, rng)
+        else:
+            image = self.images.read(info["key"])
         return {**info, "gt": image, "gt_channel_order": "rgb", "gt_color_type": "color", "task": self.task}
+
+
+def _read_patchable(images: CleanImages, side: int, name: str) -> tuple[np.ndarray]:
+    return (images.read_patchable(name, side),)

@@ -28,12 +28,20 @@ def train(
     Args:
         config: A MMEngine config.
         work_dir: Where logs and checkpoints go; otherwise the config's, or ``work_dirs/<name of the config>``.
-        resume: Continue from the last checkpoint in ``work_dir``, if there is one.
+        resume: Continue from the last checkpoint in ``work_dir``, if there is one. Otherwise ``load_from`` of the
+            config may be a checkpoint or the work dir of another training, whose last checkpoint it stands for.
         launcher: ``"none"``, or what started the processes of distributed training: ``"pytorch"`` or ``"slurm"``.
         options: Overrides of the config, by dotted name.
+
+    Raises:
+        FileNotFoundError: If ``load_from`` is no checkpoint and no work dir with one.
     """
     cfg = _load(config, work_dir, options)
     cfg.resume = resume or cfg.get("resume", False)
+    if cfg.get("load_from"):
+        # MMEngine would resume from `load_from` itself.
+        cfg.resume = cfg.resume and Path(cfg.work_dir, "last_checkpoint").is_file()
+        cfg.load_from = None if cfg.resume else str(_last_checkpoint(Path(cfg.load_from)))
     _runner(cfg, launcher).train()
 
 
@@ -71,6 +79,19 @@ def test(
     return scores.metrics
 
 
+def _last_checkpoint(path: Path) -> Path:
+    """Return a checkpoint, or the last one of a training, whose work dir may be given instead."""
+    if not path.is_dir():
+        if not path.suffix:
+            raise FileNotFoundError(
+                f"{path}: no such folder, expected by load_from: train what this config starts from"
+            )
+        return path
+    if not (pointer := path / "last_checkpoint").is_file():
+        raise FileNotFoundError(f"{path}: load_from expects the work dir of a training, but there is no checkpoint yet")
+    return path / Path(pointer.read_text().strip()).name
+
+
 class _Scores(Hook):
     """Keep what a test found: MMagic's test loop tells it to hooks alone."""
 
@@ -86,6 +107,12 @@ def _load(config: Path, work_dir: Path | None, options: Mapping[str, Any] | None
             if loader in cfg:
                 cfg[loader].dataset.data_root = str(data_root)
     cfg.merge_from_dict(dict(options or {}))
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        if name in cfg and not cfg[name].get("num_workers"):
+            cfg[name].persistent_workers = False  # PyTorch has no such thing without worker processes
+    if cfg.get("optim_wrapper", {}).get("paramwise_cfg"):
+        # PANet's residual blocks share one PReLU: MMEngine meets it once for each.
+        cfg.optim_wrapper.paramwise_cfg.setdefault("bypass_duplicate", True)
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or Path("work_dirs", config.stem))
     return cfg
 

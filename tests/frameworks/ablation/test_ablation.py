@@ -40,7 +40,6 @@ TINY = {
     "train_dataloader.batch_size": 2,
     "train_dataloader.dataset.patch_size": 8,
     "train_cfg.max_iters": 4,
-    "param_scheduler.T_max": 4,
     "default_hooks.checkpoint.interval": 1,
 }
 NONE = {**TINY, "model.generator.at": []}

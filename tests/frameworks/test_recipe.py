@@ -1,0 +1,110 @@
+"""The recipe of the small networks: two stages in bfloat16 whose averaged weights are saved."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from panet_plugin.frameworks.basicsr.run import load_options
+from panet_plugin.frameworks.checkpoints import load_any, load_task
+from panet_plugin.frameworks.launch import framework_of
+from panet_plugin.frameworks.mmagic.optim import BFloat16OptimWrapper
+from panet_plugin.tasks import make_task
+
+ROOT = Path(__file__).parents[2]
+OPTIONS = [
+    "--cfg-options",
+    "model.generator.mid_channels=8",
+    "model.generator.num_blocks=2",
+    "train_dataloader.batch_size=2",
+    "train_dataloader.num_workers=0",
+    "train_dataloader.dataset.patch_size=12",
+    "val_dataloader.num_workers=0",
+    "test_dataloader.num_workers=0",
+    "train_cfg.max_iters=4",
+    "train_cfg.val_interval=4",
+    "param_scheduler.0.end=2",
+    "param_scheduler.1.begin=2",
+    "default_hooks.logger.interval=1",
+]
+
+
+def test_two_stages(run_tool, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    output = run_tool("train.py", "configs/panet_small_dn_backbone_div2k.py", "--work-dir", first, *OPTIONS)
+    rates = [float(rate) for rate in re.findall(r"lr: (\S+)", output)]
+    assert rates == pytest.approx([1e-6, 1e-3, 1e-3, 5e-4], rel=0.01)  # up in 2 iterations, and down in the other 2
+    backbone = load_any(first / "iter_4.pth")
+    assert backbone.arguments["attention"] is False
+    assert load_task(first / "iter_4.pth") == make_task("denoising", sigma=(0, 75))
+
+    # What is saved is the average; what goes on is kept beside it.
+    from panet_plugin.frameworks.compat import enable_mmagic
+
+    enable_mmagic()
+    content = torch.load(first / "iter_4.pth", weights_only=True)
+    name = "generator.head.weight"
+    assert not torch.equal(content["state_dict"][name], content["ema_state_dict"][f"module.{name}"])
+
+    output = run_tool(
+        "train.py",
+        "configs/panet_small_dn_div2k.py",
+        "--work-dir",
+        second,
+        "--resume",  # of this stage, of which there is nothing yet
+        *OPTIONS,
+        f"load_from={first}",
+        "optim_wrapper.optimizer.lr=0",
+        "param_scheduler.1.eta_min=0",
+    )
+    assert "Iter(train) [1/4]" in output
+    whole = load_any(second / "iter_4.pth")
+    x = torch.rand(1, 3, 16, 12)
+    with torch.no_grad():
+        torch.testing.assert_close(whole(x), backbone(x))
+
+
+def test_the_first_stage_must_be_there(tmp_path):
+    config = ROOT / "configs/panet_small_dn_div2k.py"
+    with pytest.raises(FileNotFoundError, match="none: no such folder, expected by load_from"):
+        framework_of(config).train(config, work_dir=tmp_path, options={"load_from": str(tmp_path / "none")})
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"empty: load_from expects .* no checkpoint yet"):
+        framework_of(config).train(config, work_dir=tmp_path, options={"load_from": str(tmp_path / "empty")})
+
+
+def test_the_forward_pass_is_in_bfloat16_and_the_rest_in_float32():
+    model = torch.nn.Conv2d(1, 1, 1)
+    wrapper = BFloat16OptimWrapper(torch.optim.Adam(model.parameters()))
+    with wrapper.optim_context(model):
+        output = model(torch.rand(1, 1, 2, 2))
+    assert output.dtype == torch.bfloat16
+    before = model.weight.detach().clone()
+    wrapper.update_params(output.float().sum())
+    assert not torch.equal(model.weight, before)
+    assert model(torch.rand(1, 1, 2, 2)).dtype == model.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("iterations", [100, 40_000])
+def test_a_cosine_ends_with_the_training(iterations, div2k, monkeypatch):
+    monkeypatch.setenv("DIV2K_ROOT", str(div2k))
+    options = load_options(ROOT / "configs/basicsr/panet_lite_dn30_div2k.yml", {"train.total_iter": iterations})
+    assert options["train"]["scheduler"]["periods"] == [iterations]
+    for path in ROOT.glob("configs/*.py"):
+        schedulers = Config.fromfile(path).param_scheduler
+        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+            assert "T_max" not in scheduler, path.name
+
+
+def test_parameters_that_are_shared_may_have_settings(run_tool, tmp_path):
+    output = run_tool(
+        "train.py",
+        "configs/panet_small_dn_backbone_div2k.py",
+        "--work-dir",
+        tmp_path,
+        *OPTIONS,
+        "optim_wrapper.paramwise_cfg.custom_keys.head.lr_mult=0.1",
+    )
+    assert "Saving checkpoint at 4 iterations" in output
