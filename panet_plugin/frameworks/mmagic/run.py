@@ -108,7 +108,7 @@ def _load(config: Path, work_dir: Path | None, options: Mapping[str, Any] | None
                 cfg[loader].dataset.data_root = str(data_root)
     cfg.merge_from_dict(dict(options or {}))
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        if name in cfg and not cfg[name].get("num_workers"):
+        if cfg.get(name) and not cfg[name].get("num_workers"):
             cfg[name].persistent_workers = False  # PyTorch has no such thing without worker processes
     if cfg.get("optim_wrapper", {}).get("paramwise_cfg"):
         # PANet's residual blocks share one PReLU: MMEngine meets it once for each.
