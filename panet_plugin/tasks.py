@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import PurePath
 from typing import Any, ClassVar
@@ -117,6 +117,14 @@ class Task(ABC):
     def describe(self) -> dict[str, Any]:
         """Return what :func:`make_task` makes this task from."""
         return {"name": self.name, **asdict(self)}
+
+    def covers(self, other: Task) -> bool:
+        """Return whether a network that was trained for this task is one for another too.
+
+        Both have the same parameters, except that a range covers the levels and the ranges within it.
+        """
+        mine, theirs = self.describe(), other.describe()
+        return mine.keys() == theirs.keys() and all(_within(mine[key], theirs[key]) for key in mine)
 
 
 @dataclass(frozen=True)
@@ -239,11 +247,11 @@ class ArtifactReduction(Task):
     """Reduction of JPEG compression artifacts (paper, section 4.4).
 
     Args:
-        quality: libjpeg's quality, 1 to 100.
+        quality: libjpeg's quality, 1 to 100, or a range (low, high) to draw it from, both included.
         luma_only: Work on luma, as published, instead of RGB.
     """
 
-    quality: int = 10
+    quality: int | tuple[int, int] = 10
     luma_only: bool = True
 
     name = "artifact_reduction"
@@ -253,7 +261,16 @@ class ArtifactReduction(Task):
     published = "compression_artifact_reduction"
 
     def __post_init__(self) -> None:
-        compress_jpeg(np.zeros((1, 1), np.uint8), self.quality)
+        if isinstance(self.quality, Iterable):
+            object.__setattr__(self, "quality", tuple(self.quality))
+            if len(self.quality) != 2 or not self.quality[0] <= self.quality[-1]:
+                raise ValueError(f"quality must be one number or a range (low, high), got {self.quality!r}")
+        for quality in self._bounds():
+            # For its errors, here and not in the middle of a training.
+            compress_jpeg(np.zeros((1, 1), np.uint8), quality)
+
+    def _bounds(self) -> tuple[int, int]:
+        return self.quality if isinstance(self.quality, tuple) else (self.quality, self.quality)
 
     @property
     def channels(self) -> int:
@@ -263,17 +280,27 @@ class ArtifactReduction(Task):
     @property
     def level(self) -> str:
         """``q10``."""
-        return f"q{self.quality}"
+        return f"q{self.quality}" if not isinstance(self.quality, tuple) else "q{}-{}".format(*self.quality)
 
     def degrade(self, reference: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Compress and decode; nothing is random."""
-        return compress_jpeg(reference, self.quality, self.luma_only)
+        """Compress and decode; nothing is random but the quality, if it is drawn from a range, which needs ``rng``."""
+        low, high = self._bounds()
+        quality = low if low == high else int(rng.integers(low, high, endpoint=True))
+        return compress_jpeg(reference, quality, self.luma_only)
 
 
 #: Tasks by name.
 TASKS: dict[str, type[Task]] = {
     task.name: task for task in (SuperResolution, Denoising, Demosaicing, ArtifactReduction)
 }
+
+
+def _within(range_: Any, value: Any) -> bool:
+    """Return whether a value, or a range of them, is another or lies within another that is a range."""
+    if not isinstance(range_, tuple):
+        return value == range_
+    low, high = value if isinstance(value, tuple) else (value, value)
+    return range_[0] <= low <= high <= range_[1]
 
 
 def make_task(name: str, **parameters: Any) -> Task:

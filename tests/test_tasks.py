@@ -88,9 +88,23 @@ def test_blind_levels():
     assert min(levels) < 10 and max(levels) > 40
 
 
+def test_blind_qualities():
+    task = make_task("artifact_reduction", quality=[5, 7])
+    assert task == ArtifactReduction((5, 7)) == make_task(**task.describe())
+    assert task.level == "q5-7"
+    singles = [compress_jpeg(PICTURE, quality).tobytes() for quality in (5, 6, 7)]
+    found = {task.degrade(PICTURE, image_rng(str(i), 0)).tobytes() for i in range(40)}
+    assert found == set(singles) and len(found) == 3
+    assert np.array_equal(ArtifactReduction((6, 6)).degrade(PICTURE), compress_jpeg(PICTURE, 6))
+
+
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
+        ("artifact_reduction", {"quality": (40, 10)}, r"quality must be one number or a range .*got \(40, 10\)"),
+        ("artifact_reduction", {"quality": (1, 2, 3)}, "quality must be one number or a range"),
+        ("artifact_reduction", {"quality": ()}, "quality must be one number or a range"),
+        ("artifact_reduction", {"quality": (0, 10)}, "from 1 to 100, got 0"),
         ("deblurring", {}, "task must be one of super_resolution, denoising, demosaicing, artifact_reduction"),
         ("denoising", {"sigmas": 3}, "denoising has the parameters sigma, gray, got sigmas"),
         ("denoising", {"sigma": -1}, "sigma must be a finite number of at least 0"),

@@ -1,4 +1,4 @@
-# The recipe of the small networks: Adam 1e-3 in bfloat16, with 200 iterations of warm-up, then along a cosine to 1e-6
+# The recipe of the small networks: Muon 2e-3 in bfloat16, with 200 iterations of warm-up, then along a cosine to 1e-6
 # at the last iteration, however many there are; gradients clipped at a norm of 1. The weights are averaged over about
 # the last 1000 iterations: it is the average that is validated and saved.
 _base_ = ["schedule_lite.py"]
@@ -6,7 +6,7 @@ _base_ = ["schedule_lite.py"]
 train_cfg = dict(max_iters=30_000, val_interval=5000)
 optim_wrapper = dict(
     type="BFloat16OptimWrapper",
-    optimizer=dict(lr=1e-3),
+    optimizer=dict(_delete_=True, type="MuonAdam", lr=2e-3),
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [

@@ -5,10 +5,11 @@ They go to MMEngine's root registries, which every OpenMMLab package looks into.
     custom_imports = dict(imports=["panet_plugin.frameworks.mmagic"], allow_failed_imports=False)
 """
 
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, OPTIMIZERS
 
 from panet_plugin.archs import PAEDSR, RNAN, PANet
 from panet_plugin.frameworks.compat import enable_mmagic
+from panet_plugin.optim import MuonAdam
 
 enable_mmagic()
 
@@ -49,3 +50,5 @@ __all__ = [
 
 for network in (PANet, PAEDSR, RNAN):
     MODELS.register_module(module=network)
+
+OPTIMIZERS.register_module(module=MuonAdam)
