@@ -98,6 +98,15 @@ def test_blind_qualities():
     assert np.array_equal(ArtifactReduction((6, 6)).degrade(PICTURE), compress_jpeg(PICTURE, 6))
 
 
+def test_a_range_covers_its_levels_and_nothing_else_is_covered():
+    blind = Denoising((10, 50))
+    assert all(blind.covers(Denoising(sigma)) for sigma in (10, 33.3, 50, (10, 50), (20, 30)))
+    assert not any(blind.covers(other) for other in (Denoising(9), Denoising((10, 51)), Denoising(30, gray=True)))
+    assert not blind.covers(ArtifactReduction(20))
+    assert Denoising(30).covers(Denoising(30.0)) and not Denoising(30).covers(blind)
+    assert not SuperResolution(2).covers(SuperResolution(3))
+
+
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from panet_plugin.tasks import Task
+from panet_plugin.tasks import Task, make_task
 from panet_plugin.weights.errors import CheckpointError
 from panet_plugin.weights.files import read_task
 
@@ -30,23 +30,23 @@ def bundled(task: str, **parameters: Any) -> Path:
 
     Args:
         task: Name of the task.
-        **parameters: Those of its parameters that matter. A network for a range of levels is one for each of them; one
-            that was trained for the very level is preferred, and where a parameter is left out, one for its default.
+        **parameters: Those of its parameters that matter. A network for a range of levels is one for each of them. Where
+            a parameter is left out, one for its default is preferred, and then one for the very level.
 
     Raises:
         CheckpointError: If there is none; the message says what there is.
         ValueError: If there is no such task or parameter, or a value is out of range.
     """
-    there = {path: other for path, other in list_bundled().items() if other.name == task}
-    fitting = []
+    there, fitting = list_bundled(), []
     for path, other in there.items():
-        if other.covers(make_task(**{**other.describe(), **parameters})):
-            exact = other == make_task(**{**other.describe(), **parameters})
-            usual = other.covers(make_task(task, **parameters))
-            fitting.append((not exact, not usual, path))
+        if other.name == task:
+            wanted = make_task(**{**other.describe(), **parameters})
+            if other.covers(wanted):
+                usual = other.covers(make_task(task, **parameters))
+                fitting.append((not usual, other != wanted, path))
     if fitting:
         return min(fitting)[-1]
     asked = " ".join([task, *(f"{name}={value}" for name, value in parameters.items())])
-    names = [" ".join(f"{name}={value}" for name, value in other.describe().items()) for other in list_bundled().values()]
+    names = [" ".join(f"{name}={value}" for name, value in other.describe().items()) for other in there.values()]
     listing = "; ".join(names).replace("name=", "") or "nothing"
     raise CheckpointError(f"no weights for {asked} come with the package, which has {listing}: give a checkpoint")

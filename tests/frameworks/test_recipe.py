@@ -35,7 +35,7 @@ def test_two_stages(run_tool, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     output = run_tool("train.py", "configs/panet_small_dn_backbone_div2k.py", "--work-dir", first, *OPTIONS)
     rates = [float(rate) for rate in re.findall(r"lr: (\S+)", output)]
-    assert rates == pytest.approx([1e-6, 1e-3, 1e-3, 5e-4], rel=0.01)  # up in 2 iterations, and down in the other 2
+    assert rates == pytest.approx([2e-6, 2e-3, 2e-3, 1e-3], rel=0.01)  # up in 2 iterations, and down in the other 2
     backbone = load_any(first / "iter_4.pth")
     assert backbone.arguments["attention"] is False
     assert load_task(first / "iter_4.pth") == make_task("denoising", sigma=(0, 75))

@@ -46,6 +46,33 @@ def test_a_file_is_found_by_its_task(folder):
         list_bundled()
 
 
+def test_a_network_for_a_range_is_one_for_its_levels(folder):
+    tasks = {
+        "a_gray": make_task("denoising", sigma=(0, 60), gray=True),
+        "blind": make_task("denoising", sigma=(0, 60)),
+        "single": make_task("denoising", sigma=30),
+        "car": make_task("artifact_reduction", quality=(5, 40)),
+    }
+    for name, task in tasks.items():
+        write_checkpoint(PANet(task.channels, 4, 1), folder / f"{name}.safetensors", task)
+    for parameters, name in (
+        ({"sigma": 30}, "single"),
+        ({"sigma": 31.5}, "blind"),
+        ({"sigma": (10, 20)}, "blind"),
+        ({"gray": True}, "a_gray"),
+        ({"gray": True, "sigma": 60}, "a_gray"),
+        ({}, "blind"),  # the default, 50, in color
+    ):
+        assert bundled("denoising", **parameters) == folder / f"{name}.safetensors"
+    assert bundled("artifact_reduction") == bundled("artifact_reduction", quality=5) == folder / "car.safetensors"
+    with pytest.raises(CheckpointError, match=r"no weights for denoising sigma=61 come .*sigma=\(0, 60\)"):
+        bundled("denoising", sigma=61)
+    with pytest.raises(CheckpointError, match="no weights for artifact_reduction quality=10 luma_only=False come"):
+        bundled("artifact_reduction", quality=10, luma_only=False)
+    with pytest.raises(ValueError, match="denoising has the parameters sigma, gray, got quality"):
+        bundled("denoising", quality=3)
+
+
 def test_nothing_is_there(folder):
     with pytest.raises(CheckpointError, match="no weights for denoising come with the package, which has nothing"):
         bundled("denoising")
