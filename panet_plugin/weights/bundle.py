@@ -30,8 +30,8 @@ def bundled(task: str, **parameters: Any) -> Path:
 
     Args:
         task: Name of the task.
-        **parameters: Those of its parameters that matter. A network for a range of levels is one for each of them. Where
-            a parameter is left out, one for its default is preferred, and then one for the very level.
+        **parameters: Those of its parameters that matter. A network for a range of levels is one for each of them.
+            Where a parameter is left out, one for its default is preferred, and then one for the very level.
 
     Raises:
         CheckpointError: If there is none; the message says what there is.
