@@ -60,8 +60,11 @@ def task_in_name(stem):
         }.items():
             if word.startswith(prefix) and word.removeprefix(prefix).isdigit():
                 return make(int(word.removeprefix(prefix)))
-        if word == "dn":
-            return make_task("denoising", sigma=(0, 75))
+        # Without a level: blind.
+        if word in ("dn", "graydn"):
+            return make_task("denoising", sigma=(0, 75), gray=word == "graydn")
+        if word == "car":
+            return make_task("artifact_reduction", quality=(5, 95))
         if word == "demosaic":
             return make_task("demosaicing")
     raise AssertionError(f"{stem} names no task")

@@ -1,0 +1,8 @@
+# The small blind network for JPEG artifacts, quality 5 to 95: the second of two stages of training.
+_base_ = ["panet_small_car_backbone_div2k.py"]
+
+model = dict(generator=dict(attention=dict(_delete_=True, residual_init="zero")))
+# From the last checkpoint of the backbone; the block starts as the identity, so nothing is lost.
+load_from = "work_dirs/panet_small_car_backbone_div2k"
+train_cfg = dict(max_iters=6000, val_interval=6000)
+optim_wrapper = dict(optimizer=dict(lr=5e-4))

@@ -1,0 +1,8 @@
+# The small network for x2 super-resolution: the second of two stages of training.
+_base_ = ["panet_small_x2_backbone_div2k.py"]
+
+model = dict(generator=dict(attention=dict(_delete_=True, reduction=2, residual_init="zero")))
+# From the last checkpoint of the backbone; the block starts as the identity, so nothing is lost.
+load_from = "work_dirs/panet_small_x2_backbone_div2k"
+train_cfg = dict(max_iters=6000, val_interval=6000)
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
