@@ -1,6 +1,5 @@
 """The implementations that store no scores, as one PyTorch operator: autograd, tracing, choice of kernel."""
 
-import contextlib
 import os
 from collections.abc import Sequence
 from types import ModuleType
@@ -9,18 +8,11 @@ import torch
 from torch import Tensor
 
 from panet_plugin.ops import fused, stream
+from panet_plugin.ops.autocast import without_autocast
 from panet_plugin.ops.window import Visible, visible_keys
 
 #: Whether ``"auto"`` picks ``"triton"`` on CUDA. Read once: forward and backward must agree.
 AUTO_TRITON = os.environ.get("PANET_PLUGIN_TRITON") == "1"
-
-
-def without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
-    """Return a context in which autocast does not reach the operations on a device."""
-    # Asked first: not every device has autocast, and exporters cannot do with a context they do not need.
-    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return contextlib.nullcontext()
 
 
 def _bfloat16_products() -> bool:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from panet_plugin.ops.custom_op import recomputing_pyramid_attention, without_autocast
+from panet_plugin.ops.autocast import without_autocast
+from panet_plugin.ops.custom_op import recomputing_pyramid_attention
 from panet_plugin.ops.dense import dense_pyramid_attention
 from panet_plugin.ops.exporting import current_loop
 from panet_plugin.ops.portable import portable_pyramid_attention

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from panet_plugin.ops.custom_op import without_autocast
+from panet_plugin.ops.autocast import without_autocast
 from panet_plugin.ops.exporting import current_loop
 from panet_plugin.ops.portable import portable_non_local_attention
 

@@ -34,13 +34,15 @@ def test_one_program_without_graph_breaks_for_all_sizes(make):
     for size in ((12, 14), (15, 11), (13, 20)):
         images = torch.rand(1, 3, *size)
         outputs = compiled(images), network(images)
-        torch.testing.assert_close(*outputs)
+        # Levels are resized by another operator in a program, to rounding in single precision.
+        close = {"rtol": 1e-4, "atol": 1e-4}
+        torch.testing.assert_close(*outputs, **close)
         gradients = [
             torch.autograd.grad(
                 output.square().sum(), network[0].weight if isinstance(network, nn.Sequential) else network.head.weight
             )[0]
             for output in outputs
         ]
-        torch.testing.assert_close(*gradients)
+        torch.testing.assert_close(*gradients, **close)
     assert sum(counters["graph_break"].values()) == GRAPH_BREAKS
     assert counters["stats"]["unique_graphs"] == 1

@@ -1,0 +1,13 @@
+"""Where autocast must not reach."""
+
+import contextlib
+
+import torch
+
+
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
+    """Return a context in which autocast does not reach the operations on a device."""
+    # Asked first: not every device has autocast, and exporters cannot do with a context they do not need.
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return contextlib.nullcontext()

@@ -1,0 +1,91 @@
+"""Levels and norms, against PyTorch's own operators."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from panet_plugin.archs import PyramidAttention
+from panet_plugin.ops import build_pyramid, pyramid
+from panet_plugin.ops.pyramid import key_scale, level_size, resize_bicubically
+
+SIDES = st.integers(1, 40)
+
+
+def draw(*shape, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(size=st.tuples(SIDES, SIDES), target=st.tuples(SIDES, SIDES))
+def test_resizing_is_interpolation(size, target):
+    features = draw(2, 3, *size).requires_grad_()
+    expected = F.interpolate(features, size=target, mode="bicubic", align_corners=False)
+    found = resize_bicubically(features, target)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
+    cotangent = draw(*found.shape)
+    pair = (torch.autograd.grad(output, features, cotangent)[0] for output in (found, expected))
+    torch.testing.assert_close(*pair, rtol=1e-12, atol=1e-12)
+
+
+def test_large_features_are_resized_alike(monkeypatch):
+    features = draw(1, 1, 30, 20)
+    expected = build_pyramid(features, (0.7, 0.3))
+    monkeypatch.setattr(pyramid, "LARGEST_MATRIX", 29)
+    for found, level in zip(build_pyramid(features, (0.7, 0.3)), expected, strict=True):
+        torch.testing.assert_close(found, level, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_rounded_once(dtype):
+    features = draw(1, 2, 24, 20).to(dtype)
+    (found,) = build_pyramid(features, (0.7,))
+    (exact,) = build_pyramid(features.double(), (0.7,))
+    assert found.dtype == dtype
+    assert (found.double() - exact).abs().max() <= torch.finfo(dtype).eps * exact.abs().max()
+
+
+def test_autocast_does_not_round_levels():
+    features = draw(1, 2, 24, 20, dtype=torch.float32)
+    (expected,) = build_pyramid(features, (0.7,))
+    with torch.autocast("cpu", torch.bfloat16):
+        (found,) = build_pyramid(features, (0.7,))
+    assert torch.equal(found, expected)
+
+
+def test_what_was_kept_while_running_serves_training():
+    pyramid._bicubic_matrix.cache_clear()
+    features = draw(1, 2, 12, 10)
+    with torch.inference_mode():
+        build_pyramid(features, (0.6,))
+    features.requires_grad_()
+    build_pyramid(features, (0.6,))[0].sum().backward()
+    assert features.grad.abs().sum() > 0
+
+
+def test_compiled_for_any_size():
+    block = PyramidAttention(4, levels=3, implementation="stream")
+    compiled = torch.compile(block, fullgraph=True, dynamic=True, backend="aot_eager")
+    for size in ((12, 10), (17, 11)):
+        x = draw(1, 4, *size, dtype=torch.float32)
+        torch.testing.assert_close(compiled(x), block(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("ksize", [1, 3, 5])
+def test_norms_are_those_of_patches(ksize):
+    key = draw(2, 3, 8, 7)
+    key[0, :, 2:, :] = 0
+    key.requires_grad_()
+    patches = F.unfold(key, ksize, padding=ksize // 2).square().sum(1).clamp_min(1e-8).sqrt().view(2, 1, 8, 7)
+    found, expected = key_scale(key, 10.0, ksize), 10 / patches
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    for mine, theirs in zip(
+        *(torch.autograd.grad(s.clamp(max=1e3).sum(), key) for s in (found, expected)), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_levels_have_the_sizes_of_the_ladder():
+    sizes = [tuple(level.shape[-2:]) for level in build_pyramid(draw(1, 1, 90, 48), (1.0, 0.7, 0.1))]
+    assert sizes == [(90, 48), level_size(90, 48, 0.7), (9, 4)]
