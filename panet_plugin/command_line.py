@@ -29,6 +29,38 @@ def add_task_options(parser: ArgumentParser, required: bool = True) -> None:
                 group.add_argument(option, type=kind, default=SUPPRESS, help=text)
 
 
+def add_window_option(parser: ArgumentParser | Any, otherwise: str) -> None:
+    """Add ``--window N|none``, whose value is a number of pixels, None, or ``"trained"`` without the option.
+
+    Args:
+        parser: Or a group of its options; is changed.
+        otherwise: Words on when it is not the side of the patches of the training that counts.
+    """
+    parser.add_argument(
+        "--window",
+        type=_window,
+        default="trained",
+        metavar="N|none",
+        help="pyramid attention matches in a square of N pixels, or in the whole image; default: as large as the "
+        f"patches of the training, where the checkpoint says it{otherwise}",
+    )
+
+
+def _window(text: str) -> int | None:
+    return None if text == "none" else positive(text)
+
+
+def positive(text: str) -> int:
+    """Read a whole number above 0, as the type of an option.
+
+    Raises:
+        ArgumentTypeError: If it is none.
+    """
+    if not text.isdecimal() or int(text) == 0:
+        raise ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    return int(text)
+
+
 def device(text: str) -> str:
     """Return the name of a device of PyTorch, as the type of an option.
 

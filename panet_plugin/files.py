@@ -11,18 +11,27 @@ logger = logging.getLogger(__name__)
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
-    """Write a file under a temporary name and rename it, so that it is either whole or not there.
+    """Write a file under a temporary name, have it stored, and rename it, so that it is either whole or not there.
 
     Missing folders are made.
+
+    Raises:
+        OSError: If that fails; what was there before is unharmed. The message names the file and its size.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
-        temporary.write_bytes(content)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            reason = f"cannot write its {len(content)} bytes: {error.strerror or error}"
+            raise type(error)(error.errno, reason, str(path)) from error
         raise
 
 

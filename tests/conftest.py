@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from skimage import data
 
 from panet_plugin.data import prepare_set, write_image
+
+# The same examples on every machine, however slow it is.
+settings.register_profile("anywhere", deadline=None, derandomize=True)
+settings.load_profile("anywhere")
 
 # Several processes that test at once share the cores.
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)

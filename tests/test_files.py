@@ -1,4 +1,8 @@
+import errno
+import os
 from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 
 from panet_plugin.files import write_bytes
 
@@ -9,3 +13,17 @@ def test_threads_that_write_one_file_do_not_take_each_others_parts(tmp_path):
         for _ in pool.map(lambda i: write_bytes(path, contents[i % 4]), range(400)):
             assert path.read_bytes() in contents
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"cannot write its 8 bytes: No space left on device: '.*file'") as raised:
+        write_bytes(path, b"new file")
+    assert raised.value.errno == errno.ENOSPC
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]

@@ -5,8 +5,9 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-from panet_plugin.command_line import add_task_options, device, parse_task
+from panet_plugin.command_line import add_task_options, add_window_option, device, parse_task
 from panet_plugin.evaluation import (
     BASELINES,
     FolderMethod,
@@ -38,13 +39,13 @@ def method_or_path(text: str) -> tuple[str, Path | None]:
     return (text, None) if text in BASELINES else named_path(text)
 
 
-def make_method(task: Task, name: str, path: Path | None, config: Path | None, device: str, cut: int | None) -> Method:
-    """Return the method that the command line names."""
+def make_method(task: Task, name: str, path: Path | None, config: Path | None, **options: Any) -> Method:
+    """Return the method that the command line names; networks have further options."""
     if path is None:
         return BASELINES[name](task)
     if path.is_dir():
         return FolderMethod(name, path)
-    return checkpoint_method(name, path, config, device, cut)
+    return checkpoint_method(name, path, config, **options)
 
 
 def main() -> None:
@@ -82,6 +83,7 @@ def main() -> None:
         help="let networks restore pieces, cut as the original's for its published scores, which takes less time; "
         "without it they restore whole images",
     )
+    add_window_option(parser, "; none with --chop")
     parser.add_argument("--save-images", action="store_true", help="keep restored images in DIR/images/METHOD/SET")
     parser.add_argument("--lpips", action="store_true", help="also LPIPS (needs torchmetrics)")
     parser.add_argument(
@@ -100,7 +102,13 @@ def main() -> None:
         sets = [ImageSet.open(folder) for folder in args.data]
         cut = piece_limit(task) if args.chop else None
         figures = choose_figures(args.figure, sets, task)
-        methods = [make_method(task, name, path, configs.get(name), args.device, cut) for name, path in args.methods]
+        options = {
+            "device": args.device,
+            "cut": cut,
+            # As the original's scores were computed.
+            "window": None if args.window == "trained" and cut else args.window,
+        }
+        methods = [make_method(task, name, path, configs.get(name), **options) for name, path in args.methods]
         scores = compare(
             task,
             sets,

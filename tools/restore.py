@@ -8,7 +8,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from panet_plugin.command_line import add_task_options, device, parse_task, task_parameters
+from panet_plugin.command_line import (
+    add_task_options,
+    add_window_option,
+    device,
+    parse_task,
+    positive,
+    task_parameters,
+)
 from panet_plugin.frameworks.checkpoints import load_any, load_task
 from panet_plugin.frameworks.launch import report_errors
 from panet_plugin.inference import DTYPES, Restorer, find_jobs, piece_limit, restore_files
@@ -34,6 +41,8 @@ def main() -> None:
                 args.device,
                 dtype=DTYPES[args.dtype],
                 mode=mode,
+                # What is asked for by these names is what it was before attention had windows.
+                window=None if args.window == "trained" and mode != "auto" else args.window,
                 tile=args.tile or 192,
                 overlap=args.overlap,
                 limit=args.chop or piece_limit(task),
@@ -54,6 +63,7 @@ def main() -> None:
         suffix = args.format and f".{args.format}"
         jobs, failures = find_jobs(args.inputs, args.out, suffix, sys.stdin if "-" in args.inputs else ())
         words = task.label if task else "task unknown"
+        words += f", attention in a window of {restorer.window}" if restorer.window else ""
         print(f"{type(network).__name__}, {words}; on {restorer.device} in {args.dtype}")
         total = len(jobs) + len(failures)
         progress = sys.stderr.isatty() and not args.no_progress
@@ -78,7 +88,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--weights", type=Path, metavar="CHECKPOINT", help="default: what comes along for the task")
     parser.add_argument("--config", type=Path, help="of a checkpoint that does not say of which network it is")
     add_task_options(parser, required=False)
-    group = parser.add_argument_group("how", "whole where the limits allow it, otherwise in tiles, unless said here")
+    group = parser.add_argument_group(
+        "how",
+        "whole where the limits allow it, otherwise in pieces that give the same, or, where the network has no such "
+        "pieces, in tiles; unless said here",
+    )
     ways = group.add_mutually_exclusive_group()
     ways.add_argument("--whole", action="store_true", help="every picture as a whole, exactly, whatever it takes")
     ways.add_argument("--tile", type=positive, metavar="SIDE", help="in tiles of so many pixels a side")
@@ -91,6 +105,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="cut as the original cuts, into pieces of fewer than so many pixels; default: as published for the task",
     )
     group.add_argument("--overlap", type=int, default=16, help="over which tiles are blended; default: %(default)s")
+    add_window_option(group, "; none with --whole, --tile and --chop")
     group.add_argument(
         "--self-ensemble", action="store_true", help="mean over 8 flips and transpositions, 8 times as long"
     )
@@ -138,13 +153,6 @@ def fit(task: Task | None, restorer: Restorer) -> Task | None:
 def best_device() -> str:
     """Return the first of CUDA, MPS and the CPU that is there."""
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def positive(text: str) -> int:
-    """Read a whole number above 0."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
-    return int(text)
 
 
 def memory(text: str) -> float:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from panet_plugin.command_line import add_window_option
 from panet_plugin.frameworks.launch import LAUNCHERS, Overrides, framework_of, report_errors
 
 
@@ -13,6 +14,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, help="of this project or either framework, .pth or .safetensors")
     parser.add_argument("--work-dir", type=Path, help="where logs go")
     parser.add_argument("--launcher", choices=LAUNCHERS, default="none", help="what started the processes")
+    add_window_option(parser, "")
     parser.add_argument("--cfg-options", nargs="+", action=Overrides, metavar="KEY=VALUE", help="overrides")
     args = parser.parse_args()
     with report_errors():
@@ -22,6 +24,7 @@ def main() -> None:
             work_dir=args.work_dir,
             launcher=args.launcher,
             options=args.cfg_options,
+            window=args.window,
         )
 
 

@@ -1,11 +1,14 @@
 """Pyramid attention as a block with weights."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from panet_plugin.ops import IMPLEMENTATIONS, build_pyramid, pyramid_attention
+from panet_plugin.ops.part import build_part_pyramid, current_part
 from panet_plugin.ops.pyramid import ladder
 
 
@@ -76,8 +79,20 @@ class PyramidAttention(nn.Module):
         self.gain = nn.Parameter(torch.zeros(channels, 1, 1)) if residual_init else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``gain * attention(x) + res_scale * x`` for features of shape ``(N, C, H, W)``."""
-        pyramid = build_pyramid(x, self.scales)
+        """Return ``gain * attention(x) + res_scale * x`` for features of shape ``(N, C, H, W)``.
+
+        Inside :func:`~panet_plugin.ops.part.part_of_whole` they are those of a part of an image.
+
+        Raises:
+            ValueError: For a part without a window, or features that are not of its size.
+        """
+        part = current_part()
+        if part is None:
+            pyramid, frame = build_pyramid(x, self.scales), []
+        elif self.window is None:
+            raise ValueError("without a window, every part of an image depends on all of it")
+        else:
+            pyramid, frame = build_part_pyramid(x, self.scales, part)
         attended = pyramid_attention(
             self.query(x),
             [self.key(level) for level in pyramid],
@@ -87,10 +102,21 @@ class PyramidAttention(nn.Module):
             hard=self.hard,
             implementation=self.implementation,
             window=self.window,
+            frame=frame,
         )
         if self.gain is not None:
             attended = self.gain * attended
         return attended + self.res_scale * x
+
+    @property
+    def reach(self) -> int | None:
+        """From how many pixels away, at most, the features change a pixel of the result; None without a window."""
+        if self.window is None:
+            return None
+        half = self.ksize // 2
+        # A pixel is pasted by queries around it. At a border, a query sees keys at the far side of its window; on a
+        # small level even the next one, which is a patch of pixels made of bicubic kernels.
+        return half + self.window + math.ceil((half + 1) / min(self.scales)) + 2
 
     def extra_repr(self) -> str:
         """Name the settings that no sub-module shows."""
@@ -103,3 +129,24 @@ class PyramidAttention(nn.Module):
 
 def _embedding(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1), nn.PReLU())
+
+
+@contextmanager
+def attention_window(network: nn.Module, window: int | None, only_unset: bool = False) -> Iterator[None]:
+    """Give all pyramid attention of a network another window for a while.
+
+    Args:
+        network: Any.
+        window: Side of the window in pixels, None for all keys.
+        only_unset: Leave blocks alone that have a window of their own.
+    """
+    blocks = [block for block in network.modules() if isinstance(block, PyramidAttention)]
+    before = [block.window for block in blocks]
+    try:
+        for block in blocks:
+            if block.window is None or not only_unset:
+                block.window = window
+        yield
+    finally:
+        for block, own in zip(blocks, before, strict=True):
+            block.window = own

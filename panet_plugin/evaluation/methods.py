@@ -82,6 +82,7 @@ class NetworkMethod(Method):
         device: Where the network runs.
         cut: Pixels that a piece of the original's recursive cut may not reach, see
             :func:`~panet_plugin.inference.piece_limit`; ``None`` is for whole images.
+        window: Of attention, see :class:`~panet_plugin.inference.Restorer`.
     """
 
     def __init__(
@@ -91,20 +92,22 @@ class NetworkMethod(Method):
         identity: str,
         device: str | torch.device = "cpu",
         cut: int | None = None,
+        window: int | str | None = "trained",
     ) -> None:
         super().__init__(name)
         self._load = load
         self._identity = f"{identity} on {torch.device(device).type}" + (f", cut below {cut}" if cut else "")
+        self._identity += "" if window is None else f", window {window}"
         self._device = device
-        self._layout = {"mode": "chop", "limit": cut} if cut else {}
+        self._options = {"window": window, **({"mode": "chop", "limit": cut} if cut else {})}
         self._lock = threading.Lock()
 
     @cached_property
     def _restorer(self) -> Restorer:
-        return Restorer(self._load(), self._device, **self._layout)
+        return Restorer(self._load(), self._device, **self._options)
 
     def identity(self, sample: Sample) -> str:
-        """Return what was given, the device and the cut."""
+        """Return what was given, the device, the cut and the window."""
         return self._identity
 
     def restore(self, sample: Sample) -> NDArray[np.uint8]:

@@ -18,18 +18,30 @@ from torch import nn
 
 from panet_plugin.data.manifest import sha256_of
 from panet_plugin.evaluation import NetworkMethod
+from panet_plugin.frameworks.patches import innermost_dataset, patch_of_loader, patch_of_options
 from panet_plugin.tasks import Task, make_task
-from panet_plugin.weights import CheckpointError, load_official, load_weights, read_mmengine_config, read_task
+from panet_plugin.weights import (
+    CheckpointError,
+    load_official,
+    load_weights,
+    read_mmengine_config,
+    read_patch,
+    read_task,
+)
 
 _ADVICE = "give the config that it was trained with"
 
 
 class _Description(NamedTuple):
-    """A network of a framework, ``{"type": name, **arguments}``, and what it was trained for, if that is said."""
+    """A network of a framework, ``{"type": name, **arguments}``, and if that is said, what it was trained for and on.
+
+    The side of the patches is in pixels of the input.
+    """
 
     framework: str
     network: dict[str, Any]
     task: Any = None
+    patch: int | None = None
 
 
 def load_any(checkpoint: str | os.PathLike, config: str | os.PathLike | None = None) -> nn.Module:
@@ -43,7 +55,8 @@ def load_any(checkpoint: str | os.PathLike, config: str | os.PathLike | None = N
         config: For all others: a ``.py`` of MMEngine, which is executed, or a ``.yml`` of BasicSR.
 
     Returns:
-        The network, which takes gray or RGB images in [0, 1], in evaluation mode.
+        The network, which takes gray or RGB images in [0, 1], in evaluation mode. Its ``trained_patch`` is the side in
+        pixels of the patches that it was trained on, None if that is not known.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -54,7 +67,16 @@ def load_any(checkpoint: str | os.PathLike, config: str | os.PathLike | None = N
         return _official(Path(checkpoint))
     network = _build(description, config or checkpoint)
     load_weights(network, checkpoint)
+    network.trained_patch = read_patch(checkpoint) or description.patch
     return network.eval()
+
+
+def load_patch(checkpoint: str | os.PathLike, config: str | os.PathLike | None = None) -> int | None:
+    """Return ``trained_patch`` of :func:`load_any` without loading the network; other arguments and errors as there."""
+    if (patch := read_patch(checkpoint)) is not None:
+        return patch
+    description = _describe(Path(checkpoint), config and Path(config))
+    return description.patch if description else None
 
 
 def network_description(checkpoint: str | os.PathLike, config: str | os.PathLike | None = None) -> str:
@@ -97,6 +119,7 @@ def checkpoint_method(
     config: Path | None = None,
     device: str | torch.device = "cpu",
     cut: int | None = None,
+    window: int | str | None = "trained",
 ) -> NetworkMethod:
     """Return the network of a checkpoint as a method to score; other arguments and errors as :func:`load_any`.
 
@@ -106,9 +129,12 @@ def checkpoint_method(
         config: For checkpoints that do not say of which network they are.
         device: Where the network runs.
         cut: See :class:`~panet_plugin.evaluation.NetworkMethod`.
+        window: See :class:`~panet_plugin.evaluation.NetworkMethod`.
     """
     identity = f"{sha256_of(checkpoint)} {network_description(checkpoint, config)}"
-    return NetworkMethod(name, lambda: load_any(checkpoint, config), identity, device, cut)
+    if window == "trained":
+        identity += f" trained on {load_patch(checkpoint, config)}"
+    return NetworkMethod(name, lambda: load_any(checkpoint, config), identity, device, cut, window)
 
 
 def _describe(checkpoint: Path, config: Path | None) -> _Description | None:
@@ -214,17 +240,15 @@ def _generator(model: Any, loader: Any, source: Path) -> _Description:
                 f"{source}: expected a network for images in [0, 1] (mean 0, std 255), but its data_preprocessor has "
                 f"the {key} {preprocessor[key]}"
             )
-    # Datasets may wrap others; the innermost has the images.
-    while isinstance(loader, Mapping) and "dataset" in loader:
-        loader = loader["dataset"]
-    return _Description("mmagic", dict(generator), loader.get("task") if isinstance(loader, Mapping) else None)
+    task = innermost_dataset(loader).get("task")
+    return _Description("mmagic", dict(generator), task, patch_of_loader(loader))
 
 
 def _network_g(options: Any, source: Path) -> _Description:
     network = options.get("network_g") if isinstance(options, Mapping) else None
     if not isinstance(network, Mapping) or not isinstance(network.get("type"), str):
         raise CheckpointError(f"{source}: expected a network_g in the options; {_ADVICE}")
-    return _Description("basicsr", dict(network), options.get("task"))
+    return _Description("basicsr", dict(network), options.get("task"), patch_of_options(options))
 
 
 def _must_be_registered(description: _Description, source: Path) -> None:

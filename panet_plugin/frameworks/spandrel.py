@@ -23,7 +23,9 @@ def install() -> list[ArchSupport]:
     """Add PANet, PA-EDSR and RNAN to spandrel's ``MAIN_REGISTRY``; calling it again changes nothing.
 
     Checkpoints of the originals and of ours are told by their names and loaded strictly. What names and shapes do not
-    tell is as published, see :func:`panet_plugin.weights.load_official`.
+    tell is as published, see :func:`panet_plugin.weights.load_official`. Attention of the originals has a window of
+    the side of the published patches; what our files say of theirs does not reach us, since spandrel passes on tensors
+    alone.
 
     Returns:
         What was added.
@@ -44,6 +46,10 @@ class _Arch(Architecture[nn.Module]):
     def load(self, state_dict: StateDict) -> ImageModelDescriptor[nn.Module]:
         """Load a state dict strictly; errors are :class:`panet_plugin.weights.CheckpointError`."""
         network = load_official(state_dict)
+        for module in network.modules():
+            # Programs restore in tiles larger than what the network was trained on.
+            if isinstance(module, PyramidAttention) and module.window is None:
+                module.window = network.trained_patch
         state = network.state_dict()
         mid_channels, channels = state["head.weight"].shape[:2]
         scale = math.prod(layer.upscale_factor for layer in network.modules() if isinstance(layer, nn.PixelShuffle))

@@ -39,7 +39,7 @@ class Cost(NamedTuple):
         return self.space[0] * pixels + self.space[1] * pixels**2
 
 
-def measure(run: Callable[[Tensor], Tensor], channels: int, multiple: int = 1) -> Cost:
+def measure(run: Callable[[Tensor], Tensor], channels: int, multiple: int = 1, linear_from: int | None = None) -> Cost:
     """Run a network on small images of growing size and fit its cost to the largest three of them.
 
     Memory is that of the tensors that are alive together; a library's own scratch memory comes on top.
@@ -48,9 +48,10 @@ def measure(run: Callable[[Tensor], Tensor], channels: int, multiple: int = 1) -
         run: Takes ``(1, channels, h, w)``; returns when it is done.
         channels: Channels of the images.
         multiple: The sides must be multiples of it.
+        linear_from: Of images with such a side and larger ones, the cost is known to be linear in the pixels.
     """
     pixels, seconds, memory = [], [], []
-    side = 16
+    side = min(linear_from or 16, LARGEST_SIDE)
     while side <= LARGEST_SIDE and not (len(pixels) > 1 and seconds[-1] > ENOUGH_SECONDS):
         rounded = -(-side // multiple) * multiple
         image = torch.full((1, channels, rounded, rounded), 0.5)
@@ -63,6 +64,8 @@ def measure(run: Callable[[Tensor], Tensor], channels: int, multiple: int = 1) -
         memory.append(peak.most)
         pixels.append(rounded**2)
         side = rounded * 2
+        if linear_from:
+            break
     return Cost(_fit(pixels, seconds), _fit(pixels, memory))
 
 

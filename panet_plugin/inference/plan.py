@@ -1,13 +1,16 @@
-"""How an image is to be restored: whole, in tiles or cut, and what that costs."""
+"""How an image is to be restored: whole, in pieces, in tiles or cut, and what that costs."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from panet_plugin.inference.cost import Cost
 from panet_plugin.inference.cut import count_pieces
+from panet_plugin.inference.exact import longest_span
 from panet_plugin.inference.probe import Traits
 from panet_plugin.inference.tiles import cover
 
-#: Ways to restore an image; ``auto`` is whole where that is affordable and in tiles elsewhere.
+#: Ways to restore an image that can be asked for. ``auto`` is whole where that is affordable, elsewhere in pieces that
+#: give what the whole gives, and in tiles with networks of which there are no such pieces.
 MODES = ("auto", "whole", "tiles", "chop")
 
 #: Tiles do not become smaller than that, however little memory there is.
@@ -18,11 +21,13 @@ class Layout(NamedTuple):
     """How an image is restored.
 
     Attributes:
-        mode: ``"whole"``, ``"tiles"`` or ``"chop"``.
+        mode: ``"whole"``, ``"pieces"``, ``"tiles"`` or ``"chop"``.
         tile: Side of the tiles in pixels.
         overlap: See :func:`panet_plugin.inference.cover`.
         limit: Pixels that a piece of the recursive cut may not reach.
         batch: Images, tiles or pieces that the network is given at once.
+        grid: Rows and columns of pieces that give what the whole gives.
+        reach: Pixels that such a piece has to see around itself.
     """
 
     mode: str
@@ -30,6 +35,8 @@ class Layout(NamedTuple):
     overlap: int
     limit: int
     batch: int
+    grid: tuple[int, int] = (1, 1)
+    reach: int = 0
 
 
 class Plan(NamedTuple):
@@ -53,7 +60,11 @@ class Plan(NamedTuple):
 
     def __str__(self) -> str:
         """Return one line."""
-        kinds = {"whole": "whole", "tiles": f"{self.parts} tiles of up to {self.layout.tile}x{self.layout.tile}"}
+        kinds = {
+            "whole": "whole",
+            "pieces": f"{self.parts} pieces, as the whole",
+            "tiles": f"{self.parts} tiles of up to {self.layout.tile}x{self.layout.tile}",
+        }
         kind = kinds.get(self.layout.mode, f"cut into {self.parts} pieces as the original does")
         return f"{kind}, about {duration(self.seconds)} and {size(self.memory)} each{self.why}"
 
@@ -62,7 +73,7 @@ class Budget(NamedTuple):
     """What one image may cost.
 
     Attributes:
-        seconds: Above that, an image is restored in tiles if that is faster.
+        seconds: Above that, an image is not restored whole if tiles are faster.
         memory: In bytes.
     """
 
@@ -71,7 +82,15 @@ class Budget(NamedTuple):
 
 
 def make_plan(
-    height: int, width: int, layout: Layout, cost: Cost, traits: Traits, budget: Budget, channels: int, views: int
+    height: int,
+    width: int,
+    layout: Layout,
+    cost: Cost,
+    traits: Traits,
+    budget: Budget,
+    channels: int,
+    views: int,
+    find_reach: Callable[[], int | None],
 ) -> Plan:
     """Choose how to restore images of one size.
 
@@ -85,12 +104,14 @@ def make_plan(
         budget: What one image may cost.
         channels: Of the images.
         views: How often the network sees every part: 8 with self-ensemble.
+        find_reach: Returns how far beyond itself a piece has to see; None if no piece can give what the whole gives.
+            Asked only where the whole is too much.
     """
     # The image and the result as float32, and another result while tiles or views are added up.
     buffers = 4 * channels * height * width * (1 + 2 * traits.scale**2)
     whole_pixels = traits.padded(height) * traits.padded(width)
 
-    def plan(mode: str, parts: int, pixels: int, why: str, **changes: int) -> Plan:
+    def plan(mode: str, parts: int, pixels: int, why: str, **changes: Any) -> Plan:
         each = cost.memory(pixels)
         batch = int(max(1, min(layout.batch, (budget.memory - buffers) // max(each, 1))))
         chosen = layout._replace(mode=mode, batch=batch, **changes)
@@ -108,6 +129,21 @@ def make_plan(
         pixels = traits.padded(rows.tile) * traits.padded(columns.tile)
         return plan("tiles", len(rows.starts) * len(columns.starts), pixels, why, tile=side, overlap=overlap)
 
+    def pieces(reach: int, why: str) -> Plan | None:
+        """Return the grid with the fewest pixels to see; None if pieces would see more than nine times their size."""
+        fitting, least = [], max(LEAST_TILE, reach)
+        for rows in range(1, height // least + 1):
+            high = longest_span(height, rows, reach)
+            for columns in range(1, width // least + 1):
+                pixels = high * longest_span(width, columns, reach)
+                if buffers + cost.memory(pixels) <= budget.memory:
+                    fitting.append((rows * columns * pixels, rows, columns, pixels))
+                    break
+        if not fitting:
+            return None
+        _, rows, columns, pixels = min(fitting)
+        return plan("pieces", rows * columns, pixels, why, grid=(rows, columns), reach=reach)
+
     if layout.mode == "chop":
         parts, pixels = count_pieces(height, width, traits.scale, layout.limit)
         return plan("chop", parts, pixels, "")
@@ -117,13 +153,15 @@ def make_plan(
     limits = f"{duration(budget.seconds)} and {size(budget.memory)}"
     if layout.mode == "tiles":
         return tiles("")
-    pieces = tiles(
-        f"; the whole would take about {duration(whole.seconds)} and {size(whole.memory)}, the limits are {limits}"
-    )
-    if whole.memory <= budget.memory and whole.seconds <= max(budget.seconds, pieces.seconds):
+    why = f"; the whole would take about {duration(whole.seconds)} and {size(whole.memory)}, the limits are {limits}"
+    tiled = tiles(why)
+    if whole.seconds > max(budget.seconds, tiled.seconds):
+        return tiled
+    if whole.memory <= budget.memory:
         slow = "; tiles would take no less" if whole.seconds > budget.seconds else ""
         return whole._replace(why=f" (the limits are {limits}{slow})")
-    return pieces
+    reach = find_reach()
+    return (pieces(reach, why) if reach is not None else None) or tiled
 
 
 def duration(seconds: float) -> str:

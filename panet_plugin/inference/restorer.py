@@ -8,9 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from panet_plugin.archs import PyramidAttention, attention_window
 from panet_plugin.inference.cost import Cost, available_memory, measure
 from panet_plugin.inference.cut import LEAST_LIMIT, chop
 from panet_plugin.inference.ensemble import self_ensemble
+from panet_plugin.inference.exact import find_reach, run_pieces
 from panet_plugin.inference.plan import MODES, Budget, Layout, Plan, make_plan
 from panet_plugin.inference.probe import Traits, pad, probe
 from panet_plugin.inference.tiles import cover, run_tiles
@@ -21,7 +23,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Restorer:
-    """Restore images with a network: whole, in tiles, or cut as the original's were.
+    """Restore images with a network: whole, in pieces or tiles, or cut as the original's were.
 
     Args:
         network: Takes ``(N, C, H, W)`` in [0, 1] and returns the same, or an upscaled, image. It is put into
@@ -29,8 +31,11 @@ class Restorer:
         device: Where the network runs.
         dtype: Type of its weights and features; the attention itself always computes in float32.
         mode: ``"whole"``; ``"tiles"``; ``"chop"``, the original's recursive cut, see
-            :func:`~panet_plugin.inference.chop`; ``"auto"`` is whole where the limits below allow it and in tiles
-            elsewhere.
+            :func:`~panet_plugin.inference.chop`; ``"auto"`` is whole where the limits below allow it, elsewhere in
+            pieces that give the same, and in tiles with networks of which there are no such pieces.
+        window: Side of the square, in pixels, in which pyramid attention of the network matches; None for the whole
+            image. ``"trained"`` is that of each block, and where it has none, of the patches that the network was
+            trained on, if its checkpoint says it: ``network.trained_patch``.
         tile: Side of the tiles in pixels of the input; they become smaller if ``max_memory`` asks for it.
         overlap: Over so many pixels tiles are blended, and half as many outside these are discarded; see
             :func:`~panet_plugin.inference.cover`.
@@ -38,7 +43,8 @@ class Restorer:
         ensemble: Take the mean over the eight flips and transpositions.
         batch: The most images, tiles or pieces of one size that the network is given at once.
         max_memory: In bytes; None is half of what the device has free.
-        max_seconds: For ``"auto"``: a whole image may take so long, or as long as its tiles.
+        max_seconds: For ``"auto"``: a whole image may take so long, or as long as its tiles, which take more time
+            unless attention has no window.
 
     Raises:
         ValueError: If the mode is unknown, or a number is out of range.
@@ -51,6 +57,7 @@ class Restorer:
         *,
         dtype: torch.dtype = torch.float32,
         mode: str = "whole",
+        window: int | str | None = "trained",
         tile: int = 192,
         overlap: int = 16,
         limit: int = 6400,
@@ -66,11 +73,15 @@ class Restorer:
                 f"limit must be at least {LEAST_LIMIT}, batch 1, max_memory positive and max_seconds not negative, got "
                 f"{limit}, {batch}, {max_memory} and {max_seconds}"
             )
+        if not (window in ("trained", None) or (isinstance(window, int) and window > 0)):
+            raise ValueError(f"window must be 'trained', None or at least 1 pixel, got {window!r}")
         cover(1, tile, overlap)  # for its errors
         self.device = torch.device(device)
         self.dtype = dtype
         self.network = network.to(self.device, dtype).eval()
         self.ensemble = ensemble
+        patch = getattr(network, "trained_patch", None)
+        self._window = {"window": patch, "only_unset": True} if window == "trained" else {"window": window}
         self._wish = Layout(mode, tile, overlap, limit, batch)
         self._max_memory = max_memory
         self._max_seconds = max_seconds
@@ -99,8 +110,30 @@ class Restorer:
     @torch.inference_mode()
     def cost(self) -> Cost:
         """What the network costs, measured in a second or two; errors as :attr:`channels`."""
+        traits, window = self.traits(self.channels), self.window
+        # Smaller images are no larger than the window.
+        start = 2 * window if window else None
+        return measure(lambda images: self._run_padded(pad(images, traits)), self.channels, traits.multiple, start)
+
+    @property
+    def window(self) -> int | None:
+        """Side in pixels of the largest window of pyramid attention; None without one, or where a block has none."""
+        with attention_window(self.network, **self._window):
+            windows = [block.window for block in self.network.modules() if isinstance(block, PyramidAttention)]
+        return None if None in windows else max(windows, default=None)
+
+    @cached_property
+    @torch.inference_mode()
+    def reach(self) -> int | None:
+        """Pixels beyond itself that a piece of an image has to see, to be restored as it is in the whole.
+
+        None if there are no such pieces. Errors as :attr:`channels`.
+        """
         traits = self.traits(self.channels)
-        return measure(lambda images: self._run_padded(pad(images, traits)), self.channels, traits.multiple)
+        if traits.multiple > 1:
+            return None
+        with attention_window(self.network, **self._window):
+            return find_reach(self._run_padded, self.network, self.channels, traits.scale)
 
     @torch.inference_mode()
     def traits(self, channels: int) -> Traits | None:
@@ -122,7 +155,7 @@ class Restorer:
         memory = self._max_memory or available_memory(self.device) / 2
         budget, traits = Budget(self._max_seconds, memory), self.traits(self.channels)
         views = 8 if self.ensemble else 1
-        return make_plan(height, width, self._wish, self.cost, traits, budget, self.channels, views)
+        return make_plan(height, width, self._wish, self.cost, traits, budget, self.channels, views, lambda: self.reach)
 
     def restore(self, image: NDArray) -> NDArray:
         """Restore one image.
@@ -165,6 +198,8 @@ class Restorer:
         run = partial(self._run, batch=layout.batch, progress=progress)
         if layout.mode == "tiles":
             run = partial(self._run_tiles, run, layout)
+        elif layout.mode == "pieces":
+            run = partial(run_pieces, run, scale=self._scale_for(images), grid=layout.grid, reach=layout.reach)
         elif layout.mode == "chop":
             run = partial(chop, run, scale=self._scale_for(images), limit=layout.limit)
         restored = self_ensemble(run, images) if self.ensemble else run(images)
@@ -200,4 +235,5 @@ class Restorer:
         return torch.cat(results)
 
     def _run_padded(self, images: Tensor) -> Tensor:
-        return self.network(images.to(self.device, self.dtype)).float().cpu()
+        with attention_window(self.network, **self._window):
+            return self.network(images.to(self.device, self.dtype)).float().cpu()

@@ -2,10 +2,18 @@
 
 from panet_plugin.weights.bundle import bundled, list_bundled
 from panet_plugin.weights.errors import CheckpointError
-from panet_plugin.weights.files import read_mmengine_config, read_state_dict, read_task, write_checkpoint
+from panet_plugin.weights.files import (
+    PATCH,
+    read_mmengine_config,
+    read_patch,
+    read_state_dict,
+    read_task,
+    write_checkpoint,
+)
 from panet_plugin.weights.official import identify, load_official, load_weights
 
 __all__ = [
+    "PATCH",
     "CheckpointError",
     "bundled",
     "identify",
@@ -13,6 +21,7 @@ __all__ = [
     "load_official",
     "load_weights",
     "read_mmengine_config",
+    "read_patch",
     "read_state_dict",
     "read_task",
     "write_checkpoint",

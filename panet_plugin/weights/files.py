@@ -9,7 +9,7 @@ import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors
 import safetensors.torch
@@ -29,6 +29,12 @@ ARGUMENTS = "panet_plugin"
 
 #: Key under which it keeps the task that the network was trained for, as JSON of ``Task.describe()``.
 TASK = "panet_plugin_task"
+
+#: Key under which checkpoints keep the side in pixels of the patches that the network was trained on.
+PATCH = "panet_plugin_patch"
+
+#: That of the original networks (paper, section 4.1), whose files do not say it.
+PUBLISHED_PATCH = 48
 
 #: Prefixes that wrappers put before every name, innermost last; averaged weights are preferred.
 PREFIXES = ("module.", "_orig_mod.", "generator_ema.", "generator.")
@@ -97,20 +103,31 @@ def read_state_dict(source: str | os.PathLike | Mapping[str, Any]) -> dict[str, 
     return read_checkpoint(source)[0]
 
 
-def read_checkpoint(
-    source: str | os.PathLike | Mapping[str, Any], rgb_range: float | None = None
-) -> tuple[dict[str, Tensor], Mapping[str, Any] | None]:
-    """Read a state dict as :func:`read_state_dict`, and what is known of the network's arguments besides.
+class Checkpoint(NamedTuple):
+    """What a checkpoint holds of a network.
 
-    Those of a network that :func:`write_checkpoint` wrote are known, and those of the original, which are all as
-    published (an empty mapping); otherwise it is None. ``rgb_range`` is for
-    :func:`~panet_plugin.weights.names.from_original`.
+    Attributes:
+        state: The tensors by our names, float32, on the CPU.
+        arguments: Of the network, if :func:`write_checkpoint` wrote them; empty for the original's, which are all as
+            published; None if they are not known.
+        patch: Side in pixels of the patches that it was trained on; None if that is not known.
+    """
+
+    state: dict[str, Tensor]
+    arguments: Mapping[str, Any] | None
+    patch: int | None
+
+
+def read_checkpoint(source: str | os.PathLike | Mapping[str, Any], rgb_range: float | None = None) -> Checkpoint:
+    """Read a state dict as :func:`read_state_dict`, and what is known of the network besides.
+
+    ``rgb_range`` is for :func:`~panet_plugin.weights.names.from_original`.
     """
     if isinstance(source, Mapping):
-        return _interpret(source, source.get(ARGUMENTS), "the given mapping", rgb_range)
+        return _interpret(source, source, "the given mapping", rgb_range)
     path = Path(source)
     found, about = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
-    return _interpret(found, about.get(ARGUMENTS), str(path), rgb_range)
+    return _interpret(found, about, str(path), rgb_range)
 
 
 def read_task(path: str | os.PathLike) -> Task | None:
@@ -123,14 +140,36 @@ def read_task(path: str | os.PathLike) -> Task | None:
         FileNotFoundError: If there is no such file.
         CheckpointError: If it is not a checkpoint, or what it says is no task.
     """
-    path = Path(path)
-    _, about = _read_safetensors(path, False) if path.suffix == ".safetensors" else _read_pth(path, mmap=True)
+    path, about = Path(path), _read_about(path)
     if (description := _json_object(about.get(TASK), TASK, str(path))) is None:
         return None
     try:
         return make_task(**description)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {TASK!r} describes no task: {error}") from error
+
+
+def read_patch(path: str | os.PathLike) -> int | None:
+    """Return the side in pixels of the patches that a network was trained on; None if its checkpoint does not say it.
+
+    Errors as :func:`read_task`.
+    """
+    return _patch(_read_about(path), str(path))
+
+
+def _read_about(path: str | os.PathLike) -> Mapping[str, Any]:
+    path = Path(path)
+    return (_read_safetensors(path, False) if path.suffix == ".safetensors" else _read_pth(path, mmap=True))[1]
+
+
+def _patch(about: Mapping[str, Any], name: str) -> int | None:
+    patch = about.get(PATCH)
+    if patch is None:
+        return None
+    # The metadata of safetensors are words.
+    if not re.fullmatch(r"[1-9]\d{0,5}", str(patch)):
+        raise CheckpointError(f"{name}: expected {PATCH!r} to be a side in pixels, found {shorten(repr(patch))}")
+    return int(patch)
 
 
 def _read_safetensors(path: Path, weights: bool = True) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
@@ -156,19 +195,17 @@ def _must_exist(path: Path) -> None:
         raise FileNotFoundError(f"{path}: no such checkpoint file")
 
 
-def _interpret(
-    found: Any, arguments: Any, name: str, rgb_range: float | None
-) -> tuple[dict[str, Tensor], Mapping[str, Any] | None]:
+def _interpret(found: Any, about: Mapping[str, Any], name: str, rgb_range: float | None) -> Checkpoint:
     state = _unwrap(found, name)
     table = table_of(state)
     try:
         if table is not None:
-            return from_original(state, table, rgb_range), {}
+            return Checkpoint(from_original(state, table, rgb_range), {}, PUBLISHED_PATCH)
         if rgb_range not in (None, 1):
             raise CheckpointError(f"not the original's: our networks are for images in [0, 1], not [0, {rgb_range:g}]")
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}") from error
-    return state, _json_object(arguments, ARGUMENTS, name)
+    return Checkpoint(state, _json_object(about.get(ARGUMENTS), ARGUMENTS, name), _patch(about, name))
 
 
 def _json_object(text: Any, key: str, name: str) -> Mapping[str, Any] | None:
@@ -239,7 +276,7 @@ def write_checkpoint(network: nn.Module, path: str | os.PathLike, task: Task | N
     """Write a network's weights and arguments, so that both frameworks read them; nothing half-written stays.
 
     Args:
-        network: One of our networks.
+        network: One of our networks; ``trained_patch`` is the side of the patches that it was trained on, if known.
         path: ``.safetensors`` holds the plain names. ``.pth`` holds one copy of the tensors under the names that
             BasicSR (``params``) and MMagic (``state_dict``, prefix ``generator.``) look for.
         task: What the network was trained for, if known; see :func:`read_task`.
@@ -255,6 +292,8 @@ def write_checkpoint(network: nn.Module, path: str | os.PathLike, task: Task | N
     about = {ARGUMENTS: json.dumps(network.arguments)} if network.arguments else {}
     if task is not None:
         about[TASK] = json.dumps(task.describe())
+    if (patch := getattr(network, "trained_patch", None)) is not None:
+        about[PATCH] = str(patch)
     if path.suffix == ".safetensors":
         content = safetensors.torch.save(state, metadata={"format": "pt", **about})
     else:

@@ -34,7 +34,8 @@ def load_official(source: str | os.PathLike | Mapping[str, Any], rgb_range: floa
 
     Returns:
         A :class:`~panet_plugin.archs.PANet`, :class:`~panet_plugin.archs.PAEDSR` or
-        :class:`~panet_plugin.archs.RNAN`.
+        :class:`~panet_plugin.archs.RNAN`. Its ``trained_patch`` is the side in pixels of the patches that it was
+        trained on, None if that is not known.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -48,11 +49,12 @@ def load_official(source: str | os.PathLike | Mapping[str, Any], rgb_range: floa
     name = "the given state dict" if isinstance(source, Mapping) else str(source)
     if rgb_range is not None and not rgb_range > 0:
         raise ValueError(f"rgb_range must be positive, got {rgb_range}")
-    state, arguments = read_checkpoint(source, rgb_range)
+    state, arguments, patch = read_checkpoint(source, rgb_range)
     try:
         network = _build(state, arguments or {})
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}") from error
+    network.trained_patch = patch
     if arguments is None and not isinstance(network, RNAN):
         warnings.warn(
             f"{name} does not say its residual scales and attention settings: they are taken as published. "

@@ -142,7 +142,7 @@ def test_agrees_with_pillow_away_from_the_border():
     np.testing.assert_allclose(ours[3:-3, 3:-3], pillow[3:-3, 3:-3], atol=1e-3)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     height=st.integers(1, 20),
     width=st.integers(1, 20),

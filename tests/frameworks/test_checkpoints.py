@@ -9,9 +9,9 @@ import yaml
 from mmengine.config import Config
 
 from panet_plugin.archs import PAEDSR, PANet
-from panet_plugin.frameworks.checkpoints import load_any, load_task, network_description
+from panet_plugin.frameworks.checkpoints import load_any, load_patch, load_task, network_description
 from panet_plugin.tasks import make_task
-from panet_plugin.weights import CheckpointError, load_official, write_checkpoint
+from panet_plugin.weights import PATCH, CheckpointError, load_official, write_checkpoint
 
 ARGUMENTS = {"scale": 2, "mid_channels": 8, "num_blocks": 2, "res_scale": 0.5, "attention": {"levels": 2}}
 GENERATOR = {"type": "PAEDSR", **ARGUMENTS}
@@ -261,3 +261,27 @@ def test_a_hostile_training_set_is_not_executed(network, tmp_path):
     assert load_task(path) is None
     assert_loads(network, path)
     assert not (tmp_path / "new").exists()
+
+
+def test_the_patches_of_the_training(network, tmp_path):
+    unknown = save_mmengine(tmp_path / "iter_1.pth", network, mmengine_text(GENERATOR))
+    assert load_patch(unknown) is None and load_any(unknown).trained_patch is None
+    told = save_mmengine(tmp_path / "iter_2.pth", network, mmengine_text(GENERATOR, {"dataset": {"patch_size": 24}}))
+    assert load_patch(told) == load_any(told).trained_patch == 24
+    torch.save({**torch.load(told, weights_only=True), PATCH: 20}, told)
+    assert load_patch(told) == load_any(told).trained_patch == 20
+    for sizes in ({"gt_size": 64}, {"patch_size": 32}):
+        path = save_basicsr(tmp_path / str(sizes), network, GENERATOR, scale=2, datasets={"train": sizes})
+        assert load_patch(path) == load_any(path).trained_patch == 32
+    torch.save(golden.state_dict("pa_edsr_x2"), tmp_path / "original.pt")
+    assert load_patch(tmp_path / "original.pt") is None
+    assert (
+        load_any(tmp_path / "original.pt").trained_patch == load_official(tmp_path / "original.pt").trained_patch == 48
+    )
+
+
+@pytest.mark.parametrize(
+    "datasets", [None, [1], {"train": [1]}, {"train": {"gt_size": "64"}}, {"train": {"gt_size": 0}}]
+)
+def test_no_patches_are_said(network, tmp_path, datasets):
+    assert load_patch(save_basicsr(tmp_path, network, GENERATOR, datasets=datasets)) is None

@@ -75,12 +75,14 @@ def test_the_first_stage_must_be_there(tmp_path):
         framework_of(config).train(config, work_dir=tmp_path, options={"load_from": str(tmp_path / "empty")})
 
 
-def test_the_forward_pass_is_in_bfloat16_and_the_rest_in_float32():
+@pytest.mark.parametrize("supported", [True, False])
+def test_the_forward_pass_is_in_bfloat16_where_that_is_fast_and_the_rest_in_float32(supported, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": supported}, raising=False)
     model = torch.nn.Conv2d(1, 1, 1)
     wrapper = BFloat16OptimWrapper(torch.optim.Adam(model.parameters()))
     with wrapper.optim_context(model):
         output = model(torch.rand(1, 1, 2, 2))
-    assert output.dtype == torch.bfloat16
+    assert output.dtype == (torch.bfloat16 if supported else torch.float32)
     before = model.weight.detach().clone()
     wrapper.update_params(output.float().sum())
     assert not torch.equal(model.weight, before)

@@ -1,5 +1,6 @@
 """Real runs of both frameworks' own trainers, short."""
 
+import errno
 import re
 import shutil
 from pathlib import Path
@@ -10,13 +11,13 @@ import pytest
 import small_runs
 import torch
 
-from panet_plugin.archs import PAEDSR
+from panet_plugin.archs import PAEDSR, pyramid_attention
 from panet_plugin.data import read_image
 from panet_plugin.frameworks.checkpoints import load_any
 from panet_plugin.frameworks.launch import framework_of
 from panet_plugin.inference import Restorer
 from panet_plugin.metrics import PROTOCOLS
-from panet_plugin.weights import CheckpointError, read_state_dict, write_checkpoint
+from panet_plugin.weights import CheckpointError, read_patch, read_state_dict, write_checkpoint
 
 FRAMEWORKS = ["mmagic", "basicsr"]
 
@@ -91,6 +92,7 @@ def test_training_validation_checkpoint_and_resume(framework, run_tool, tmp_path
     assert state["head.weight"].shape[0] == 8
     network = load_any(weights(framework, tmp_path, 4))
     assert network.arguments["attention"]["levels"] == 2
+    assert read_patch(weights(framework, tmp_path, 4)) == network.trained_patch == 12
     torch.testing.assert_close(network.state_dict()["head.weight"], state["head.weight"])
     assert all(torch.isfinite(value).all() for value in state.values())
 
@@ -120,6 +122,49 @@ def test_an_original_checkpoint_is_tested_as_it_is(framework, tmp_path, div2k, m
     options[f"{prefix}.num_blocks"] = 5
     with pytest.raises(CheckpointError, match=r"original\.pt.*not the weights"):
         run.test(config, tmp_path / "original.pt", work_dir=tmp_path, options=options)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_validation_and_test_have_the_window_of_the_patches(framework, tmp_path, div2k, monkeypatch):
+    seen = []
+    attend = pyramid_attention.pyramid_attention
+    monkeypatch.setattr(
+        pyramid_attention,
+        "pyramid_attention",
+        lambda query, *args, **options: (
+            seen.append((query.requires_grad, options["window"])) or attend(query, *args, **options)
+        ),
+    )
+    shutil.copytree(div2k, tmp_path / "data")  # a process opens a LMDB once only
+    monkeypatch.setenv("DIV2K_ROOT", str(tmp_path / "data"))
+    config, options = Path(small_runs.config(framework)), small_runs.changes(framework)
+    run = framework_of(config)
+    run.train(config, work_dir=tmp_path, options=options)
+    assert {window for training, window in seen if not training} == {12}
+    checkpoint = weights(framework, tmp_path, 4)
+    for window, expected in (("trained", 12), (6, 6), (None, None)):
+        seen.clear()
+        run.test(config, checkpoint, work_dir=tmp_path, options=options, window=window)
+        assert set(seen) == {(False, expected)}
+
+
+def test_a_basicsr_training_ends_where_a_checkpoint_cannot_be_written(tmp_path, div2k, monkeypatch):
+    shutil.copytree(div2k, tmp_path / "data")
+    monkeypatch.setenv("DIV2K_ROOT", str(tmp_path / "data"))
+    from panet_plugin.frameworks.basicsr import models
+
+    write = models.write_bytes
+
+    def full(path, content):
+        if "4" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, content)
+
+    monkeypatch.setattr(models, "write_bytes", full)
+    config = Path(small_runs.config("basicsr"))
+    with pytest.raises(OSError, match=r"No space left on device: .*net_g_4\.pth"):
+        framework_of(config).train(config, work_dir=tmp_path, options=small_runs.changes("basicsr"))
+    assert load_any(weights("basicsr", tmp_path, 2))
 
 
 def test_both_frameworks_score_alike_and_as_published(tmp_path, div2k, monkeypatch):

@@ -33,7 +33,7 @@ def enlarge(scale):
     return lambda images: images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(
     height=st.integers(1, 120),
     width=st.integers(1, 120),

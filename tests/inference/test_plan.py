@@ -13,10 +13,10 @@ from panet_plugin.inference.plan import duration, size
 from panet_plugin.inference.probe import Traits, probe
 
 
-def restorer(time=(1e-6, 1e-10), space=(1000, 0), network=None, **options):
-    """Return a restorer of a network with a known cost."""
+def restorer(time=(1e-6, 1e-10), space=(1000, 0), network=None, reach=None, **options):
+    """Return a restorer of a network with a known cost and reach."""
     made = Restorer(network or nn.Identity(), **{"mode": "auto", "max_memory": 1e9, **options})
-    made.cost = Cost(time, space)
+    made.cost, made.reach = Cost(time, space), reach
     return made
 
 
@@ -49,6 +49,20 @@ def test_tiles_fit_into_the_memory():
     assert plan.memory == buffers + 176**2 * 1000 <= 40e6 < buffers + 184**2 * 1000
     assert plan.layout.batch == 1
     assert restorer(max_memory=1).plan(500, 500).layout.tile == 32
+
+
+def test_pieces_that_give_the_whole_come_before_tiles():
+    plan = restorer(time=(1e-6, 0), reach=40, max_memory=4e8).plan(1000, 1000)
+    assert (plan.layout.mode, plan.layout.grid, plan.layout.reach, plan.parts) == ("pieces", (2, 2), 40, 4)
+    assert plan.pixels == 4 * 540 * 540
+    assert plan.memory == 1000 * 1000 * 3 * 4 * 3 + 540 * 540 * 1000
+    assert "4 pieces, as the whole, about 1.2 s and 328 MB each; the whole would take" in str(plan)
+    assert restorer(time=(1e-6, 0), reach=40, max_memory=4e8).plan(100, 6000).layout.grid == (1, 2)
+    # Where pieces would see much more than themselves there are tiles; where the whole fits, it is not cut.
+    assert restorer(time=(1e-6, 0), reach=300, max_memory=2e8).plan(1000, 1000).layout.mode == "tiles"
+    assert restorer(time=(1e-6, 0), reach=40, max_memory=2e9).plan(1000, 1000).layout.mode == "whole"
+    # Nobody wants to wait for a quadratic cost.
+    assert restorer(reach=40, max_memory=4e8).plan(1000, 1000).layout.mode == "tiles"
 
 
 def test_what_is_asked_for_is_done():

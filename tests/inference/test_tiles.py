@@ -19,7 +19,7 @@ def axes(draw):
     return draw(st.integers(1, 300)), tile, overlap
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(axes=axes(), scale=st.sampled_from([1, 2, 3, 4]))
 def test_weights_add_up_to_one_and_reach_over_the_overlap(axes, scale):
     length, tile, overlap = axes
@@ -64,7 +64,7 @@ class Local(nn.Module):
         return nn.functional.pixel_shuffle(self.enlarge(self.blur(x).tanh()), self.scale)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @given(
     height=st.integers(1, 40),
     width=st.integers(1, 40),

@@ -73,7 +73,7 @@ sizes = st.tuples(st.integers(1, 14), st.integers(1, 36))
 
 
 @either_precision
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     batch=st.integers(1, 3),
     key_channels=st.integers(1, 40),

@@ -24,7 +24,7 @@ def draw(batch, channels, depth, size, key_size, seed=0, dtype=torch.float64):
     return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes]
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 @given(
     size=SIZE,
     key_size=SIZE,

@@ -17,7 +17,7 @@ def draw(*shape, dtype=torch.float64):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50)
 @given(size=st.tuples(SIDES, SIDES), target=st.tuples(SIDES, SIDES))
 def test_resizing_is_interpolation(size, target):
     features = draw(2, 3, *size).requires_grad_()

@@ -22,7 +22,7 @@ def compare(inputs, **options):
         torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=atol)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(
     size=st.tuples(SIZES, SIZES),
     scales=st.lists(st.floats(0.1, 1.0), min_size=1, max_size=4),

@@ -27,7 +27,7 @@ def compare(inputs, doubles, name, tolerance, **options):
 
 
 @needs_compiler
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(
     size=SIZES,
     window=st.integers(1, 45),
@@ -43,7 +43,7 @@ def test_the_kernel_is_dense(size, window, scales, batch, channels, depth):
     compare(singles, doubles, "fused", 1e-4, softmax_scale=2.0, window=window)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(
     size=st.tuples(st.integers(1, 16), st.integers(1, 16)),
     window=st.integers(1, 18),

@@ -18,8 +18,9 @@ from mmengine.config import Config
 
 from panet_plugin.data import missing_data
 from panet_plugin.frameworks.basicsr.archs import build_arch
+from panet_plugin.frameworks.patches import patch_of_options
 from panet_plugin.tasks import make_task
-from panet_plugin.weights import load_weights
+from panet_plugin.weights import load_weights, read_patch
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ def test(
     work_dir: Path | None = None,
     launcher: str = "none",
     options: Mapping[str, Any] | None = None,
+    window: int | str | None = "trained",
 ) -> None:
     """Score a checkpoint on the validation sets of a BasicSR option file; arguments as :func:`train`.
 
@@ -71,12 +73,17 @@ def test(
         work_dir: Where ``results/<name>`` goes.
         launcher: What started the processes.
         options: Overrides of the options.
+        window: Of attention, see :class:`~panet_plugin.inference.Restorer`; only for ``RestorationModel``.
 
     Raises:
         FileNotFoundError: If the file or a dataset does not exist.
         CheckpointError: If the file is not a checkpoint, or not that of ``network_g``.
     """
     opt = load_options(config, options)
+    # The model reads both.
+    opt["trained_patch"] = read_patch(checkpoint) or patch_of_options(opt)
+    if window != "trained":
+        opt["window"] = window
     opt["datasets"] = {name: dataset for name, dataset in opt["datasets"].items() if not name.startswith("train")}
     network = build_arch(opt["network_g"])
     load_weights(network, checkpoint)  # here for its error

@@ -15,18 +15,30 @@ from torch import nn
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
-    """An ``OptimWrapper`` whose forward passes run under autocast to bfloat16, on whatever device the model is.
+    """An ``OptimWrapper`` whose forward passes run under autocast to bfloat16, on devices that compute in it.
 
-    Weights, gradients and the optimizer's state stay float32. Bfloat16 has the range of float32, so no loss is scaled.
-    MMEngine's ``AmpOptimWrapper`` refuses CPUs.
+    On others, such as a CPU without AVX512-BF16 or AMX, where bfloat16 is many times slower, they stay float32.
+    Weights, gradients and the optimizer's state are float32 in any case. Bfloat16 has the range of float32, so no loss
+    is scaled. MMEngine's ``AmpOptimWrapper`` refuses CPUs.
     """
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Run a forward pass of ``model`` in bfloat16."""
+        """Run a forward pass of ``model``."""
         device = next(model.parameters()).device.type
-        with super().optim_context(model), torch.autocast(device, torch.bfloat16):
+        with super().optim_context(model), torch.autocast(device, torch.bfloat16, enabled=computes_bfloat16(device)):
             yield
+
+
+def computes_bfloat16(device: str) -> bool:
+    """Return whether a type of device has instructions for bfloat16, instead of emulating it."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device == "cpu":
+        # Earlier versions of PyTorch cannot tell.
+        has = getattr(torch.cpu, "get_capabilities", dict)()
+        return any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
+    return torch.amp.is_autocast_available(device)
 
 
 @HOOKS.register_module()

@@ -11,8 +11,10 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 import panet_plugin.frameworks.mmagic  # noqa: F401 - a config that does not import the bridge finds it all the same
+from panet_plugin.archs import attention_window
 from panet_plugin.frameworks.distributed import init_gloo
-from panet_plugin.weights import load_weights
+from panet_plugin.frameworks.patches import patch_of_loader
+from panet_plugin.weights import PATCH, load_weights, read_patch
 
 
 def train(
@@ -42,7 +44,12 @@ def train(
         # MMEngine would resume from `load_from` itself.
         cfg.resume = cfg.resume and Path(cfg.work_dir, "last_checkpoint").is_file()
         cfg.load_from = None if cfg.resume else str(_last_checkpoint(Path(cfg.load_from)))
-    _runner(cfg, launcher).train()
+    runner = _runner(cfg, launcher)
+    # What training sees in its patches is what its validation sees in whole images.
+    patch = patch_of_loader(cfg.get("train_dataloader"))
+    runner.register_hook(_SayPatch(patch))
+    with attention_window(runner.model, patch, only_unset=True):
+        runner.train()
 
 
 def test(
@@ -52,6 +59,7 @@ def test(
     work_dir: Path | None = None,
     launcher: str = "none",
     options: Mapping[str, Any] | None = None,
+    window: int | str | None = "trained",
 ) -> dict[str, float]:
     """Score a checkpoint on a config's test data; arguments as :func:`train`.
 
@@ -62,6 +70,7 @@ def test(
         work_dir: Where logs go.
         launcher: What started the processes.
         options: Overrides of the config.
+        window: Of attention, see :class:`~panet_plugin.inference.Restorer`.
 
     Returns:
         The metrics by name.
@@ -70,12 +79,16 @@ def test(
         FileNotFoundError: If there is no such file.
         CheckpointError: If it is not a checkpoint, or not that of the config's generator.
     """
-    runner = _runner(_load(config, work_dir, options), launcher)
+    cfg = _load(config, work_dir, options)
+    runner = _runner(cfg, launcher)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     load_weights(model.generator, checkpoint)
     scores = _Scores()
     runner.register_hook(scores)
-    runner.test()
+    trained = window == "trained"
+    side = read_patch(checkpoint) or patch_of_loader(cfg.get("train_dataloader")) if trained else window
+    with attention_window(model, side, only_unset=trained):
+        runner.test()
     return scores.metrics
 
 
@@ -90,6 +103,17 @@ def _last_checkpoint(path: Path) -> Path:
     if not (pointer := path / "last_checkpoint").is_file():
         raise FileNotFoundError(f"{path}: load_from expects the work dir of a training, but there is no checkpoint yet")
     return path / Path(pointer.read_text().strip()).name
+
+
+class _SayPatch(Hook):
+    """Let checkpoints say the side of the patches of the training."""
+
+    def __init__(self, patch: int | None) -> None:
+        self._patch = patch
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if self._patch is not None:
+            checkpoint[PATCH] = self._patch
 
 
 class _Scores(Hook):

@@ -1,0 +1,132 @@
+"""Restoring an image in pieces that are cut so large that the result equals that of the whole."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from panet_plugin.archs import PyramidAttention
+from panet_plugin.archs.rnan import NonLocalBlock
+from panet_plugin.ops.part import Part, part_of_whole
+
+#: Lengths of the strips on which a network's reach is found, and their width.
+LENGTHS = (256, 512, 1024)
+WIDTH = 16
+
+
+def spans(length: int, count: int, reach: int) -> list[tuple[int, int, int, int]]:
+    """Cut a side into pieces of about one length.
+
+    Args:
+        length: In pixels.
+        count: Pieces.
+        reach: How far beyond itself a piece has to see.
+
+    Returns:
+        For every piece its first pixel, the one after its last, and the same of what it has to see.
+    """
+    edges = [round(index * length / count) for index in range(count + 1)]
+    return [(start, stop, max(start - reach, 0), min(stop + reach, length)) for start, stop in pairwise(edges)]
+
+
+def longest_span(length: int, count: int, reach: int) -> int:
+    """Return the most pixels that a piece has to see along a side."""
+    return max(last - first for _, _, first, last in spans(length, count, reach))
+
+
+def run_pieces(
+    run: Callable[[Tensor], Tensor], images: Tensor, scale: int, grid: tuple[int, int], reach: int
+) -> Tensor:
+    """Restore images piece by piece, each with all that it depends on.
+
+    Args:
+        run: Restores ``(N, C, h, w)``; pyramid attention in it takes these for a part of the whole.
+        images: ``(N, C, H, W)``.
+        scale: Factor from the sides of a piece to those of what ``run`` returns.
+        grid: Rows and columns of pieces.
+        reach: See :func:`find_reach`.
+
+    Returns:
+        ``(N, C, H * scale, W * scale)``.
+    """
+    height, width = images.shape[-2:]
+    result = None
+    for top, bottom, first, last in spans(height, grid[0], reach):
+        for left, right, begin, end in spans(width, grid[1], reach):
+            with part_of_whole(Part(first, begin, last - first, end - begin, (height, width))):
+                piece = run(images[..., first:last, begin:end])
+            if result is None:
+                result = piece.new_empty(*piece.shape[:2], height * scale, width * scale)
+            down = slice((top - first) * scale, (bottom - first) * scale)
+            across = slice((left - begin) * scale, (right - begin) * scale)
+            result[..., top * scale : bottom * scale, left * scale : right * scale] = piece[..., down, across]
+    return result
+
+
+def find_reach(run: Callable[[Tensor], Tensor], network: nn.Module, channels: int, scale: int) -> int | None:
+    """Find out from how far away, in pixels of the input, anything changes a pixel of a network's result.
+
+    What is not a number stays none in every layer that it reaches. Pyramid attention is replaced by a pooling over all
+    that it may depend on.
+
+    Args:
+        run: Restores ``(N, C, h, w)`` with the network.
+        network: Its pyramid attention has the windows that it is to have.
+        channels: C.
+        scale: Factor from the sides of an image to those of the result.
+
+    Returns:
+        None where everything depends on everything, or pieces do not give what the whole gives.
+    """
+    blocks = [block for block in network.modules() if isinstance(block, PyramidAttention)]
+    if any(block.reach is None for block in blocks) or any(isinstance(m, NonLocalBlock) for m in network.modules()):
+        return None
+    with _pooling(blocks):
+        reaches = [_spread(run, channels, scale, turn) for turn in (False, True)]
+    if None in reaches or not _gives_the_whole(run, channels, scale, max(reaches)):
+        return None
+    return max(reaches)
+
+
+@contextmanager
+def _pooling(blocks: list[PyramidAttention]) -> Iterator[None]:
+    try:
+        for block in blocks:
+            block.forward = partial(F.max_pool2d, kernel_size=2 * block.reach + 1, stride=1, padding=block.reach)
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
+
+
+def _spread(run: Callable[[Tensor], Tensor], channels: int, scale: int, turn: bool) -> int | None:
+    """Return how far a column of an image, or a row, changes the result; None if that is further than half of it."""
+    for length in LENGTHS:
+        strip = torch.full((1, channels, WIDTH, length), 0.5)
+        strip[..., length // 2] = torch.nan
+        restored = run(strip.mT).mT if turn else run(strip)
+        changed = restored.isfinite().logical_not().any(2).any(1)[0].nonzero()[:, 0] // scale
+        first, last = int(changed.min()), int(changed.max())
+        if first > 0 and last < length - 1:
+            return max(length // 2 - first, last - length // 2)
+    return None
+
+
+def _gives_the_whole(run: Callable[[Tensor], Tensor], channels: int, scale: int, reach: int) -> bool:
+    """Compare pieces of two strips with the whole.
+
+    A network may depend on where in an image something lies, or on some pixels far away and on none between.
+    """
+    random = torch.Generator().manual_seed(0)
+    strip = torch.rand(1, channels, WIDTH, max(2 * LENGTHS[0], 2 * reach + 3 * WIDTH), generator=random)
+    for image, grid in ((strip, (1, 2)), (strip.mT, (2, 1))):
+        whole = run(image)
+        # Rounding errors of some types are large; what is out of reach is not one of them.
+        tolerance = max(1e-3, 1e-2 * float((whole - whole.mean()).abs().max()))
+        if not (run_pieces(run, image, scale, grid, reach) - whole).abs().max() <= tolerance:
+            return False
+    return True
