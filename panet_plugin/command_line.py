@@ -46,8 +46,9 @@ def add_window_option(parser: ArgumentParser | Any, otherwise: str) -> None:
     )
 
 
-def _window(text: str) -> int | None:
-    return None if text == "none" else positive(text)
+def _window(text: str) -> int | str | None:
+    # argparse reads defaults that are words, too.
+    return text if text == "trained" else None if text == "none" else positive(text)
 
 
 def positive(text: str) -> int:

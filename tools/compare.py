@@ -101,13 +101,10 @@ def main() -> None:
     with report_errors():
         sets = [ImageSet.open(folder) for folder in args.data]
         cut = piece_limit(task) if args.chop else None
+        # Cut as the original's scores were computed.
+        window = None if args.window == "trained" and cut else args.window
         figures = choose_figures(args.figure, sets, task)
-        options = {
-            "device": args.device,
-            "cut": cut,
-            # As the original's scores were computed.
-            "window": None if args.window == "trained" and cut else args.window,
-        }
+        options = {"device": args.device, "cut": cut, "window": window}
         methods = [make_method(task, name, path, configs.get(name), **options) for name, path in args.methods]
         scores = compare(
             task,
@@ -119,13 +116,13 @@ def main() -> None:
             lpips=load_lpips(args.device) if args.lpips else None,
             progress=True,
         )
-        write_reports(args.out, task, scores, args.seed, cut)
+        write_reports(args.out, task, scores, args.seed, cut, window)
         if args.save_images:
             # What was just made need not be made again.
             methods = [FolderMethod(method.name, args.out / "images" / method.name) for method in methods]
         for path in write_figures(args.out / "figures", figures, task, sets, methods, scores, args.seed):
             print(path)
-    print(markdown(task, scores, args.seed, cut))
+    print(markdown(task, scores, args.seed, cut, window))
 
 
 if __name__ == "__main__":

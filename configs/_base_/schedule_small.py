@@ -1,6 +1,6 @@
 # The recipe of the small networks: Muon 2e-3, in bfloat16 on devices that have it, with 200 iterations of warm-up, then
-# along a cosine to 1e-6 at the last iteration, however many there are; gradients clipped at a norm of 1. The weights are
-# averaged over about the last 1000 iterations: it is the average that is validated and saved.
+# along a cosine to 1e-6 at the last iteration, however many there are; gradients clipped at a norm of 1. The weights
+# are averaged over about the last 1000 iterations: it is the average that is validated and saved.
 _base_ = ["schedule_lite.py"]
 
 train_cfg = dict(max_iters=30_000, val_interval=5000)

@@ -57,7 +57,9 @@ def means(task: Task, scores: Sequence[Score]) -> list[Mean]:
     return measured + published
 
 
-def markdown(task: Task, scores: Sequence[Score], seed: int, cut: int | None = None) -> str:
+def markdown(
+    task: Task, scores: Sequence[Score], seed: int, cut: int | None = None, window: int | str | None = None
+) -> str:
     """Return a page with one row per method and one column per set and metric; arguments as :func:`write_reports`."""
     rows = means(task, scores)
     shown = [metric for metric in METRICS if any(getattr(score, metric) is not None for score in scores)]
@@ -73,6 +75,8 @@ def markdown(task: Task, scores: Sequence[Score], seed: int, cut: int | None = N
         f"results {protocol.rounding})",
         f"seed {seed}",
         *([f"networks on pieces of less than {cut} pixels, as the original's"] if cut else []),
+        *(["attention in a window of the training's patches"] if window == "trained" else []),
+        *([f"attention in a window of {window}x{window} pixels"] if isinstance(window, int) else []),
         f"panet_plugin {panet_plugin.__version__}",
     ]
     titles = [f"{dataset} ({count}) {metric.upper()}" for dataset, count in sets.items() for metric in shown]
@@ -106,13 +110,16 @@ def csv_table(task: Task, scores: Sequence[Score]) -> str:
     return out.getvalue()
 
 
-def json_report(task: Task, scores: Sequence[Score], seed: int, cut: int | None = None) -> str:
+def json_report(
+    task: Task, scores: Sequence[Score], seed: int, cut: int | None = None, window: int | str | None = None
+) -> str:
     """Return everything; an infinite PSNR, of equal images, is the text ``"inf"``."""
     content = {
         "task": task.describe(),
         "protocol": task.protocol.name,
         "seed": seed,
         "cut": cut,
+        "window": window,
         "version": panet_plugin.__version__,
         "means": [_plain(asdict(row)) for row in means(task, scores)],
         "scores": [_plain(asdict(score)) for score in scores],
@@ -120,7 +127,14 @@ def json_report(task: Task, scores: Sequence[Score], seed: int, cut: int | None 
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
-def write_reports(folder: Path, task: Task, scores: Sequence[Score], seed: int = 0, cut: int | None = None) -> None:
+def write_reports(
+    folder: Path,
+    task: Task,
+    scores: Sequence[Score],
+    seed: int = 0,
+    cut: int | None = None,
+    window: int | str | None = None,
+) -> None:
     """Write ``comparison.md``, ``.csv`` and ``.json``.
 
     Args:
@@ -129,11 +143,12 @@ def write_reports(folder: Path, task: Task, scores: Sequence[Score], seed: int =
         scores: See :func:`panet_plugin.evaluation.compare`.
         seed: Of the degradation.
         cut: Pixels that no piece reached into which networks cut the images, if they did.
+        window: Of the networks' attention, see :class:`~panet_plugin.inference.Restorer`.
     """
     contents = {
-        "md": markdown(task, scores, seed, cut),
+        "md": markdown(task, scores, seed, cut, window),
         "csv": csv_table(task, scores),
-        "json": json_report(task, scores, seed, cut),
+        "json": json_report(task, scores, seed, cut, window),
     }
     for suffix, content in contents.items():
         write_bytes(folder / f"comparison.{suffix}", content.encode())

@@ -35,6 +35,16 @@ def test_markdown():
     ]
 
 
+def test_the_way_of_the_networks_is_told():
+    for options, text in (
+        ({"cut": 6400}, "seed 7, networks on pieces of less than 6400 pixels, as the original's, panet"),
+        ({"window": "trained"}, "seed 7, attention in a window of the training's patches, panet"),
+        ({"window": 24}, "seed 7, attention in a window of 24x24 pixels, panet"),
+        ({}, "seed 7, panet"),
+    ):
+        assert text in markdown(CAR, SCORES, 7, **options)
+
+
 def test_lpips_has_a_column_if_it_was_measured():
     page = markdown(make_task("denoising"), [Score("Kodak24", "1", "ours", 20.0, 0.5, 0.125)], seed=0)
     assert "| method | Kodak24 (1) PSNR | Kodak24 (1) SSIM | Kodak24 (1) LPIPS |" in page

@@ -144,7 +144,7 @@ def test_validation_and_test_have_the_window_of_the_patches(framework, tmp_path,
     checkpoint = weights(framework, tmp_path, 4)
     for window, expected in (("trained", 12), (6, 6), (None, None)):
         seen.clear()
-        run.test(config, checkpoint, work_dir=tmp_path, options=options, window=window)
+        run.test(config, checkpoint, work_dir=tmp_path / str(window), options=options, window=window)
         assert set(seen) == {(False, expected)}
 
 
@@ -170,6 +170,7 @@ def test_a_basicsr_training_ends_where_a_checkpoint_cannot_be_written(tmp_path, 
 def test_both_frameworks_score_alike_and_as_published(tmp_path, div2k, monkeypatch):
     """The same weights on the same pictures: both validators, and our own metrics."""
     network = PAEDSR(mid_channels=8, num_blocks=2, attention={"levels": 2})
+    network.trained_patch = 16
     write_checkpoint(network, tmp_path / "weights.pth")
     restorer, protocol = Restorer(network), PROTOCOLS["sr_y"]
     expected = []

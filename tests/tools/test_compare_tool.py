@@ -87,6 +87,33 @@ def test_the_original_cut(tool, tmp_path):
     assert scores[None] != scores[6400]
 
 
+def test_the_window_is_that_of_the_training_unless_another_is_asked_for(tool, tmp_path):
+    picture = data.astronaut()[:64, 100:160]
+    write_image(tmp_path / "set/astronaut.png", picture)
+    torch.manual_seed(0)
+    network = PAEDSR(2, mid_channels=8, num_blocks=1, attention={"levels": 2})
+    network.trained_patch = 8
+    write_checkpoint(network, tmp_path / "net.pth")
+    arguments = ("compare", *SR, "--data", tmp_path / "set", "--methods", f"net={tmp_path / 'net.pth'}")
+    task = make_task("super_resolution", scale=2)
+    reference = task.reference(picture)
+    scores = {}
+    for options, window, layout in (
+        ((), 8, {}),
+        (("--window", "none"), None, {}),
+        (("--window", "5"), 5, {}),
+        (("--chop",), None, {"mode": "chop"}),
+        (("--chop", "--window", "8"), 8, {"mode": "chop"}),
+    ):
+        tool(*arguments, *options)  # not what is kept of the others
+        report = json.loads((tmp_path / "out/comparison.json").read_text())
+        restored = Restorer(network, window=window, **layout).restore(task.degrade(reference))
+        (scores[options],) = (score["psnr"] for score in report["scores"])
+        assert scores[options] == pytest.approx(task.protocol.psnr(restored, reference, 2))
+        assert report["window"] == ("trained" if not options else window)
+    assert len(set(scores.values())) > 3
+
+
 def test_a_second_run_needs_no_network(tool, tiny, tmp_path, monkeypatch):
     write_checkpoint(PAEDSR(2, mid_channels=8, num_blocks=1, attention={"levels": 2}), tmp_path / "net.pth")
     arguments = ("compare", *SR, "--data", tiny, "--methods", f"net={tmp_path / 'net.pth'}")

@@ -101,6 +101,26 @@ def test_the_ways(tool):
     assert "1 skipped" in tool("photo.png", *weights, "--skip-existing")
 
 
+def test_the_window_is_that_of_the_training_where_nothing_else_is_asked_for(tool, tmp_path):
+    network = gray_network()
+    network.trained_patch = 8
+    write_checkpoint(network, tmp_path / "car20.safetensors", make_task("artifact_reduction", quality=20))
+    weights = ("--weights", "car20.safetensors", "--device", "cpu")
+    for options, window in (
+        ((), 8),
+        (("--window", "12"), 12),
+        (("--whole", "--window", "9"), 9),
+        (("--window", "none"), None),
+        (("--whole",), None),
+        (("--tile", "40"), None),
+        (("--chop",), None),
+    ):
+        output = tool("photo.png", *weights, *options)
+        assert (f"q20, attention in a window of {window}; on" if window else "q20; on") in output
+    for text in ("0", "many", "-3"):
+        assert "--window: expected a whole number above 0" in tool("photo.png", *weights, "--window", text, code=2)
+
+
 def test_a_list(tool, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("photo.png\n"))
     tool("-", "--task", "artifact_reduction", "--device", "cpu", "-o", "new")

@@ -1,5 +1,5 @@
+import os
 import pickle
-from pathlib import Path
 
 import golden_networks as golden
 import pytest
@@ -196,11 +196,10 @@ def test_a_failed_write_leaves_the_old_file(official, tmp_path, monkeypatch):
     path = tmp_path / "weights.safetensors"
     path.write_bytes(b"old")
 
-    def fail(file, content):
-        file.touch()
+    def fail(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="No space"):
         write_checkpoint(load_official(official), path)
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("weights.safetensors", b"old")]
