@@ -33,7 +33,7 @@ import numpy as np
 from tqdm import tqdm
 
 from panet_plugin.data import Layout, prepare_set, read_image, write_image
-from panet_plugin.data.images import SUFFIXES
+from panet_plugin.data.pictures import list_pictures
 from panet_plugin.files import write_bytes
 
 LAYOUT = Layout("bench", subimages=True)
@@ -255,7 +255,7 @@ def measure_growth(root: Path, options: argparse.Namespace) -> list[dict[str, An
 def write_large_pictures(images: Path, folder: Path, number: int) -> None:
     """Put pictures together from random pieces of images, in their own resolution."""
     random = np.random.default_rng(0)
-    paths = sorted(path for path in images.iterdir() if path.suffix.lower() in SUFFIXES)
+    paths = list_pictures(images)
     for name in tqdm(range(number), "putting pictures together"):
         picture, side = np.zeros((*LARGE, 3), np.uint8), 240
         for top in range(0, LARGE[0], side):

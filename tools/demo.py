@@ -15,6 +15,7 @@ import numpy as np
 from torch import nn
 
 from panet_plugin.data import Layout, read_image, write_image
+from panet_plugin.data.pictures import list_pictures
 from panet_plugin.degradations import imresize
 from panet_plugin.files import write_bytes
 from panet_plugin.frameworks.checkpoints import load_any
@@ -46,7 +47,7 @@ def report(network: nn.Module, out: Path) -> float:
     """
     layout, protocol, restorer = Layout("DIV2K_valid"), PROTOCOLS["sr_y"], Restorer(network)
     names, scores, shown = [], [], []
-    for path in sorted((SAMPLE / layout.hr).glob("*.png")):
+    for path in list_pictures(SAMPLE / layout.hr):
         truth = read_image(path)
         low = read_image(SAMPLE / layout.lr(SCALE) / f"{path.stem}x{SCALE}.png")
         restored = {"bicubic": imresize(low, SCALE), "PANet": restorer.restore(low)}

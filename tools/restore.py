@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import nn
 
 from panet_plugin.command_line import (
@@ -28,6 +29,9 @@ def main() -> None:
     """Parse the command line and restore."""
     parser = make_parser()
     args = parser.parse_args()
+    if args.max_pixels:
+        # Pillow refuses more than twice as many.
+        Image.MAX_IMAGE_PIXELS = -(-args.max_pixels // 2)
     asked = parse_task(parser, args)
     if args.weights is None and (asked is None or args.config is not None):
         there = ", ".join(dict.fromkeys(task.name for task in list_bundled().values())) or "none here"
@@ -111,6 +115,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--max-memory", type=memory, metavar="SIZE", help="such as 800M or 4G; default: half of what is free"
+    )
+    group.add_argument(
+        "--max-pixels",
+        type=positive,
+        metavar="N",
+        help="of the largest picture that is opened; default: 178956970, since small files may hold more than fits",
     )
     group.add_argument("--max-seconds", type=float, default=60, help="for one whole picture; default: %(default)s")
     group.add_argument(

@@ -1,9 +1,10 @@
 """Images in and out, and the preparation of data sets that BasicSR and MMagic read alike."""
 
 from panet_plugin.data.clean import CleanImages, fresh_rng
-from panet_plugin.data.images import BadImageError, read_image, write_image
+from panet_plugin.data.images import read_image, write_image
 from panet_plugin.data.manifest import Layout
 from panet_plugin.data.missing import missing_data
+from panet_plugin.data.pictures import BadImageError
 from panet_plugin.data.pool import ImagePool, random_patches
 from panet_plugin.data.prepare import prepare_set
 

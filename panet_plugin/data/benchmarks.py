@@ -17,9 +17,10 @@ from panet_plugin.data.archives import SUFFIXES as ARCHIVE_SUFFIXES
 from panet_plugin.data.archives import has_suffix, unpack
 from panet_plugin.data.build import make_set
 from panet_plugin.data.datasets import BENCHMARKS
-from panet_plugin.data.images import SUFFIXES, BadImageError, encode_image, read_image
+from panet_plugin.data.images import encode_image, read_image
 from panet_plugin.data.manifest import FORMAT, Entry, sha256_of, summary
 from panet_plugin.data.parallel import in_threads
+from panet_plugin.data.pictures import BadImageError, list_pictures
 from panet_plugin.tasks import TASKS, Task
 
 logger = logging.getLogger(__name__)
@@ -124,15 +125,14 @@ def _folders(place: Path, depth: int) -> Iterator[Path]:
 
 def _clean_images(folder: Path) -> dict[str, Path]:
     images = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            selfexsr = SELFEXSR.fullmatch(path.stem)
-            if selfexsr and selfexsr["kind"] == "LR":
-                continue
-            name = selfexsr["name"] if selfexsr else path.stem
-            if name in images:
-                raise BadImageError(f"{path} has the same name as {images[name].name}: remove one of them")
-            images[name] = path
+    for path in list_pictures(folder):
+        selfexsr = SELFEXSR.fullmatch(path.stem)
+        if selfexsr and selfexsr["kind"] == "LR":
+            continue
+        name = selfexsr["name"] if selfexsr else path.stem
+        if name in images:
+            raise BadImageError(f"{path} has the same name as {images[name].name}: remove one of them")
+        images[name] = path
     return images
 
 

@@ -9,8 +9,9 @@ from weakref import WeakValueDictionary
 import lmdb
 import numpy as np
 
-from panet_plugin.data.images import SUFFIXES, BadImageError, decode_image, read_image
+from panet_plugin.data.images import decode_image, read_image
 from panet_plugin.data.missing import missing_data
+from panet_plugin.data.pictures import SUFFIXES, BadImageError, list_pictures
 
 # A process may open a LMDB once only: its environment is shared by all who read it, for as long as one of them lives.
 _ENVIRONMENTS: WeakValueDictionary[tuple[int, str], lmdb.Environment] = WeakValueDictionary()
@@ -39,7 +40,7 @@ class CleanImages:
             lines = (self.root / "meta_info.txt").read_text(encoding="ascii").splitlines()
             files = {line.split(".")[0]: line for line in lines if line.strip()}
         else:
-            paths = sorted(path for path in self.root.iterdir() if path.suffix.lower() in SUFFIXES)
+            paths = list_pictures(self.root)
             files = {path.stem: path for path in paths}
             if len(files) < len(paths):
                 twice = next(path for path in paths if files[path.stem] != path)

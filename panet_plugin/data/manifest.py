@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from panet_plugin.data.pictures import list_pictures
+
 # Of the files that are prepared; a manifest of another version is not taken for ours.
 FORMAT = 3
 
@@ -122,7 +124,7 @@ def count_images(path: Path) -> int:
     if path.suffix == ".lmdb":
         meta_info = path / "meta_info.txt"
         return len(meta_info.read_text().splitlines()) if meta_info.exists() and (path / "data.mdb").exists() else 0
-    return len(list(path.glob("*.png")))
+    return len(list_pictures(path))
 
 
 def to_json(value: dict[str, Any]) -> bytes:

@@ -21,10 +21,11 @@ import numpy as np
 from tqdm import tqdm
 
 from panet_plugin.data.build import make_set
-from panet_plugin.data.images import BadImageError, encode_image, read_image
+from panet_plugin.data.images import encode_image, read_image
 from panet_plugin.data.lmdb_writer import EncodedImage, append_to_lmdb, write_meta_info
 from panet_plugin.data.manifest import FORMAT, Entry, Layout, read_json, sha256_of, summary, to_json
 from panet_plugin.data.parallel import in_threads
+from panet_plugin.data.pictures import BadImageError
 from panet_plugin.data.sources import Pictures, Source, find_sources
 from panet_plugin.degradations import imresize
 from panet_plugin.files import write_bytes

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from panet_plugin.data.images import BadImageError
+from panet_plugin.data.pictures import BadImageError
 
 # Of DIV2K, for those who keep all of its 900 pictures in one folder.
 DIV2K_NAMES = {

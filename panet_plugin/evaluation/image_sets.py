@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from panet_plugin.data import BadImageError, read_image
-from panet_plugin.data.images import SUFFIXES
 from panet_plugin.data.manifest import sha256_of
+from panet_plugin.data.pictures import SUFFIXES, list_pictures
 from panet_plugin.evaluation.errors import EvaluationError, listing
 from panet_plugin.tasks import Task
 
@@ -92,8 +92,7 @@ def find_images(folder: Path) -> dict[str, Path]:
     Raises:
         EvaluationError: If two have the same stem.
     """
-    paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    paths = [path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    paths = list_pictures(folder)
     found = {path.stem: path for path in paths}
     if len(found) < len(paths):
         twins = [str(path) for path in paths if found[path.stem] != path]

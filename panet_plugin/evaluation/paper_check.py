@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from panet_plugin.data import read_image
 from panet_plugin.data.benchmarks import input_path
 from panet_plugin.data.datasets import BENCHMARKS
+from panet_plugin.data.pictures import list_pictures
 from panet_plugin.degradations import add_gaussian_noise
 from panet_plugin.evaluation.compare import compare
 from panet_plugin.evaluation.errors import EvaluationError, listing
@@ -70,7 +71,7 @@ def missing_benchmarks(root: Path, bm3d: bool = False) -> str:
     wrong = []
     for name, count in (NEEDED_BM3D if bm3d else NEEDED).items():
         folder = root / name
-        found = len(list(folder.glob("*.png")))
+        found = len(list_pictures(folder))
         if found != count:
             wrong.append(f"{folder}: {count} pictures *.png, found {found}")
     if not wrong:

@@ -9,15 +9,16 @@ from functools import partial
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from panet_plugin.data import BadImageError
+from panet_plugin.data.pictures import BadImageError, Picture, picture_size, read_picture
 from panet_plugin.degradations import imresize
 from panet_plugin.files import write_bytes
 from panet_plugin.inference.colour import Adapted, adapt
 from panet_plugin.inference.jobs import Failure, Job
-from panet_plugin.inference.pictures import Picture, encode_picture, picture_size, read_picture
+from panet_plugin.inference.pictures import check_format, encode_picture
 from panet_plugin.inference.plan import Plan
 from panet_plugin.inference.restorer import Restorer
 from panet_plugin.metrics import quantize
@@ -82,8 +83,11 @@ class _Run:
         groups: dict[tuple[int, int], list[Job]] = {}
         for job in jobs:
             try:
-                groups.setdefault(picture_size(job.source), []).append(job)
-            except (BadImageError, OSError) as error:
+                size = picture_size(job.source)
+                # Before all the work.
+                check_format(job.target.suffix, *(side * self._scale for side in size))
+                groups.setdefault(size, []).append(job)
+            except (ValueError, OSError) as error:
                 self._fail(job, error)
         return groups
 
@@ -159,6 +163,8 @@ def _advance(bar: tqdm, each: float, seen: int) -> None:
 
 def _reason(job: Job, error: BaseException) -> str:
     text = str(error).removeprefix(f"{job.source}: ").split("\n")[0]
+    if isinstance(error.__cause__, Image.DecompressionBombError):
+        return f"{text}; --max-pixels allows more"
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text:
         return f"out of memory; try --max-memory or a smaller --tile ({text})"
     return text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from panet_plugin.data.images import SUFFIXES
+from panet_plugin.data.pictures import SUFFIXES, list_pictures
 from panet_plugin.inference.pictures import FORMATS
 
 
@@ -89,13 +89,10 @@ def _pictures(text: str, out: Path) -> Iterator[tuple[Path, Path]]:
     """Yield the pictures that an input stands for, and what they are called beneath the folder of the results."""
     path = Path(text)
     if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            name = file.relative_to(path)
-            hidden = any(part.startswith(".") for part in name.parts)
+        for file in list_pictures(path, recursive=True):
             # Results of the last run may be there.
-            mine = out.resolve() != path.resolve() and out.resolve() in file.resolve().parents
-            if file.suffix.lower() in SUFFIXES and file.is_file() and not hidden and not mine:
-                yield file, name
+            if out.resolve() == path.resolve() or out.resolve() not in file.resolve().parents:
+                yield file, file.relative_to(path)
     elif path.exists():
         yield path, Path(path.name)
     else:

@@ -145,6 +145,9 @@ def test_write_and_read(tmp_path, image):
         ("line.png", RGB[0, 0]),
         ("empty.png", RGB[:0]),
         ("image.xyz", RGB),
+        ("16.jpg", RGB16),
+        ("16.webp", RGB16),
+        ("16.bmp", RGB16[..., 0]),
         ("none", RGB),
     ],
 )

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
-from panet_plugin.data import BadImageError
-from panet_plugin.inference.pictures import FORMATS, UPRIGHT, Picture, encode_picture, picture_size, read_picture
+from panet_plugin.data.pictures import UPRIGHT, BadImageError, Picture, picture_size, read_picture
+from panet_plugin.inference.pictures import FORMATS, encode_picture
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GRAY_ICC = ICC[:16] + b"GRAY" + ICC[20:]
@@ -145,7 +145,20 @@ def test_several_pictures_in_a_file(tmp_path):
     pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
     found = read_picture(tmp_path / "pages.tif")
     np.testing.assert_array_equal(found.pixels, pages[0])
-    assert found.notes == ("only the first of 2 pictures in the file was restored",)
+    assert found.notes == ("only the first of 2 pictures in the file was read",)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_the_resolution_is_kept(suffix, dtype, orientation, tmp_path):
+    content, notes = encode_picture(Picture(layers(3, dtype), dpi=(300, 150), orientation=orientation), suffix)
+    (tmp_path / f"picture{suffix}").write_bytes(content)
+    found = read_picture(tmp_path / f"picture{suffix}").dpi
+    if suffix == ".webp":
+        assert found is None and "WEBP has no resolution: it was dropped" in notes
+    else:
+        assert found == pytest.approx((300, 150) if orientation == 1 else (150, 300), abs=0.02)
 
 
 def test_exif_data_that_a_jpeg_cannot_hold():

@@ -7,11 +7,12 @@ from PIL import ImageCms
 from torch import nn
 
 from panet_plugin.data import read_image, write_image
+from panet_plugin.data.pictures import Picture, read_picture
 from panet_plugin.degradations import imresize
 from panet_plugin.inference import Restorer, find_jobs, restore_files
 from panet_plugin.inference.cost import Cost
 from panet_plugin.inference.jobs import Job
-from panet_plugin.inference.pictures import Picture, encode_picture, read_picture
+from panet_plugin.inference.pictures import encode_picture
 from panet_plugin.tasks import make_task
 
 
@@ -146,3 +147,27 @@ def test_large_pictures_are_restored_in_tiles(tmp_path):
     assert {shape[-2:] for shape in network.seen} == {(40, 40)}
     assert_halved(tmp_path / "out.png", picture(0, 60, 90))
     assert "90x60: 6 tiles of up to 40x40" in lines[0]
+
+
+def test_a_result_that_is_too_large_for_its_format_is_told_before_any_work(tmp_path):
+    write_image(tmp_path / "in/wide.png", picture(0, 2, 9000))
+    write_image(tmp_path / "in/small.png", picture(0))
+    network = Halve(scale=2)
+    restorer = make(network)
+    jobs, _ = find_jobs([str(tmp_path / "in")], tmp_path / "out", ".webp")
+    ((name, reason),) = restore_files(restorer, jobs, report=lambda line: None)
+    assert name.endswith("wide.png")
+    assert reason == "the result would have 18000x4 pixels, and WEBP holds 16383 along a side at most"
+    assert network.seen == [(1, 3, 6, 8)]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["small.webp"]
+
+
+def test_a_picture_of_more_pixels_than_pillow_allows(tmp_path, monkeypatch):
+    write_image(tmp_path / "large.png", picture(0, 40, 50))
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 999)
+    job = [Job(tmp_path / "large.png", tmp_path / "out.png")]
+    ((_, reason),) = restore_files(make(Halve()), job, report=lambda line: None)
+    assert "more than 1998 pixels" in reason and reason.endswith("; --max-pixels allows more")
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 1000)
+    with pytest.warns(match="exceeds limit of 1000 pixels"):
+        assert restore_files(make(Halve()), job, report=lambda line: None) == []
