@@ -1,7 +1,7 @@
 """Options that command-line tools have in common."""
 
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Any
 
 import torch
@@ -18,15 +18,19 @@ def add_task_options(parser: ArgumentParser, required: bool = True) -> None:
     """
     group = parser.add_argument_group("task", "what to restore from what; the other options are its parameters")
     group.add_argument("--task", choices=TASKS, required=required)
+    of_tasks: dict[str, list[tuple[str, Field]]] = {}
     for name, task in TASKS.items():
         for field in fields(task):
-            option = f"--{field.name.replace('_', '-')}"
-            text = f"of {name}; default: {field.default}"
-            if isinstance(field.default, bool):
-                group.add_argument(option, action=BooleanOptionalAction, default=SUPPRESS, help=text)
-            else:
-                kind = float if field.name == "sigma" else type(field.default)
-                group.add_argument(option, type=kind, default=SUPPRESS, help=text)
+            of_tasks.setdefault(field.name, []).append((name, field))
+    for parameter, users in of_tasks.items():
+        option = f"--{parameter.replace('_', '-')}"
+        text = "; ".join(f"of {name}, default: {field.default}" for name, field in users)
+        default = users[0][1].default
+        if isinstance(default, bool):
+            group.add_argument(option, action=BooleanOptionalAction, default=SUPPRESS, help=text)
+        else:
+            kind = float if parameter == "sigma" else type(default)
+            group.add_argument(option, type=kind, default=SUPPRESS, help=text)
 
 
 def add_window_option(parser: ArgumentParser | Any, otherwise: str) -> None:

@@ -1,11 +1,13 @@
 """Options that command-line tools have in common."""
 
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
+from dataclasses import dataclass
 
 import pytest
 import torch
 
-from panet_plugin.command_line import device
+from panet_plugin.command_line import add_task_options, add_window_option, device, positive
+from panet_plugin.tasks import TASKS, Denoising
 
 
 def test_a_device_is_tried_before_it_is_used():
@@ -15,3 +17,25 @@ def test_a_device_is_tried_before_it_is_used():
     if not torch.cuda.is_available():
         with pytest.raises(ArgumentTypeError, match="cuda: no such device here"):
             device("cuda")
+
+
+def test_tasks_may_have_parameters_of_one_name(monkeypatch, capsys):
+    @dataclass(frozen=True)
+    class Deblurring(Denoising):
+        sigma: float = 3.0
+
+    monkeypatch.setitem(TASKS, "deblurring", Deblurring)
+    parser = ArgumentParser()
+    add_task_options(parser)
+    assert parser.parse_args(["--task", "deblurring", "--sigma", "2.5"]).sigma == 2.5
+    parser.print_help()
+    assert "deblurring, default: 3.0" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_window():
+    parser = ArgumentParser()
+    add_window_option(parser, "")
+    options = ([], ["--window", "24"], ["--window", "none"])
+    assert [parser.parse_args(option).window for option in options] == ["trained", 24, None]
+    with pytest.raises(ArgumentTypeError, match="expected a whole number above 0, got '0'"):
+        positive("0")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from panet_plugin.export import FORMATS, export_network
+from panet_plugin.export import FORMATS, LEAST_OPSET, export_network
 from panet_plugin.frameworks.checkpoints import load_any
 from panet_plugin.frameworks.launch import report_errors
 
@@ -24,6 +24,8 @@ def main() -> None:
         parser.error(f"{args.target}: the target must end in one of {', '.join(FORMATS)}")
     if args.opset is not None and args.target.suffix != ".onnx":
         parser.error("--opset is for .onnx")
+    if args.opset is not None and args.opset < LEAST_OPSET:
+        parser.error(f"--opset must be at least {LEAST_OPSET}: PyTorch's exporter has no earlier")
     with report_errors():
         network = load_any(args.checkpoint, args.config)
         differences = export_network(network, args.target, args.opset)

@@ -20,6 +20,9 @@ from panet_plugin.files import write_bytes
 #: single precision.
 _SHAPES = ((2, 32, 48), (1, 24, 40), (2, 48, 32), (1, 37, 29), (1, 13, 90))
 
+#: The first version of ONNX's operators that PyTorch's exporter writes.
+LEAST_OPSET = 18
+
 #: Largest difference of a file's output from its network's, in terms of the largest value of the latter.
 TOLERANCE = 1e-4
 
@@ -46,7 +49,7 @@ def export_network(network: nn.Module, path: str | os.PathLike, opset: int | Non
         network: From images ``(N, C, H, W)``, RGB or gray, to images. It is not changed.
         path: Ends in one of :data:`~panet_plugin.export.FORMATS`: ``.onnx``, ``.pt2`` (``torch.export``), ``.pt``
             (TorchScript) or, for our networks alone, ``.safetensors``.
-        opset: Version of ONNX's operators; None is PyTorch's choice.
+        opset: Version of ONNX's operators, at least :data:`LEAST_OPSET`; None is PyTorch's choice.
 
     Returns:
         The differences on all sizes that were compared.
@@ -55,13 +58,15 @@ def export_network(network: nn.Module, path: str | os.PathLike, opset: int | Non
         ExportError: If the network cannot be written so, or the file does something else.
         ImportError: If a package is missing that the format needs.
         OSError: If the file cannot be written.
-        ValueError: If the suffix is unknown, or another format than ONNX is given an ``opset``.
+        ValueError: If the suffix is unknown, or another format than ONNX is given an ``opset``, or it is too low.
     """
     path = Path(path)
     if path.suffix not in FORMATS:
         raise ValueError(f"{path}: expected a file that ends in one of {', '.join(FORMATS)}")
     if opset is not None and path.suffix != ".onnx":
         raise ValueError(f"{path}: opset is for .onnx, got {opset}")
+    if opset is not None and opset < LEAST_OPSET:
+        raise ValueError(f"{path}: opset must be at least {LEAST_OPSET}, the first that PyTorch writes, got {opset}")
     network = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
     title, write, load = FORMATS[path.suffix]
     name = f"{type(network).__name__} as {title}"

@@ -43,6 +43,12 @@ def _write_onnx(network: nn.Module, path: Path, images: Tensor, opset: int | Non
             external_data=False,  # one file
             verbose=False,
         )
+    if opset is not None:
+        import onnx  # onnxscript needs it
+
+        (found,) = (entry.version for entry in onnx.load(path).opset_import if entry.domain in ("", "ai.onnx"))
+        if found != opset:
+            raise ExportError(f"PyTorch wrote opset {found} and not {opset}")
 
 
 def _load_onnx(path: Path) -> Callable[[Tensor], Tensor]:

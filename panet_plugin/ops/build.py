@@ -91,12 +91,16 @@ def check() -> None:
 
 
 def find_compiler() -> list[str] | None:
-    """Return the command of a C++ compiler: ``$CXX`` or the first of c++, g++ and clang++; None if there is none."""
-    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
-        command = shlex.split(name or "")
-        if command and shutil.which(command[0]):
-            return command
-    return None
+    """Return the command of a C++ compiler: ``$CXX`` or the first of c++, g++ and clang++; None if there is none.
+
+    Raises:
+        BuildError: If ``$CXX`` names none.
+    """
+    if command := shlex.split(os.environ.get("CXX", "")):
+        if not shutil.which(command[0]):
+            raise BuildError(f"CXX={os.environ['CXX']}: no such program")
+        return command
+    return next(([name] for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
 
 
 def _compile(compiler: list[str], arguments: list, output: str) -> None:

@@ -60,6 +60,9 @@ def recomputing_pyramid_attention(
     bfloat16 = query.new_full((), _bfloat16_products(), dtype=torch.bool)
     visible = _visible(query, keys, window, frame)
     kernel, options = _resolve(implementation, query, ksize, hard, bfloat16, visible is not None)
+    batch, _, height, width = query.shape
+    if batch == 0:
+        return query.new_empty(0, values[0].shape[1], height, width), query.new_empty(0, height, width), bfloat16
     with without_autocast(query.device):
         return *kernel.forward(query, keys, scales, values, *options, visible), bfloat16
 
@@ -81,6 +84,8 @@ def _backward(
 ) -> list[Tensor]:
     visible = _visible(query, keys, window, frame)
     kernel, options = _resolve(implementation, query, ksize, hard, bfloat16, visible is not None)
+    if query.shape[0] == 0:
+        return [torch.empty_like(x) for x in (query, *keys, *scales, *values)]
     # Unlike the forward pass this one may well run where autocast is on.
     with without_autocast(query.device):
         d_query, *d_levels = kernel.backward(grad, query, keys, scales, values, normaliser, *options, visible)

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import threading
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -59,6 +60,10 @@ _MMENGINE_LOG = (
 )
 
 
+#: PyTorch's list is one for all threads.
+_allow_list = threading.Lock()
+
+
 class _Inert:
     """Stands for an object of a checkpoint that we do not need: takes anything, does nothing."""
 
@@ -75,14 +80,15 @@ def _only_inert(names: Iterable[str]) -> Iterator[None]:
     if not hasattr(torch.serialization, "safe_globals"):  # PyTorch < 2.5: files with such classes are refused
         yield
         return
-    allowed = torch.serialization.get_safe_globals()
-    torch.serialization.clear_safe_globals()
-    torch.serialization.add_safe_globals([(type("_Inert", (_Inert,), {}), name) for name in names])
-    try:
-        yield
-    finally:
+    with _allow_list:
+        allowed = torch.serialization.get_safe_globals()
         torch.serialization.clear_safe_globals()
-        torch.serialization.add_safe_globals(allowed)
+        torch.serialization.add_safe_globals([(type("_Inert", (_Inert,), {}), name) for name in names])
+        try:
+            yield
+        finally:
+            torch.serialization.clear_safe_globals()
+            torch.serialization.add_safe_globals(allowed)
 
 
 def read_state_dict(source: str | os.PathLike | Mapping[str, Any]) -> dict[str, Tensor]:
@@ -238,22 +244,56 @@ def read_mmengine_config(path: str | os.PathLike) -> str | None:
 
 
 def _load(path: Path, mmap: bool = False) -> Any:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(re.fullmatch(r"[^/]+/constants\.pkl", name) for name in archive.namelist()):
+                raise CheckpointError(f"{path}: a TorchScript program, expected a checkpoint of tensors")
     try:
         with _only_inert(_MMENGINE_LOG):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
+        _must_not_be_a_page(path, error)
         # Past PyTorch's advice on how to load it all the same, which we do not pass on.
         reason = re.search(r"(?:WeightsUnpickler error:\s*|(?=Trying to load unsupported ))(.*)", str(error))
         raise CheckpointError(
             f"{path}: refused, since it is no plain checkpoint of tensors ({reason[1] if reason else error})"
         ) from error
     except Exception as error:
-        # A damaged or foreign file fails anywhere inside the unpickler.
-        raise CheckpointError(f"{path}: not a checkpoint file, or damaged ({type(error).__name__}: {error})") from error
+        # A damaged or foreign file fails anywhere inside the unpickler, and says what helps nobody.
+        _must_not_be_a_page(path, error)
+        reason = f"{type(error).__name__}: {error}".split("\n")[0]
+        raise CheckpointError(f"{path}: not a checkpoint file, or damaged ({reason})") from error
+
+
+def _must_not_be_a_page(path: Path, error: Exception) -> None:
+    with path.open("rb") as file:
+        if re.match(rb"\s*<(!doctype|html|\?xml)", file.read(512), re.IGNORECASE):
+            raise CheckpointError(f"{path}: a web page, not a checkpoint file; download the file itself") from error
+
+
+def _container(found: Mapping[Any, Any], name: str) -> Any:
+    """Return the key under which a state dict is kept; None where there is none.
+
+    Raises:
+        CheckpointError: If there are others that may be meant, such as averaged weights of an unknown name.
+    """
+    # Programs write params-ema, too.
+    plain = {key: key.lower().replace("-", "_") for key in found if isinstance(key, str)}
+    key = next((key for wanted in CONTAINERS for key, text in plain.items() if text == wanted), None)
+    # MMEngine keeps the weights that are not averaged under this name.
+    averaged = [k for k, text in plain.items() if "ema" in text.split("_") and text != "ema_state_dict"]
+    others = [k for k in averaged if k != key and _holds_tensors(found[k])]
+    if key is not None and plain[key] != CONTAINERS[0] and others:
+        raise CheckpointError(f"{name}: {', '.join(map(repr, others))} beside {key!r}: keep the weights that are meant")
+    return key
+
+
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(item, Tensor) for item in value.values())
 
 
 def _unwrap(found: Any, name: str) -> dict[str, Tensor]:
-    while isinstance(found, Mapping) and (inside := next((key for key in CONTAINERS if key in found), None)):
+    while isinstance(found, Mapping) and (inside := _container(found, name)) is not None:
         found = found[inside]
     if not isinstance(found, Mapping):
         raise CheckpointError(f"{name}: expected a state dict, found {type(found).__name__}")

@@ -158,4 +158,10 @@ def test_what_cannot_be_written_is_named(tmp_path):
         export_network(Sized(), tmp_path / "network.pth")
     with pytest.raises(ValueError, match=r"opset is for \.onnx, got 18"):
         export_network(Sized(), tmp_path / "network.pt", opset=18)
+    with pytest.raises(
+        ValueError, match=r"network\.onnx: opset must be at least 18, the first that PyTorch writes, got 16"
+    ):
+        export_network(Sized(), tmp_path / "network.onnx", opset=16)
+    with pytest.raises(ExportError, match=r"opset"):
+        export_network(Sized(), tmp_path / "network.onnx", opset=1000)
     assert not list(tmp_path.iterdir())

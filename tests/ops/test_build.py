@@ -54,7 +54,7 @@ def test_running_the_module_warns_of_nothing():
 
 def test_uses_the_first_compiler_that_exists(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.delenv("CXX", raising=False)
     assert build.find_compiler() is None
     compiler = tmp_path / "g++"
     compiler.write_text("#!/bin/sh\n")
@@ -127,3 +127,9 @@ def test_processes_may_build_at_the_same_time(tmp_path):
     assert [p.returncode for p in processes] == [0, 0]
     assert outputs[0] == outputs[1] != ""
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_compiler_that_is_asked_for_and_not_there(source, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler -O3")
+    with pytest.raises(build.BuildError, match="CXX=no-such-compiler -O3: no such program"):
+        build.build()

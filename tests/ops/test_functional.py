@@ -289,3 +289,14 @@ def test_triton_refuses_the_cpu():
     pytest.importorskip("triton")
     with pytest.raises(ValueError, match="needs CUDA tensors"):
         pyramid_attention(*make_inputs((4, 4), 1, dtype=torch.float32), implementation="triton")
+
+
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("name", CPU_IMPLEMENTATIONS)
+def test_an_empty_batch(name, window):
+    query, keys, values = make_inputs((9, 8), 3, batch=1, channels=4, depth=6, dtype=torch.float32)
+    query, *levels = (tensor[:0].detach().requires_grad_() for tensor in (query, *keys, *values))
+    output = pyramid_attention(query, levels[:3], levels[3:], implementation=name, window=window)
+    assert output.shape == (0, 6, 9, 8)
+    output.sum().backward()
+    assert [tensor.grad.shape for tensor in (query, *levels)] == [tensor.shape for tensor in (query, *levels)]

@@ -1,5 +1,6 @@
 import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import golden_networks as golden
 import pytest
@@ -448,3 +449,47 @@ def test_a_missing_file_is_named(tmp_path):
 def test_an_unknown_suffix_is_refused(official, tmp_path):
     with pytest.raises(ValueError, match=r"\.onnx"):
         write_checkpoint(load_official(official), tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize("name", ["params-ema", "Params_EMA"])
+def test_averaged_weights_by_almost_the_usual_name(official, name, tmp_path):
+    state = {key: value + 1 for key, value in official.items()}
+    torch.save({"params": official, name: state}, tmp_path / "net.pth")
+    found = read_state_dict(tmp_path / "net.pth")
+    for key, value in read_state_dict(state).items():
+        torch.testing.assert_close(found[key], value, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["model_ema", "ema", "ema_params"])
+def test_averaged_weights_by_an_unknown_name_are_not_passed_over(official, name, tmp_path):
+    torch.save({"params": official, name: official}, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match=rf"net\.pth: '{name}' beside 'params': keep the weights that are meant"):
+        read_state_dict(tmp_path / "net.pth")
+    # MMEngine's own, and what holds no weights.
+    torch.save({"params": official, "ema_state_dict": official, "ema": 0.999}, tmp_path / "net.pth")
+    assert read_state_dict(tmp_path / "net.pth")
+
+
+def test_what_is_no_checkpoint_is_called_what_it_is(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.ReLU()), tmp_path / "script.pt")
+    with pytest.raises(CheckpointError, match=r"script\.pt: a TorchScript program, expected a checkpoint of tensors$"):
+        read_state_dict(tmp_path / "script.pt")
+    (tmp_path / "page.pth").write_text("<!DOCTYPE html><html>Sign in</html>")
+    with pytest.raises(CheckpointError, match=r"page\.pth: a web page, not a checkpoint file"):
+        read_state_dict(tmp_path / "page.pth")
+    torch.save(torch.nn.ReLU(), tmp_path / "module.pth")
+    with pytest.raises(CheckpointError) as raised:
+        read_state_dict(tmp_path / "module.pth")
+    assert "weights_only" not in str(raised.value)
+
+
+@pytest.mark.skipif(not hasattr(torch.serialization, "safe_globals"), reason="PyTorch before 2.5 has no such list")
+def test_threads_load_at_once_and_leave_the_list_of_allowed_classes(official, tmp_path):
+    from mmengine.logging.history_buffer import HistoryBuffer
+
+    torch.serialization.add_safe_globals([HistoryBuffer])
+    before = torch.serialization.get_safe_globals()
+    torch.save({"state_dict": official, "message_hub": {"loss": HistoryBuffer([1.0], [1])}}, tmp_path / "net.pth")
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(lambda _: len(read_state_dict(tmp_path / "net.pth")), range(40)))
+    assert set(torch.serialization.get_safe_globals()) == set(before)
