@@ -10,7 +10,7 @@ BENCHMARKS ?= data/benchmarks
 # Requirements that only one target has.
 WITH =
 
-.PHONY: help env demo test test-browser lint docs bench bench-data paper-check paper-check-slow sanitize clean
+.PHONY: help env demo test test-browser lint docs bench bench-data paper-check paper-check-slow check-wheel sanitize clean
 
 help: ## show this list (the default)
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -51,6 +51,13 @@ paper-check: env ## measure the published figures that need no trained network; 
 
 paper-check-slow: env ## the same and CBM3D, half an hour and more; needs: pip install -c requirements/constraints.txt bm3d
 	@$(RUN) tools/paper_check.py --root "$(BENCHMARKS)" --bm3d $(ARGS)
+
+check-wheel: env ## build a wheel, install it into an empty environment and restore a picture there
+	@rm -rf build dist work_dirs/wheel
+	@$(RUN) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@$(RUN) -m venv work_dirs/wheel
+	@work_dirs/wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	@cd work_dirs/wheel && bin/panet restore ../../docs/coffeex2_58_10.png --task denoising
 
 sanitize: env ## run the C++ kernel under the address and undefined-behaviour sanitizers
 	@$(RUN) -m panet_plugin.ops.build --check

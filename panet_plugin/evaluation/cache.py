@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import cv2
+import numpy
+import scipy
+import torch
 
 import panet_plugin
 from panet_plugin.files import write_bytes
@@ -52,6 +56,7 @@ def algorithm() -> str:
     root = Path(panet_plugin.__file__).parent
     for path in sorted(path for path in root.rglob("*") if path.suffix in (".py", ".cpp")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    for library in ("torch", "numpy", "scipy", "opencv-python"):
-        digest.update(f"{library} {version(library)}".encode())
+    # Not by their distributions: OpenCV comes in several.
+    for library in (torch, numpy, scipy, cv2):
+        digest.update(f"{library.__name__} {library.__version__}".encode())
     return digest.hexdigest()

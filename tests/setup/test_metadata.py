@@ -1,13 +1,16 @@
+import ast
 import configparser
 import os
 import re
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 import panet_plugin
+from panet_plugin.__main__ import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 TOP_LEVEL = {
@@ -29,21 +32,57 @@ def test_installed_metadata():
     assert installed["Name"] == "panet-plugin"
     assert installed["License-Expression"] == "Apache-2.0"
     assert installed["Version"] == panet_plugin.__version__
-    assert [line for line in metadata.requires("panet-plugin") or [] if "extra ==" not in line] == []
+    assert any(line.startswith("torch") for line in metadata.requires("panet-plugin"))
+
+
+def imports_of(folder):
+    """Return the packages that modules import, by the names of their distributions."""
+    names = {"PIL": "pillow", "cv2": "opencv-python", "yaml": "pyyaml"}
+    found = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            modules = [node.module] if isinstance(node, ast.ImportFrom) else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            found |= {module.split(".")[0] for module in modules if module}
+    return {names.get(name, name) for name in found if name not in sys.stdlib_module_names} - {"panet_plugin"}
+
+
+def test_the_package_requires_what_it_imports(setup_cfg, installer):
+    required = {re.split("[<>=]", line)[0] for line in setup_cfg["options"]["install_requires"].split()}
+    optional = {"basicsr", "mmagic", "mmcv", "triton", "bm3d", "onnx", "onnxruntime", "onnxscript", "spandrel"}
+    optional |= {"torchmetrics", "torchvision", "setuptools"}
+    assert imports_of(ROOT / "panet_plugin") - optional == required - {"pillow"} | {"pillow"}
+    known = {*installer.read_requirements("torch", "runtime", "frameworks")}
+    assert required <= known
+    assert set(optional - {"triton", "bm3d", "onnx", "mmcv"}) <= known | set(installer.read_requirements("tests"))
 
 
 def test_extras(setup_cfg, installer):
     extras = {name: packages.split() for name, packages in setup_cfg["options.extras_require"].items()}
-    assert extras == {
-        "bm3d": ["bm3d"],
-        "export": ["onnxruntime", "onnxscript"],
-        "lpips": ["torchmetrics"],
-        "spandrel": ["spandrel"],
-    }
+    assert set(extras) == {"basicsr", "mmagic", "bm3d", "export", "lpips", "spandrel", "all"}
+    assert extras.pop("all") == ["panet-plugin[basicsr,mmagic,export,lpips,spandrel]"]
     packages = {package for named in extras.values() for package in named}
     # bm3d is not free for every use: no test asks for it.
-    assert packages - {"bm3d"} <= set(installer.read_requirements("tests"))
-    assert packages <= set(installer.read_requirements("constraints"))
+    assert packages - {"bm3d"} <= set(installer.read_requirements("torch", "runtime", "tests"))
+    assert packages - {"torchvision"} <= set(installer.read_requirements("constraints"))
+
+
+def test_the_command_runs_what_the_scripts_run(tmp_path):
+    def run(*command):
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    listing = run(sys.executable, "-m", "panet_plugin")
+    assert listing.returncode == 0
+    for name, (module, purpose) in COMMANDS.items():
+        assert f"{name} " in listing.stdout and purpose in listing.stdout
+        assert (ROOT / f"tools/{module}.py").is_file()
+    assert {path.stem for path in (ROOT / "panet_plugin/commands").glob("[a-z]*.py")} == {
+        m for m, _ in COMMANDS.values()
+    }
+    wrong = run(sys.executable, "-m", "panet_plugin", "restroe")
+    assert wrong.returncode == 1 and "no command 'restroe'; expected one of restore, train" in wrong.stderr
+    usage = run(sys.executable, "-m", "panet_plugin", "restore")
+    assert usage.returncode == 2 and usage.stderr.startswith("usage: panet restore ")
 
 
 def test_licence_text():

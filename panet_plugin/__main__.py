@@ -1,0 +1,35 @@
+"""The command ``panet``, also as ``python -m panet_plugin``: one name for all that users run."""
+
+import importlib
+import sys
+
+#: The module of every command in :mod:`panet_plugin.commands`, and what it does.
+COMMANDS = {
+    "restore": ("restore", "restore pictures with any checkpoint, or with the networks that come along"),
+    "train": ("train", "train from a config of MMEngine or BasicSR"),
+    "test": ("test", "score a checkpoint on a config's test data"),
+    "compare": ("compare", "score methods on benchmark sets by the published protocol of a task"),
+    "convert": ("convert_checkpoint", "convert a checkpoint into one that both frameworks load"),
+    "export": ("export", "write a network as ONNX, torch.export, TorchScript or safetensors"),
+    "show-attention": ("show_attention", "show where the attention looks from chosen pixels"),
+    "ablate": ("ablate", "train and score a set of settings alike"),
+    "paper-check": ("paper_check", "measure the published figures that need no trained network"),
+}
+
+
+def main() -> None:
+    """Run the command that is named first on the command line."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("-h", "--help"):
+        print("usage: panet COMMAND [-h] ...\n\ncommands:")
+        for command, (_, purpose) in COMMANDS.items():
+            print(f"  {command:16}{purpose}")
+        return
+    if name not in COMMANDS:
+        sys.exit(f"panet: error: no command {name!r}; expected one of {', '.join(COMMANDS)}")
+    sys.argv = [f"panet {name}", *sys.argv[2:]]
+    importlib.import_module(f"panet_plugin.commands.{COMMANDS[name][0]}").main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What users run: ``panet NAME``, and the scripts in ``tools/``, which are the same."""

@@ -1,0 +1,36 @@
+"""Train and score a set of settings at an equal budget and seed; the same command goes on where it was interrupted."""
+
+import argparse
+from pathlib import Path
+
+from panet_plugin.command_line import device
+from panet_plugin.frameworks.ablation import Ablation, run
+from panet_plugin.frameworks.launch import report_errors
+
+
+def main() -> None:
+    """Parse the command line, train, score and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("settings", type=Path, help="a set of settings, such as configs/ablation/attention.py")
+    parser.add_argument(
+        "--data", nargs="+", type=Path, required=True, metavar="DIR", help="clean pictures, in DIR or DIR/HR"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="runs, and ablation.md, .csv, .json and .png; default: work_dirs/ablation/NAME. What a step costs is "
+        "measured once: delete DIR/costs.json to measure it again",
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: those of the settings")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; default: %(default)s")
+    parser.add_argument("--threads", type=int, default=1, help="of each run; default: %(default)s")
+    parser.add_argument(
+        "--device", type=device, default="cpu", help="where networks run when scored; default: %(default)s"
+    )
+    args = parser.parse_args()
+    with report_errors():
+        ablation = Ablation.fromfile(args.settings, args.seeds)
+        out = args.out or Path("work_dirs/ablation", ablation.name)
+        print(run(ablation, args.data, out, jobs=args.jobs, threads=args.threads, device=args.device))
+        print(f"written to {out}")

@@ -1,0 +1,125 @@
+"""Score methods on benchmark sets by the published protocol of a task; writes comparison.md, .csv and .json.
+
+``--figure`` draws pictures as methods restore them, too.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from panet_plugin.command_line import add_task_options, add_window_option, device, parse_task
+from panet_plugin.evaluation import (
+    BASELINES,
+    FolderMethod,
+    ImageSet,
+    Method,
+    choose_figures,
+    compare,
+    load_lpips,
+    markdown,
+    write_figures,
+    write_reports,
+)
+from panet_plugin.frameworks.checkpoints import checkpoint_method
+from panet_plugin.frameworks.launch import report_errors
+from panet_plugin.inference import piece_limit
+from panet_plugin.tasks import Task
+
+
+def named_path(text: str) -> tuple[str, Path]:
+    """Split ``NAME=PATH``."""
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(f"expected NAME=PATH, got {text!r}")
+    return name, Path(path)
+
+
+def method_or_path(text: str) -> tuple[str, Path | None]:
+    """Return one of the methods that need no file, or split ``NAME=PATH``."""
+    return (text, None) if text in BASELINES else named_path(text)
+
+
+def make_method(task: Task, name: str, path: Path | None, config: Path | None, **options: Any) -> Method:
+    """Return the method that the command line names; networks have further options."""
+    if path is None:
+        return BASELINES[name](task)
+    if path.is_dir():
+        return FolderMethod(name, path)
+    return checkpoint_method(name, path, config, **options)
+
+
+def main() -> None:
+    """Parse the command line and compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_task_options(parser)
+    parser.add_argument(
+        "--data", nargs="+", type=Path, required=True, metavar="DIR", help="clean pictures, in DIR or DIR/HR"
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        type=method_or_path,
+        required=True,
+        metavar="METHOD",
+        help="degraded, bicubic, NAME=CHECKPOINT of either framework, this project or the original, or NAME=FOLDER of "
+        "result images",
+    )
+    parser.add_argument(
+        "--config",
+        action="append",
+        type=named_path,
+        default=[],
+        metavar="NAME=CONFIG",
+        help="for a checkpoint that does not say of which network it is: the .py or .yml it was trained with",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("work_dirs/compare"), metavar="DIR", help="default: %(default)s"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the degradation; default: %(default)s")
+    parser.add_argument("--device", type=device, default="cpu", help="where networks run; default: %(default)s")
+    parser.add_argument(
+        "--chop",
+        action="store_true",
+        help="let networks restore pieces, cut as the original's for its published scores, which takes less time; "
+        "without it they restore whole images",
+    )
+    add_window_option(parser, "; none with --chop")
+    parser.add_argument("--save-images", action="store_true", help="keep restored images in DIR/images/METHOD/SET")
+    parser.add_argument("--lpips", action="store_true", help="also LPIPS (needs torchmetrics)")
+    parser.add_argument(
+        "--figure",
+        nargs="+",
+        default=[],
+        metavar="CHOICE",
+        help="write DIR/figures/SET_NAME.png: the picture NAME (or SET/NAME) and a part of it from every method, in "
+        "which they differ most, or NAME:X,Y,WIDTH,HEIGHT; auto is the picture whose scores differ most",
+    )
+    args = parser.parse_args()
+    task, configs = parse_task(parser, args), dict(args.config)
+    if strangers := configs.keys() - dict(args.methods).keys():
+        parser.error(f"--config names no method: {', '.join(sorted(strangers))}")
+    with report_errors():
+        sets = [ImageSet.open(folder) for folder in args.data]
+        cut = piece_limit(task) if args.chop else None
+        # Cut as the original's scores were computed.
+        window = None if args.window == "trained" and cut else args.window
+        figures = choose_figures(args.figure, sets, task)
+        options = {"device": args.device, "cut": cut, "window": window}
+        methods = [make_method(task, name, path, configs.get(name), **options) for name, path in args.methods]
+        scores = compare(
+            task,
+            sets,
+            methods,
+            seed=args.seed,
+            cache=args.out / "cache",
+            images=args.out / "images" if args.save_images else None,
+            lpips=load_lpips(args.device) if args.lpips else None,
+            progress=True,
+        )
+        write_reports(args.out, task, scores, args.seed, cut, window)
+        if args.save_images:
+            # What was just made need not be made again.
+            methods = [FolderMethod(method.name, args.out / "images" / method.name) for method in methods]
+        for path in write_figures(args.out / "figures", figures, task, sets, methods, scores, args.seed):
+            print(path)
+    print(markdown(task, scores, args.seed, cut, window))

@@ -1,0 +1,35 @@
+"""Write a network as ONNX (.onnx), torch.export (.pt2), TorchScript (.pt) or safetensors, and check what it does."""
+
+import argparse
+from pathlib import Path
+
+from panet_plugin.export import FORMATS, LEAST_OPSET, export_network
+from panet_plugin.frameworks.checkpoints import load_any
+from panet_plugin.frameworks.launch import report_errors
+
+
+def main() -> None:
+    """Parse the command line and export."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="of either framework, of this project or of the original")
+    parser.add_argument("target", type=Path, help=f"file to write: {', '.join(FORMATS)}")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        help="for a checkpoint that does not say of which network it is: the .py or .yml it was trained with",
+    )
+    parser.add_argument("--opset", type=int, metavar="N", help="version of ONNX's operators; default: PyTorch's choice")
+    args = parser.parse_args()
+    if args.target.suffix not in FORMATS:
+        parser.error(f"{args.target}: the target must end in one of {', '.join(FORMATS)}")
+    if args.opset is not None and args.target.suffix != ".onnx":
+        parser.error("--opset is for .onnx")
+    if args.opset is not None and args.opset < LEAST_OPSET:
+        parser.error(f"--opset must be at least {LEAST_OPSET}: PyTorch's exporter has no earlier")
+    with report_errors():
+        network = load_any(args.checkpoint, args.config)
+        differences = export_network(network, args.target, args.opset)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    print(f"{args.target}: {type(network).__name__}, {parameters / 1e6:.3f} M parameters")
+    for shape, difference in differences:
+        print(f"  {'x'.join(map(str, shape))}: within {difference:.1e} of the network")

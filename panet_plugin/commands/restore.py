@@ -1,0 +1,173 @@
+"""Restore pictures: files, folders, patterns or a list, with any checkpoint or with the networks that come along."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import nn
+
+from panet_plugin.command_line import (
+    add_task_options,
+    add_window_option,
+    device,
+    parse_task,
+    positive,
+    task_parameters,
+)
+from panet_plugin.frameworks.checkpoints import load_any, load_task
+from panet_plugin.frameworks.launch import report_errors
+from panet_plugin.inference import DTYPES, Restorer, find_jobs, piece_limit, restore_files
+from panet_plugin.inference.pictures import FORMATS
+from panet_plugin.tasks import Demosaicing, SuperResolution, Task, make_task
+from panet_plugin.weights import bundled, list_bundled
+
+
+def main() -> None:
+    """Parse the command line and restore."""
+    parser = make_parser()
+    args = parser.parse_args()
+    if args.max_pixels:
+        # Pillow refuses more than twice as many.
+        Image.MAX_IMAGE_PIXELS = -(-args.max_pixels // 2)
+    asked = parse_task(parser, args)
+    if args.weights is None and (asked is None or args.config is not None):
+        there = ", ".join(dict.fromkeys(task.name for task in list_bundled().values())) or "none here"
+        parser.error(f"give --weights CHECKPOINT, or --task alone for a network that comes along ({there})")
+    with report_errors():
+        network, task = choose(args, asked)
+        mode = "whole" if args.whole else "chop" if args.chop is not None else "tiles" if args.tile else "auto"
+        try:
+            restorer = Restorer(
+                network,
+                args.device,
+                dtype=DTYPES[args.dtype],
+                mode=mode,
+                # What is asked for by these names is what it was before attention had windows.
+                window=None if args.window == "trained" and mode != "auto" else args.window,
+                tile=args.tile or 192,
+                overlap=args.overlap,
+                limit=args.chop or piece_limit(task),
+                ensemble=args.self_ensemble,
+                batch=args.batch,
+                max_memory=args.max_memory,
+                max_seconds=args.max_seconds,
+            )
+            task = fit(task, restorer)
+        except ValueError as error:
+            parser.error(str(error))
+        if args.chop == 0 and task is None:
+            parser.error("--chop: say --task, or the pixels of a piece: 6800 for colour denoising, 6400 for all others")
+        if args.self_ensemble and isinstance(task, Demosaicing):
+            parser.error(
+                "--self-ensemble: a mosaic that is flipped has another pattern, which the network has not seen"
+            )
+        suffix = args.format and f".{args.format}"
+        jobs, failures = find_jobs(args.inputs, args.out, suffix, sys.stdin if "-" in args.inputs else ())
+        words = task.label if task else "task unknown"
+        words += f", attention in a window of {restorer.window}" if restorer.window else ""
+        print(f"{type(network).__name__}, {words}; on {restorer.device} in {args.dtype}")
+        total = len(jobs) + len(failures)
+        progress = sys.stderr.isatty() and not args.no_progress
+        failures += restore_files(restorer, jobs, task, skip_existing=args.skip_existing, progress=progress)
+    for name, reason in failures:
+        print(f"error: {name}: {reason}", file=sys.stderr)
+    if failures:
+        sys.exit(f"{len(failures)} of {total} failed")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="picture, folder, pattern, or - for a list of these")
+    parser.add_argument(
+        "-o", "--out", type=Path, default=Path("restored"), help="folder, or a file for one picture; default: restored"
+    )
+    parser.add_argument(
+        "--format", choices=[suffix[1:] for suffix in FORMATS], help="of the results; default: as before"
+    )
+    parser.add_argument("--skip-existing", action="store_true", help="leave out pictures whose results are there")
+    parser.add_argument("--weights", type=Path, metavar="CHECKPOINT", help="default: what comes along for the task")
+    parser.add_argument("--config", type=Path, help="of a checkpoint that does not say of which network it is")
+    add_task_options(parser, required=False)
+    group = parser.add_argument_group(
+        "how",
+        "whole where the limits allow it, otherwise in pieces that give the same, or, where the network has no such "
+        "pieces, in tiles; unless said here",
+    )
+    ways = group.add_mutually_exclusive_group()
+    ways.add_argument("--whole", action="store_true", help="every picture as a whole, exactly, whatever it takes")
+    ways.add_argument("--tile", type=positive, metavar="SIDE", help="in tiles of so many pixels a side")
+    ways.add_argument(
+        "--chop",
+        type=positive,
+        nargs="?",
+        const=0,
+        metavar="PIXELS",
+        help="cut as the original cuts, into pieces of fewer than so many pixels; default: as published for the task",
+    )
+    group.add_argument("--overlap", type=int, default=16, help="over which tiles are blended; default: %(default)s")
+    add_window_option(group, "; none with --whole, --tile and --chop")
+    group.add_argument(
+        "--self-ensemble", action="store_true", help="mean over 8 flips and transpositions, 8 times as long"
+    )
+    group.add_argument(
+        "--max-memory", type=memory, metavar="SIZE", help="such as 800M or 4G; default: half of what is free"
+    )
+    group.add_argument(
+        "--max-pixels",
+        type=positive,
+        metavar="N",
+        help="of the largest picture that is opened; default: 178956970, since small files may hold more than fits",
+    )
+    group.add_argument("--max-seconds", type=float, default=60, help="for one whole picture; default: %(default)s")
+    group.add_argument(
+        "--batch", type=positive, default=8, help="pictures or tiles at once, at most; default: %(default)s"
+    )
+    group.add_argument("--device", type=device, default=best_device(), help="default here: %(default)s")
+    group.add_argument("--dtype", choices=DTYPES, default="fp32", help="of the network; default: %(default)s")
+    group.add_argument("--no-progress", action="store_true", help="show no bar")
+    return parser
+
+
+def choose(args: argparse.Namespace, asked: Task | None) -> tuple[nn.Module, Task | None]:
+    """Return the network, and its task as far as it is known."""
+    parameters = task_parameters(args)
+    weights = args.weights or bundled(asked.name, **parameters)
+    said = load_task(weights, args.config)
+    if asked is None:
+        task = said
+    else:
+        task = make_task(**{**said.describe(), **parameters}) if said and said.name == asked.name else asked
+        if said and said != task:
+            print(f"warning: {weights} was trained for {said.describe()}, not {task.describe()}", file=sys.stderr)
+    return load_any(weights, args.config), task
+
+
+def fit(task: Task | None, restorer: Restorer) -> Task | None:
+    """Return the task, or that of any network that enlarges.
+
+    Raises:
+        ValueError: If the network is not for such a task, or takes no pictures.
+    """
+    if task is None:
+        return SuperResolution(restorer.scale) if restorer.scale > 1 else None
+    if task.scale != restorer.scale or (isinstance(task, Demosaicing) and restorer.channels != 3):
+        made = f"{restorer.channels} channels and a scale of {restorer.scale}"
+        raise ValueError(f"{task.describe()} is no task for a network of {made}")
+    return task
+
+
+def best_device() -> str:
+    """Return the first of CUDA, MPS and the CPU that is there."""
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def memory(text: str) -> float:
+    """Read a number of bytes such as ``800M`` or ``4G``."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", text.upper())
+    if not found or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"expected a size such as 800M or 4G, got {text!r}")
+    return float(found[1]) * 1000 ** " KMGT".index(found[2] or " ")

@@ -1,0 +1,78 @@
+"""Show where a pyramid attention block looks from chosen pixels of an image: figures, and a page to point at pixels.
+
+The weights of a pixel are computed exactly, and those of no other; the network runs as far as its attention.
+"""
+
+import argparse
+from pathlib import Path
+
+from panet_plugin.command_line import device
+from panet_plugin.data import read_image
+from panet_plugin.files import write_bytes
+from panet_plugin.frameworks.checkpoints import load_any
+from panet_plugin.frameworks.launch import report_errors
+from panet_plugin.tasks import Denoising
+from panet_plugin.visualization import (
+    AttentionProbe,
+    attention_figure,
+    attention_page,
+    grid,
+    save_figure,
+    takes_gray,
+)
+
+
+def main() -> None:
+    """Parse the command line and show."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="as the network is given it: noisy, small, ...")
+    parser.add_argument(
+        "--weights", type=Path, required=True, metavar="CKPT", help="of either framework, this project or the original"
+    )
+    parser.add_argument(
+        "--config", type=Path, help="for a checkpoint that does not say of which network it is: its .py or .yml"
+    )
+    parser.add_argument(
+        "--at", nargs="+", type=int, default=[], metavar="X Y", help="columns and rows of pixels: a figure for each"
+    )
+    parser.add_argument("--html", action="store_true", help="also one page, to point at these pixels")
+    parser.add_argument("--every", type=int, metavar="N", help="on the page, a grid of every N-th pixel each way too")
+    parser.add_argument("--block", metavar="PATH", help="which attention, where a network has several")
+    parser.add_argument(
+        "--matches", type=int, default=6, metavar="K", help="how many of the best to list; default: %(default)s"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("work_dirs/attention"), metavar="DIR", help="default: %(default)s"
+    )
+    parser.add_argument("--dpi", type=float, default=100, help="of figures 13 inches wide; default: %(default)s")
+    parser.add_argument("--device", type=device, default="cpu", help="where the network runs; default: %(default)s")
+    args = parser.parse_args()
+    points = list(zip(args.at[::2], args.at[1::2], strict=False))
+    if len(args.at) % 2:
+        parser.error(f"--at takes pairs of X and Y, got {len(args.at)} numbers")
+    if args.every is not None and not args.html:
+        parser.error("--every is for the page: add --html")
+    if not points and args.every is None:
+        parser.error("say which pixels: --at X Y, or --html --every N")
+    for name in ("matches", "dpi"):
+        if not 1 <= getattr(args, name) <= 1000:
+            parser.error(f"--{name} must be from 1 to 1000, got {getattr(args, name)}")
+    with report_errors():
+        network = load_any(args.weights, args.config).to(args.device)
+        # The one definition of which gray image an RGB image stands for.
+        image = Denoising(gray=takes_gray(network)).reference(read_image(args.image))
+        probe = AttentionProbe(network, image, args.block)
+        # All is computed before anything is written.
+        views = [probe.views([point], args.matches)[0] for point in points]
+        if args.html:
+            if args.every is not None:
+                points = sorted({*points, *grid(*image.shape[1::-1], args.every)}, key=lambda point: point[::-1])
+            page = attention_page(probe, points, args.image.name, args.matches, progress=True)
+        for view in views:
+            path = args.out / f"{args.image.stem}_{view.x}_{view.y}.png"
+            save_figure(path, attention_figure(probe, view), args.dpi)
+            print(path)
+        if args.html:
+            path = args.out / f"{args.image.stem}.html"
+            write_bytes(path, page.encode())
+            print(path)
