@@ -11,6 +11,8 @@ import parsers
 import pytest
 from mmengine.config import Config
 
+from panet_plugin.__main__ import COMMANDS
+
 ROOT = pages.ROOT
 #: Where the arguments of the script that a shell script starts are among its own.
 LAUNCHERS = {
@@ -74,6 +76,8 @@ def check(page, words):
         run_script(page, script, rest(arguments), variables, readers)
     elif program == "pip":
         install(arguments)
+    elif program == "panet":
+        run_script(page, f"tools/{COMMANDS[arguments[0]][0]}.py", arguments[1:], variables)
     elif program == "source":
         assert arguments == [".venv/bin/activate"]
     elif program == "pytest":
@@ -116,15 +120,16 @@ def install(arguments):
     assert arguments[0] == "install"
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
-    pins = (ROOT / "requirements" / "constraints.txt").read_text()
+    pins = "".join((ROOT / "requirements" / f"{name}.txt").read_text() for name in ("constraints", "frameworks"))
     words = iter(arguments[1:])
     for word in words:
         if word == "-c":
             assert next(words) == "requirements/constraints.txt"
-        elif extra := re.fullmatch(r"panet-plugin\[(\w+)\]", word):
-            assert extra[1] in settings["options.extras_require"]
-        else:
-            assert word == "pre-commit" or f"\n{word}==" in pins, f"{word} has no pin"
+        elif ours := re.fullmatch(r"panet-plugin(?:\[([\w,]+)\])?", word):
+            assert set(ours[1].split(",") if ours[1] else ()) <= set(settings["options.extras_require"])
+        elif word not in ("pre-commit", "--no-deps", "."):
+            assert re.search(rf"(?m)^{re.escape(word.partition('==')[0])}==", pins), f"{word} has no pin"
+            assert "==" not in word or re.search(rf"(?m)^{re.escape(word)}$", pins), f"{word} is pinned otherwise"
 
 
 @pytest.mark.parametrize("page", pages.PAGES)
@@ -143,7 +148,7 @@ def test_commands_within_lines(page):
 
 def test_options_within_lines_exist():
     scripts = [name for name in parsers.scripts() if name.endswith(".py")]
-    known = {option for name in scripts for option in parser(name)._option_string_actions}
+    known = {option for name in scripts for option in parser(name)._option_string_actions} | {"--no-deps"}  # of pip
     for page in pages.PAGES:
         for span in pages.spans(page):
             for option in re.findall(r"(?:^|\s)(--[a-z][a-z-]*)", span):
