@@ -141,7 +141,7 @@ def choose(args: argparse.Namespace, asked: Task | None) -> tuple[nn.Module, Tas
         task = said
     else:
         task = make_task(**{**said.describe(), **parameters}) if said and said.name == asked.name else asked
-        if said and said != task:
+        if said and not said.covers(task):
             print(f"warning: {weights} was trained for {said.describe()}, not {task.describe()}", file=sys.stderr)
     return load_any(weights, args.config), task
 

@@ -60,9 +60,9 @@ FAMILIES = (
     ),
 )
 
-#: What the networks that come with the package scored, as `tools/compare.py` wrote it, by the name of their config; and
-#: what they are called there.
-SCORES, SCORED_AS = "docs/bundled", "PANet-compact"
+#: What the networks that come with the package scored, as `tools/compare.py` wrote it, in files whose names begin with
+#: that of their config; and what they are called there, before a hyphen.
+SCORES, SCORED_AS = "results/bundled", "PANet-"
 
 _HEADER = "# Written by tools/model_index.py from the configs; do not edit.\n"
 
@@ -121,10 +121,13 @@ def _model(root: Path, path: Path, config: Config, family: Family, parameters: i
     weights = BUNDLE / f"{path.stem.removesuffix('_div2k')}.safetensors"
     if weights.is_file():
         model["Weights"] = weights.relative_to(root).as_posix()
-        for mean in json.loads((root / SCORES / f"{path.stem}.json").read_bytes())["means"]:
-            if mean["method"] == SCORED_AS:
-                metrics = {"PSNR": round(mean["psnr"], 2), "SSIM": round(mean["ssim"], 4)}
-                results.append({"Task": task.title, "Dataset": mean["dataset"], "Metrics": metrics})
+        for file in sorted((root / SCORES).glob(f"{path.stem}*.json")):
+            report = json.loads(file.read_bytes())
+            label = make_task(**report["task"]).label if file.stem != path.stem else task.title
+            for mean in report["means"]:
+                if mean["method"].startswith(SCORED_AS):
+                    metrics = {"PSNR": round(mean["psnr"], 2), "SSIM": round(mean["ssim"], 4)}
+                    results.append({"Task": label, "Dataset": mean["dataset"], "Metrics": metrics})
     return {**model, "Results": results} if results else model
 
 

@@ -14,7 +14,7 @@ from panet_plugin.__main__ import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 TOP_LEVEL = {
-    *("panet_plugin", "configs", "tools", "data_prep", "tests", "requirements", "docs"),
+    *("panet_plugin", "configs", "tools", "data_prep", "tests", "requirements", "docs", "results"),
     *("setup.cfg", "pyproject.toml", "Makefile", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"),
     "model-index.yml",  # where OpenMMLab's tools look for it
 }
