@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -50,9 +51,20 @@ class Source:
     lr: dict[int, Path] = field(default_factory=dict)
 
 
+#: Longest name in folders and LMDBs: keys of LMDB have 511 bytes at most, names of files 255, and numbers of sub-images
+#: and suffixes follow.
+_LONGEST_KEY = 200
+
+
 def image_key(path: Path) -> str:
-    """Name of an image in folders and LMDBs; what the readers of LMDB keys would stumble over becomes ``+hex+``."""
-    return re.sub(r"[^A-Za-z0-9_-]", lambda match: f"+{ord(match[0]):x}+", path.stem)
+    """Name of an image in folders and LMDBs; what the readers of LMDB keys would stumble over becomes ``+hex+``.
+
+    Of a name that gets too long, the beginning is kept, and a hash of the whole.
+    """
+    key = re.sub(r"[^A-Za-z0-9_-]", lambda match: f"+{ord(match[0]):x}+", path.stem)
+    if len(key) <= _LONGEST_KEY:
+        return key
+    return f"{key[: _LONGEST_KEY - 17]}-{hashlib.sha256(path.stem.encode(errors='surrogateescape')).hexdigest()[:16]}"
 
 
 def list_images(folder: Path) -> dict[str, Path]:

@@ -604,3 +604,14 @@ def test_disk_that_takes_no_more_is_taken_up_later(tree, small_batches, hr_dir, 
     prepare_set(hr_dir, root, "train", **settings)
     prepare_set(hr_dir, tmp_path / "whole", "train", **settings)
     assert tree(root) == tree(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("folders", [False, True])
+def test_long_names_of_any_letters(tmp_path, folders):
+    names = ["Длинное" * 16, "Длинное" * 16 + "я", "x" * 240]
+    for seed, name in enumerate(names):
+        image = np.random.default_rng(seed).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        write_image(tmp_path / "hr" / f"{name}.png", image)
+    prepare_set(tmp_path / "hr", tmp_path / "out", "train", scales=(2,), subimage=(12, 12), folders=folders, workers=1)
+    keys = (tmp_path / "out/train_HR_sub.lmdb/meta_info.txt").read_text().split("\n")
+    assert len({key.split()[0] for key in keys if key}) == 3 * 4

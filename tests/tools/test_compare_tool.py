@@ -180,9 +180,10 @@ def test_paper_check_without_pictures(tool, tmp_path):
 
 @pytest.mark.parametrize("passed", [True, False])
 def test_paper_check_fails_if_a_figure_differs(monkeypatch, tmp_path, capsys, passed):
-    from panet_plugin.evaluation import paper_check
+    from panet_plugin.commands import paper_check
+    from panet_plugin.evaluation.paper_check import Check
 
-    check = paper_check.Check("Mosaiced PSNR", "9.17", "9.18", "none", passed)
+    check = Check("Mosaiced PSNR", "9.17", "9.18", "none", passed)
     monkeypatch.setattr(paper_check, "paper_checks", lambda root: iter([check]))
     monkeypatch.setattr(sys, "argv", ["paper_check", "--out", str(tmp_path / "page.md")])
     with pytest.raises(SystemExit) as stopped:
