@@ -16,7 +16,9 @@ MMAGIC_CONFIGS = sorted(ROOT.glob("configs/*.py"))
 BASICSR_CONFIGS = sorted(ROOT.glob("configs/basicsr/*.yml"))
 FRAMEWORKS = {"basicsr", "mmagic", "mmengine", "mmcv", "spandrel"}
 CORE = sorted(
-    room.name for room in pkgutil.iter_modules(panet_plugin.__path__) if room.ispkg and room.name != "frameworks"
+    room.name
+    for room in pkgutil.iter_modules(panet_plugin.__path__)
+    if room.ispkg and room.name not in ("frameworks", "commands")
 )
 
 
