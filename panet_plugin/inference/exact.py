@@ -110,7 +110,9 @@ def _spread(run: Callable[[Tensor], Tensor], channels: int, scale: int, turn: bo
         strip[..., length // 2] = torch.nan
         restored = run(strip.mT).mT if turn else run(strip)
         changed = restored.isfinite().logical_not().any(2).any(1)[0].nonzero()[:, 0] // scale
-        first, last = int(changed.min()), int(changed.max())
+        if not len(changed):  # the network replaces what is not a number
+            return None
+        first, last = int(changed[0]), int(changed[-1])
         if first > 0 and last < length - 1:
             return max(length // 2 - first, last - length // 2)
     return None

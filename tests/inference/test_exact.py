@@ -60,8 +60,15 @@ class Position(nn.Module):
         return x + torch.linspace(0, 1, x.shape[-1])
 
 
+class Clean(nn.Module):
+    """Hides what is not a number."""
+
+    def forward(self, x):
+        return x.nan_to_num()
+
+
 @pytest.mark.parametrize(
-    "network", [Mean(), Position(), PANet(1, 8, 2), RNAN(in_channels=1, mid_channels=8, num_groups=3)]
+    "network", [Mean(), Position(), Clean(), PANet(1, 8, 2), RNAN(in_channels=1, mid_channels=8, num_groups=3)]
 )
 def test_where_there_is_no_reach(network):
     with torch.inference_mode():
