@@ -132,20 +132,23 @@ def _embedding(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 @contextmanager
-def attention_window(network: nn.Module, window: int | None, only_unset: bool = False) -> Iterator[None]:
+def attention_window(network: nn.Module, window: int | str | None, patch: int | None = None) -> Iterator[None]:
     """Give all pyramid attention of a network another window for a while.
 
     Args:
         network: Any.
-        window: Side of the window in pixels, None for all keys.
-        only_unset: Leave blocks alone that have a window of their own.
+        window: Side of the window in pixels, None for all keys. ``"trained"`` is that of each block, and where it has
+            none, of the patches of the training.
+        patch: Side of these patches in pixels; None if it is not known.
     """
     blocks = [block for block in network.modules() if isinstance(block, PyramidAttention)]
     before = [block.window for block in blocks]
     try:
         for block in blocks:
-            if block.window is None or not only_unset:
+            if window != "trained":
                 block.window = window
+            elif block.window is None:
+                block.window = patch
         yield
     finally:
         for block, own in zip(blocks, before, strict=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from panet_plugin.data.pictures import decode_picture
+from panet_plugin.data.pictures import UPRIGHT, decode_picture
 from panet_plugin.files import write_bytes
 
 # Low: sets are read far more often than they are stored, and decoding time hardly depends on it.
@@ -45,7 +45,8 @@ def decode_image(content: bytes, name: str | os.PathLike, gray: bool | None = Fa
     Raises:
         BadImageError: It is empty, truncated or not an image, or holds what cannot be read without loss.
     """
-    pixels = np.ascontiguousarray(decode_picture(content, name).upright()[0])
+    picture = decode_picture(content, name)
+    pixels = np.ascontiguousarray(UPRIGHT[picture.orientation](picture.pixels))
     if pixels.ndim == 2:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if gray is False else pixels[..., None]
     return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None] if gray else pixels

@@ -67,11 +67,6 @@ class Picture:
     dpi: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
 
-    def upright(self) -> tuple[NDArray, NDArray | None]:
-        """Return pixels and alpha turned upright."""
-        turn = UPRIGHT[self.orientation]
-        return turn(self.pixels), None if self.alpha is None else turn(self.alpha)
-
 
 def list_pictures(folder: str | os.PathLike, recursive: bool = False) -> list[Path]:
     """Return the pictures in a folder by their suffixes, sorted; none if there is no such folder.

@@ -80,8 +80,9 @@ class Restorer:
         self.dtype = dtype
         self.network = network.to(self.device, dtype).eval()
         self.ensemble = ensemble
-        patch = getattr(network, "trained_patch", None)
-        self._window = {"window": patch, "only_unset": True} if window == "trained" else {"window": window}
+        self._windowed = partial(
+            attention_window, self.network, window=window, patch=getattr(network, "trained_patch", None)
+        )
         self._wish = Layout(mode, tile, overlap, limit, batch)
         self._max_memory = max_memory
         self._max_seconds = max_seconds
@@ -118,7 +119,7 @@ class Restorer:
     @property
     def window(self) -> int | None:
         """Side in pixels of the largest window of pyramid attention; None without one, or where a block has none."""
-        with attention_window(self.network, **self._window):
+        with self._windowed():
             windows = [block.window for block in self.network.modules() if isinstance(block, PyramidAttention)]
         return None if None in windows else max(windows, default=None)
 
@@ -132,7 +133,7 @@ class Restorer:
         traits = self.traits(self.channels)
         if traits.multiple > 1:
             return None
-        with attention_window(self.network, **self._window):
+        with self._windowed():
             return find_reach(self._run_padded, self.network, self.channels, traits.scale)
 
     @torch.inference_mode()
@@ -235,5 +236,5 @@ class Restorer:
         return torch.cat(results)
 
     def _run_padded(self, images: Tensor) -> Tensor:
-        with attention_window(self.network, **self._window):
+        with self._windowed():
             return self.network(images.to(self.device, self.dtype)).float().cpu()

@@ -31,12 +31,10 @@ class RestorationModel(SRModel):
         super().__init__(opt)
         # Options for testing have no training data left.
         self._patch = opt.get("trained_patch") or patch_of_options(opt)
-        given = "window" in opt
-        self._window = {"window": opt["window"] if given else self._patch, "only_unset": not given}
 
     def test(self) -> None:
         """Restore the images of ``feed_data``."""
-        with attention_window(getattr(self, "net_g_ema", self.net_g), **self._window):
+        with attention_window(getattr(self, "net_g_ema", self.net_g), self.opt.get("window", "trained"), self._patch):
             super().test()
 
     @master_only

@@ -48,7 +48,7 @@ def train(
     # What training sees in its patches is what its validation sees in whole images.
     patch = patch_of_loader(cfg.get("train_dataloader"))
     runner.register_hook(_SayPatch(patch))
-    with attention_window(runner.model, patch, only_unset=True):
+    with attention_window(runner.model, "trained", patch):
         runner.train()
 
 
@@ -85,9 +85,7 @@ def test(
     load_weights(model.generator, checkpoint)
     scores = _Scores()
     runner.register_hook(scores)
-    trained = window == "trained"
-    side = read_patch(checkpoint) or patch_of_loader(cfg.get("train_dataloader")) if trained else window
-    with attention_window(model, side, only_unset=trained):
+    with attention_window(model, window, read_patch(checkpoint) or patch_of_loader(cfg.get("train_dataloader"))):
         runner.test()
     return scores.metrics
 
