@@ -1,25 +1,30 @@
 # One environment, made when first needed and reused. To use one of your own: make ... VENV=/path/to/env
 VENV ?= .venv
-# The Python that makes it: the first of these that can.
-PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3 "$(VENV)/bin/python"; do \
-	"$$python" requirements/install.py --check >/dev/null 2>&1 && echo "$$python" && exit; done; echo python3)
+# The Python that makes it: the newest that is supported and can.
+PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 python3.10 python3; do \
+	"$$python" -c 'import ensurepip, sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && \
+	echo "$$python" && exit; done)
 RUN = "$(VENV)/bin/python"
 
 # Folder of the benchmark sets: Set5/HR/*.png and so on.
 BENCHMARKS ?= data/benchmarks
-# Requirements that only one target has.
+# Files of requirements/ that only one target needs.
 WITH =
 
-.PHONY: help env demo test test-browser lint docs bench bench-data paper-check paper-check-slow check-wheel sanitize clean
+.PHONY: help env pins demo test test-browser lint docs bench bench-data paper-check paper-check-slow check-wheel sanitize clean
 
 help: ## show this list (the default)
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
 	@echo "Variables: VENV (default .venv), PYTHON (to make it with), BENCHMARKS (default data/benchmarks), ARGS (for test and the checks)"
 
 env: ## make or update the environment
-	@python="$(PYTHON)"; command -v "$$python" >/dev/null || \
-		{ echo "error: '$$python' not found: install Python 3.11, or name one with PYTHON=/path/to/python" >&2; exit 1; }; \
-	"$$python" requirements/install.py $(WITH) "$(VENV)"
+	@command -v "$(PYTHON)" >/dev/null || { echo "error: no Python 3.10 to 3.14 with the modules venv and ensurepip found" \
+		"(on Debian and Ubuntu: apt install python3-venv): install one, or name it with PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" requirements/install.py "$(VENV)" $(WITH)
+
+pins: env ## renew requirements/constraints.txt: ARGS=--upgrade for the newest of everything
+	@$(RUN) -m uv pip compile --quiet --universal --python-version 3.10 --no-annotate --custom-compile-command "make pins" \
+		$(filter-out %/frameworks.txt %/constraints.txt,$(wildcard requirements/*.txt)) -o requirements/constraints.txt $(ARGS)
 
 demo: env ## train a small PANet on sample photographs and restore held-out ones: see work_dirs/demo
 	@$(RUN) tools/demo.py
@@ -28,7 +33,7 @@ test: env ## run the tests; e.g. ARGS="tests/ops -x"
 	@$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 # A file that pytest finds only if it is named: `make test` has no part in it.
-test-browser: WITH = --with browser
+test-browser: WITH = browser
 test-browser: env ## test the page of tools/show_attention.py in Chromium; needs: apt-get install chromium chromium-driver
 	@$(RUN) -m pytest tests/browser/attention_page.py $(ARGS)
 
@@ -36,7 +41,7 @@ lint: env ## check style and formatting
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 
-docs: WITH = --with docs
+docs: WITH = docs
 docs: env ## build the documentation: site/index.html; warnings and broken links are errors
 	@$(RUN) -m sphinx -q -E -W --keep-going -b html -d site/.doctrees docs site
 
@@ -49,7 +54,8 @@ bench-data: env ## compare data preparation with BasicSR's: ARGS="--images DIR"
 paper-check: env ## measure the published figures that need no trained network; see docs/paper_check.md
 	@$(RUN) tools/paper_check.py --root "$(BENCHMARKS)" $(ARGS)
 
-paper-check-slow: env ## the same and CBM3D, half an hour and more; needs: pip install -c requirements/constraints.txt bm3d
+paper-check-slow: WITH = bm3d
+paper-check-slow: env ## the same and CBM3D, half an hour and more; and the package bm3d, whose license forbids commercial use
 	@$(RUN) tools/paper_check.py --root "$(BENCHMARKS)" --bm3d $(ARGS)
 
 check-wheel: env ## build a wheel, install it into an empty environment and restore a picture there
