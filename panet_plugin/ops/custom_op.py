@@ -11,8 +11,9 @@ from panet_plugin.ops import fused, stream
 from panet_plugin.ops.autocast import without_autocast
 from panet_plugin.ops.window import Visible, visible_keys
 
-#: Whether ``"auto"`` picks ``"triton"`` on CUDA. Read once: forward and backward must agree.
-AUTO_TRITON = os.environ.get("PANET_PLUGIN_TRITON") == "1"
+#: The environment variable by which ``"auto"`` picks ``"triton"`` on CUDA. It is read in every call: what ``triton``
+#: and ``stream`` keep for the backward pass is the same.
+AUTO_TRITON = "PANET_PLUGIN_TRITON"
 
 
 def _bfloat16_products() -> bool:
@@ -109,7 +110,7 @@ def _resolve(
         fitting = [name for name in ("fused", "triton") if published and not (windowed and name not in WINDOWED)]
         if "fused" in fitting and device == "cpu" and fused.is_available():
             implementation = "fused"
-        elif "triton" in fitting and device == "cuda" and AUTO_TRITON:
+        elif "triton" in fitting and device == "cuda" and os.environ.get(AUTO_TRITON) == "1":
             implementation = "triton"
         else:
             implementation = "stream"

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from panet_plugin.archs import PAEDSR, RNAN, PANet, PyramidAttention
-from panet_plugin.ops import fused
+from panet_plugin.ops import custom_op, fused
 from panet_plugin.weights import load_official
 
 EMBEDDINGS = {"conv_match_L_base": "query", "conv_match": "key", "conv_assembly": "value"}
@@ -52,10 +52,12 @@ def test_the_block_and_its_gradients(name):
 
 @pytest.mark.skipif(not fused.has_bfloat16(), reason="the processor does not multiply bfloat16")
 @pytest.mark.parametrize(
-    ("precision", "least", "most"), [("highest", 0, 1e-5), ("medium", 1e-4, 2e-2)], ids=["float32", "bfloat16"]
+    ("bfloat16", "least", "most"), [(False, 0, 1e-5), (True, 1e-4, 2e-2)], ids=["float32", "bfloat16"]
 )
 @pytest.mark.parametrize("name", [name for name in golden.names("pyramid_attention_") if not name.endswith("_hard")])
-def test_the_block_by_the_kernel(name, precision, least, most, set_matmul_precision):
+def test_the_block_by_the_kernel(name, bfloat16, least, most, monkeypatch):
+    # The kernel alone: on some processors PyTorch's switch changes the convolutions of the embeddings, too.
+    monkeypatch.setattr(custom_op, "_bfloat16_products", lambda: bfloat16)
     block, features = load_block(name), golden.arrays(name)["input"]
 
     def run(implementation, dtype):
@@ -67,7 +69,6 @@ def test_the_block_by_the_kernel(name, precision, least, most, set_matmul_precis
         return [(output - block.res_scale * x).detach(), x.grad, block.query[0].weight.grad, block.value[0].weight.grad]
 
     expected = run("dense", torch.float64)
-    set_matmul_precision(precision)
     for mine, theirs in zip(run("fused", torch.float32), expected, strict=True):
         assert least < ((mine - theirs).square().mean() / theirs.square().mean()).sqrt() < most
 

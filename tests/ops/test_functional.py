@@ -1,6 +1,7 @@
 """The public function: arguments, precision, autograd, tracing, distribution."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -283,6 +284,17 @@ def test_kernels_refuse_what_they_cannot_do(name):
         pyramid_attention(*make_inputs((4, 4), 1), implementation=name)
     with pytest.raises(ValueError, match="use 'auto' or 'stream'"):
         pyramid_attention(*make_inputs((4, 4), 1, dtype=torch.float32), ksize=5, implementation=name)
+
+
+@pytest.mark.parametrize(("value", "expected"), [("1", "triton"), ("0", "stream"), (None, "stream")])
+def test_the_environment_chooses_triton_whenever_it_is_set(monkeypatch, value, expected):
+    pytest.importorskip("triton")
+    monkeypatch.delenv(custom_op.AUTO_TRITON, raising=False)
+    if value is not None:
+        monkeypatch.setenv(custom_op.AUTO_TRITON, value)
+    query = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
+    module, _ = custom_op._resolve("auto", query, 3, False, torch.tensor(False), windowed=False)
+    assert module.__name__ == f"panet_plugin.ops.{expected}"
 
 
 def test_triton_refuses_the_cpu():

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+FOLDERS = "panet_plugin", "configs", "tests", "tools", "results", "docs"
 CHECK = """
 import panet_plugin, sys
 assert panet_plugin.__file__.startswith(sys.argv[1]), panet_plugin.__file__
@@ -31,27 +32,29 @@ def edit(path, pattern, replacement):
     path.write_text(text)
 
 
-@pytest.fixture
-def example(tmp_path):
-    """The checkout's package and configs, with the example carried out but for the training."""
-    for folder in ("panet_plugin", "configs"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    network, config, yaml, test = re.findall(
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
+    """The checkout with the example carried out but for the training."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in (*FOLDERS, "README.md", "setup.cfg", ".ruff.toml"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name)
+    network, config, yaml, family, test = re.findall(
         r"```(?:python|yaml)\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL
     )
-    archs = tmp_path / "panet_plugin" / "archs"
+    archs = folder / "panet_plugin" / "archs"
     (archs / "espcn.py").write_text(network)
     edit(archs / "__init__.py", r"__all__ = \[", 'from panet_plugin.archs.espcn import ESPCN\n\n__all__ = ["ESPCN", ')
     for bridge in ("basicsr", "mmagic"):
-        init = tmp_path / "panet_plugin" / "frameworks" / bridge / "__init__.py"
+        init = folder / "panet_plugin" / "frameworks" / bridge / "__init__.py"
         edit(init, r"from panet_plugin\.archs import ", "from panet_plugin.archs import ESPCN, ")
         edit(init, r"(?m)^for network in \(", "for network in (ESPCN, ")
-    (tmp_path / "configs" / "espcn_x2_div2k.py").write_text(config)
-    (tmp_path / "configs" / "basicsr" / "espcn_x2_div2k.yml").write_text(yaml)
-    tests = tmp_path / "tests" / "archs"
-    tests.mkdir(parents=True)
-    (tests / "test_espcn.py").write_text(test)
-    return tmp_path
+    edit(folder / "panet_plugin/frameworks/model_index.py", r"FAMILIES = \(\n", f"FAMILIES = ({family.strip()}, ")
+    (folder / "configs" / "espcn_x2_div2k.py").write_text(config)
+    (folder / "configs" / "basicsr" / "espcn_x2_div2k.yml").write_text(yaml)
+    (folder / "tests" / "archs" / "test_espcn.py").write_text(test)
+    run(folder, "tools/model_index.py")
+    return folder
 
 
 def run(folder, *arguments):
@@ -69,12 +72,12 @@ def test_example_is_registered_in_both_frameworks(example):
     run(example, "-c", CHECK, str(example))
 
 
-def test_examples_own_tests_pass(example):
-    run(example, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests")
+def test_examples_own_tests_and_those_that_go_through_everything_pass(example):
+    tests = ("tests/archs/test_espcn.py", "tests/frameworks/test_configs.py", "tests/frameworks/test_model_index.py")
+    run(example, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "-k", "espcn or same_configs or model_index")
 
 
 def test_example_passes_the_linter(example):
-    shutil.copy(ROOT / ".ruff.toml", example)
-    files = ("panet_plugin/archs/espcn.py", "configs", "tests")
+    files = ("panet_plugin/archs/espcn.py", "configs", "tests/archs")
     run(example, "-m", "ruff", "check", "--no-cache", *files)
     run(example, "-m", "ruff", "format", "--no-cache", "--check", *files)
