@@ -92,7 +92,7 @@ def probe(python: Path) -> dict:
 
 
 def install(venv: Path, groups: tuple = ()) -> None:
-    """Make ``venv`` if need be and bring it up to date, with ``groups`` besides ``GROUPS``; if it is, return at once."""
+    """Make ``venv`` if need be and bring it up to date, with ``groups`` besides ``GROUPS``; if it is, do nothing."""
     python = venv / "bin" / "python"
     state = json.loads((venv / STATE).read_text()) if (venv / STATE).exists() else {}
     wanted = fingerprint()
