@@ -58,12 +58,19 @@ paper-check-slow: WITH = bm3d
 paper-check-slow: env ## the same and CBM3D, half an hour and more; and the package bm3d, whose license forbids commercial use
 	@$(RUN) tools/paper_check.py --root "$(BENCHMARKS)" --bm3d $(ARGS)
 
-check-wheel: env ## build a wheel, install it into an empty environment and restore a picture there
-	@rm -rf build dist work_dirs/wheel
+WHEEL = work_dirs/wheel
+check-wheel: env ## build a wheel and restore a picture by it in an empty environment, with either build of OpenCV
+	@rm -rf build dist $(WHEEL)
 	@$(RUN) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
-	@$(RUN) -m venv work_dirs/wheel
-	@work_dirs/wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
-	@cd work_dirs/wheel && bin/panet restore ../../docs/coffeex2_58_10.png --task denoising
+	@$(RUN) -m uv venv --quiet $(WHEEL)
+	@$(RUN) -m uv pip install --quiet --python $(WHEEL)/bin/python "$$(echo dist/*.whl)[spandrel]"
+	@cd $(WHEEL) && bin/panet restore ../../docs/coffeex2_58_10.png --task denoising --out restored
+	@$(RUN) -m uv pip uninstall --quiet --python $(WHEEL)/bin/python opencv-python
+	@$(RUN) -m uv pip install --quiet --python $(WHEEL)/bin/python opencv-python-headless
+	@cd $(WHEEL) && bin/panet restore ../../docs/coffeex2_58_10.png --task denoising --out headless
+	@cd $(WHEEL) && cmp restored/* headless/*
+	@cd $(WHEEL) && bin/python -c "import panet_plugin.frameworks.spandrel as ours, spandrel; ours.install(); \
+		from panet_plugin.weights import bundled; print(spandrel.ModelLoader().load_from_file(bundled('denoising', sigma=30)))"
 
 sanitize: env ## run the C++ kernel under the address and undefined-behaviour sanitizers
 	@$(RUN) -m panet_plugin.ops.build --check

@@ -1,11 +1,8 @@
 """The image that a network adds its output to, so that it has only the difference to learn."""
 
-from collections.abc import Callable
-from functools import partial
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def interpolate_mosaic(mosaic: Tensor) -> Tensor:
@@ -28,28 +25,50 @@ def interpolate_mosaic(mosaic: Tensor) -> Tensor:
     return F.conv2d(F.pad(mosaic, (1, 1, 1, 1), mode="reflect"), kernels, groups=3)
 
 
-def image_residual_of(kind: bool | str, channels: int) -> Callable[[Tensor], Tensor] | None:
-    """Return what makes the image to add from a network's input; None if nothing is added.
+class ImageResidual(nn.Module):
+    """What makes the image to add from a network's input.
+
+    Its kind is among the weights: without it, a checkpoint would pass for that of a network that adds nothing.
 
     Args:
-        kind: ``False`` adds nothing, ``True`` the input, ``"mosaic"`` the bilinear interpolation of a Bayer mosaic.
+        kind: ``True`` is the input, interpolated bicubically if ``scale`` is not 1, ``"mosaic"`` the bilinear
+            interpolation of a Bayer mosaic.
+        scale: Upscaling factor of the network.
+    """
+
+    #: By the number that stands for them in checkpoints.
+    KINDS = {1: True, 2: "mosaic"}
+
+    def __init__(self, kind: bool | str, scale: int = 1) -> None:
+        super().__init__()
+        self.scale = scale
+        self.mosaic = kind == "mosaic"
+        self.register_buffer("kind", torch.tensor(2 if self.mosaic else 1, dtype=torch.uint8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the image to add; shape ``(N, C, H * scale, W * scale)``."""
+        if self.mosaic:
+            return interpolate_mosaic(x)
+        if self.scale == 1:
+            return x
+        return F.interpolate(x, scale_factor=self.scale, mode="bicubic", align_corners=False)
+
+
+def image_residual_of(kind: bool | str, channels: int, scale: int = 1) -> ImageResidual | None:
+    """Return the module that makes the image to add; None if nothing is added.
+
+    Args:
+        kind: ``False`` adds nothing; see :class:`ImageResidual` for ``True`` and ``"mosaic"``.
         channels: Channels of the images.
+        scale: Upscaling factor of the network; a mosaic has 1.
 
     Raises:
         ValueError: If ``kind`` is something else, or a mosaic has not three channels.
     """
-    if kind == "mosaic" and channels != 3:
-        raise ValueError(f"image_residual='mosaic' is for images of 3 channels, got {channels}")
-    kinds = {False: None, True: _same, "mosaic": interpolate_mosaic}
-    if kind not in kinds:
+    if kind is False:
+        return None
+    if kind is not True and kind != "mosaic":
         raise ValueError(f"image_residual must be True, False or 'mosaic', got {kind!r}")
-    return kinds[kind]
-
-
-def upscaled(scale: int) -> Callable[[Tensor], Tensor]:
-    """Return bicubic interpolation by a factor."""
-    return partial(F.interpolate, scale_factor=scale, mode="bicubic", align_corners=False)
-
-
-def _same(x: Tensor) -> Tensor:
-    return x
+    if kind == "mosaic" and (channels != 3 or scale != 1):
+        raise ValueError(f"image_residual='mosaic' is for images of 3 channels, got {channels}, at their size")
+    return ImageResidual(kind, scale)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from panet_plugin.archs.image_residual import upscaled
+from panet_plugin.archs.image_residual import image_residual_of
 from panet_plugin.archs.residual import ResidualTrunk, attention_or_identity, conv3x3
 from panet_plugin.archs.super_resolution import mean_colour, upsampler
 
@@ -54,7 +54,7 @@ class PAEDSR(nn.Module):
             "image_residual": image_residual,
         }
         middle = attention_or_identity(mid_channels, attention, reduction=8, res_scale=res_scale)
-        self.image_residual = upscaled(scale) if image_residual else None
+        self.image_residual = image_residual_of(image_residual, in_channels, scale)
         self.mean = mean_colour(mean, in_channels)
         self.head = conv3x3(in_channels, mid_channels)
         self.body = ResidualTrunk(mid_channels, num_blocks, middle, nn.ReLU(), res_scale)

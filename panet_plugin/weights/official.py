@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from panet_plugin.archs import PAEDSR, RNAN, PANet
+from panet_plugin.archs.image_residual import ImageResidual
 from panet_plugin.weights.errors import CheckpointError, shorten
 from panet_plugin.weights.files import PREFIXES, read_checkpoint, read_state_dict
 from panet_plugin.weights.names import our_name, table_of
@@ -117,6 +118,10 @@ def _build(state: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> nn.Modu
             told["num_blocks"] = len(_matching(state, r"body\.blocks\.\d+\.conv1\.weight"))
             reduction = max(1, mid_channels // max(1, len(_matching(state, _QUERY)[0])))
             told["attention"] = {**arguments.get("attention", {}), "reduction": reduction}
+            if _matching(state, r"body\.blocks\.\d+\.gain"):
+                told["attention"] |= {"residual_init": "zero", "res_scale": 1.0}  # the one goes with the other alone
+            if (kind := state.get("image_residual.kind")) is not None:
+                told["image_residual"] = ImageResidual.KINDS.get(int(kind), kind)
         arguments = {**arguments, **told}
         with torch.device("meta"):
             network = network_class(**arguments)

@@ -75,6 +75,29 @@ def test_files_say_it(network, tmp_path):
 
 
 @pytest.mark.parametrize("network", [PANet, PAEDSR])
+@pytest.mark.parametrize("kind", [False, True, "mosaic"])
+def test_tensors_alone_say_it(network, kind):
+    """Programs such as spandrel pass nothing else on: a guess would make wrong pictures without a word."""
+    if network is PAEDSR and kind == "mosaic":
+        with pytest.raises(ValueError, match="'mosaic'"):
+            network(image_residual=kind)
+        return
+    attention = {"reduction": 2, "residual_init": "zero", "res_scale": 1.0}
+    trained = network(mid_channels=8, num_blocks=2, attention=attention, image_residual=kind).eval()
+    for parameter in trained.parameters():
+        torch.nn.init.uniform_(parameter, -0.1, 0.1)
+    with pytest.warns(UserWarning, match="does not say"):
+        loaded = load_official(trained.state_dict())
+    x = torch.rand(1, 3, 9, 8)
+    with torch.no_grad():
+        assert torch.equal(loaded(x), trained(x))
+    state = {name: value for name, value in trained.state_dict().items() if name != "image_residual.kind"}
+    if kind:
+        with pytest.raises(RuntimeError, match=r"image_residual\.kind"):
+            trained.load_state_dict(state)
+
+
+@pytest.mark.parametrize("network", [PANet, PAEDSR])
 def test_a_backbone_goes_on_with_a_block_that_starts_as_the_identity(network):
     torch.manual_seed(0)
     small = {"mid_channels": 8, "num_blocks": 3, "res_scale": 1.0}

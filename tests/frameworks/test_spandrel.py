@@ -126,3 +126,12 @@ def test_others_are_left_to_spandrel():
     theirs = {"body.0.weight": torch.zeros(8, 3, 3, 3), "body.0.bias": torch.zeros(8), "body.1.weight": torch.zeros(8)}
     theirs |= {"body.2.weight": torch.zeros(12, 8, 3, 3), "body.2.bias": torch.zeros(12)}
     assert load(theirs).architecture.id == "Compact"
+
+
+@pytest.mark.parametrize("path", list(list_bundled()), ids=lambda path: path.stem)
+def test_bundled_networks_load_from_their_tensors(path):
+    network = load_official(path)
+    x = torch.rand(1, network.arguments["in_channels"], 12, 16)
+    with pytest.warns(UserWarning, match="does not say"), torch.no_grad():
+        model = ModelLoader().load_from_file(path).model
+        torch.testing.assert_close(model(x), network(x))

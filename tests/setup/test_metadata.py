@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 
 import panet_plugin
 from panet_plugin.__main__ import COMMANDS
@@ -141,3 +142,21 @@ def test_ci_runs_what_the_readme_names(tmp_path):
     assert done.returncode == 7
     for command in ("make lint", "make docs", "make test"):
         assert command in (ROOT / "README.md").read_text()
+
+
+def test_workflows_run_targets_that_exist():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    targets = re.findall(r"(?m)^([a-z-]+):.* ## ", (ROOT / "Makefile").read_text())
+    jobs = workflow["jobs"]
+    assert jobs["test"]["steps"][-1]["run"].startswith("make test ")
+    assert jobs["check"]["steps"][-1]["run"].startswith("make ${{ matrix.target }} ")
+    assert set(jobs["check"]["strategy"]["matrix"]["target"]) <= set(targets)
+    assert {"lint", "docs", "sanitize"} <= set(jobs["check"]["strategy"]["matrix"]["target"])
+    assert {"3.10", "3.11", "3.13"} <= set(jobs["test"]["strategy"]["matrix"]["python"])
+
+
+def test_hooks_use_the_pinned_linter(installer):
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    revisions = {repo["repo"].rpartition("/")[-1]: repo["rev"] for repo in hooks["repos"]}
+    pinned = installer.read_requirements("constraints")["ruff"]
+    assert f"ruff=={revisions['ruff-pre-commit'].removeprefix('v')}" == pinned
