@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
-from mmengine.config import Config
-from mmengine.registry import MODELS
 from torch import nn
 
 from panet_plugin.data.manifest import sha256_of
 from panet_plugin.evaluation import NetworkMethod
+from panet_plugin.frameworks.configs import ConfigError, NotPlain, assignments, parse_yaml, read_plain
 from panet_plugin.frameworks.patches import innermost_dataset, patch_of_loader, patch_of_options
+from panet_plugin.frameworks.registered import unregistered
 from panet_plugin.tasks import Task, make_task
 from panet_plugin.weights import (
     CheckpointError,
@@ -52,7 +50,8 @@ def load_any(checkpoint: str | os.PathLike, config: str | os.PathLike | None = N
 
     Args:
         checkpoint: The file; averaged (EMA) weights are preferred.
-        config: For all others: a ``.py`` of MMEngine, which is executed, or a ``.yml`` of BasicSR.
+        config: For all others: a ``.py`` of MMEngine or a ``.yml`` of BasicSR. Both are read as plain values; neither
+            is executed.
 
     Returns:
         The network, which takes gray or RGB images in [0, 1], in evaluation mode. Its ``trained_patch`` is the side in
@@ -61,6 +60,7 @@ def load_any(checkpoint: str | os.PathLike, config: str | os.PathLike | None = N
     Raises:
         FileNotFoundError: If there is no such file.
         CheckpointError: If it is no checkpoint, does not say of which network, or is not that of the config.
+        ConfigError: If the config holds more than plain values.
     """
     description = _describe(Path(checkpoint), config and Path(config))
     if description is None:
@@ -140,11 +140,12 @@ def checkpoint_method(
 def _describe(checkpoint: Path, config: Path | None) -> _Description | None:
     """Return the network that a config or a framework's checkpoint describes; None if there is no description."""
     if config is not None:
-        return _of_config(config)
-    text = read_mmengine_config(checkpoint)
-    description = _of_options(checkpoint) if text is None else _of_text(text, checkpoint)
-    if description is not None:
-        _must_be_registered(description, checkpoint)
+        description = _of_config(config)
+    else:
+        text = read_mmengine_config(checkpoint)
+        description = _of_options(checkpoint) if text is None else _of_text(text, checkpoint)
+    if description and (unknown := unregistered(description.network, description.framework)):
+        raise CheckpointError(f"{config or checkpoint}: no network or layer {unknown} is registered; {_ADVICE}")
     return description
 
 
@@ -174,40 +175,24 @@ def _official(checkpoint: Path) -> nn.Module:
 def _of_config(config: Path) -> _Description:
     if not config.is_file() or config.suffix not in (".py", ".yml", ".yaml"):
         raise FileNotFoundError(f"{config}: expected an existing .py (MMEngine) or .yml (BasicSR) config")
-    if config.suffix == ".py":
-        found = Config.fromfile(config).to_dict()
-        return _generator(found.get("model"), found.get("train_dataloader"), config)
-    return _network_g(Config.fromfile(config, import_custom_modules=False).to_dict(), config)
+    found = read_plain(config)
+    return _of_assigned(found, config) if config.suffix == ".py" else _network_g(found, config)
 
 
 def _of_text(text: str, checkpoint: Path) -> _Description:
-    """Read ``model = dict(...)`` in a config's text, if it holds plain values alone, and the training data likewise."""
     try:
-        body = _Dicts().visit(ast.parse(text)).body
-        assigned = {ast.unparse(node.targets): node.value for node in body if isinstance(node, ast.Assign)}
-        model = ast.literal_eval(assigned["model"]) if "model" in assigned else None
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise CheckpointError(f"{checkpoint}: its config is not of plain values ({reason}); {_ADVICE}") from error
-    try:
-        loader = ast.literal_eval(assigned["train_dataloader"])
+        return _of_assigned(assignments(text), checkpoint)
+    except ConfigError as error:
+        raise CheckpointError(f"{checkpoint}: its config: {error}; {_ADVICE}") from error
+
+
+def _of_assigned(values: Mapping[str, Any], source: Path) -> _Description:
+    """Read ``model`` and the training data of a config of MMEngine."""
+    model, loader = values.get("model"), values.get("train_dataloader")
+    if isinstance(model, NotPlain):
+        raise CheckpointError(f"{source}: its model is not of plain values ({model}); {_ADVICE}")
     # The network does not depend on the data.
-    except (KeyError, ValueError, TypeError, RecursionError, MemoryError):
-        loader = None
-    return _generator(model, loader, checkpoint)
-
-
-class _Dicts(ast.NodeTransformer):
-    """Turn ``dict(a=1)`` into ``{"a": 1}``, which is a literal."""
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        """Replace one call, if it is of this form."""
-        self.generic_visit(node)
-        if ast.unparse(node.func) != "dict" or node.args or not all(keyword.arg for keyword in node.keywords):
-            return node
-        return ast.Dict(
-            [ast.Constant(keyword.arg) for keyword in node.keywords], [item.value for item in node.keywords]
-        )
+    return _generator(model, None if isinstance(loader, NotPlain) else loader, source)
 
 
 def _of_options(checkpoint: Path) -> _Description | None:
@@ -217,8 +202,8 @@ def _of_options(checkpoint: Path) -> _Description | None:
     found = []
     for file in files:
         try:
-            description = _network_g(yaml.safe_load(file.read_text(encoding="utf-8")), file)
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            description = _network_g(parse_yaml(file.read_text(encoding="utf-8")), file)
+        except (ConfigError, UnicodeDecodeError) as error:
             raise CheckpointError(f"{file}: not an option file ({error})") from error
         if description not in found:
             found.append(description)
@@ -249,33 +234,3 @@ def _network_g(options: Any, source: Path) -> _Description:
     if not isinstance(network, Mapping) or not isinstance(network.get("type"), str):
         raise CheckpointError(f"{source}: expected a network_g in the options; {_ADVICE}")
     return _Description("basicsr", dict(network), options.get("task"), patch_of_options(options))
-
-
-def _must_be_registered(description: _Description, source: Path) -> None:
-    """Refuse types that are not registered: MMEngine would import and call whatever a dotted name stands for."""
-    unknown = set(_types(description.network))
-    # The other framework's come last: it takes seconds to import, and only networks within networks need it.
-    for framework in sorted(("basicsr", "mmagic"), key=description.framework.__ne__):
-        if unknown:
-            unknown -= _registered(framework)
-    if unknown:
-        raise CheckpointError(f"{source}: no network or layer {', '.join(sorted(unknown))} is registered; {_ADVICE}")
-
-
-def _registered(framework: str) -> set[str]:
-    importlib.import_module(f"panet_plugin.frameworks.{framework}")
-    if framework == "basicsr":
-        names = importlib.import_module("basicsr.utils.registry").ARCH_REGISTRY.keys()
-        # It looks for NAME_basicsr too.
-        return {*names, *(name.removesuffix("_basicsr") for name in names)}
-    return {*MODELS.module_dict, *importlib.import_module("mmagic.registry").MODELS.module_dict}
-
-
-def _types(value: Any) -> Iterator[str]:
-    """Yield every name that a registry would look up, or take its classes from."""
-    if isinstance(value, Mapping):
-        yield from (str(value[key]) for key in ("type", "_scope_") if key in value)
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _types(item)

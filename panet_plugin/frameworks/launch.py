@@ -14,6 +14,7 @@ from panet_plugin.data import BadImageError
 from panet_plugin.evaluation import EvaluationError
 from panet_plugin.export import ExportError
 from panet_plugin.frameworks.compat import enable_basicsr
+from panet_plugin.frameworks.configs import ConfigError
 from panet_plugin.inference import JobError
 from panet_plugin.visualization import VisualizationError
 from panet_plugin.weights import CheckpointError
@@ -29,6 +30,7 @@ _EXPECTED = (
     ImportError,
     BadImageError,
     CheckpointError,
+    ConfigError,
     EvaluationError,
     ExportError,
     JobError,

@@ -18,7 +18,9 @@ from mmengine.config import Config
 
 from panet_plugin.data import missing_data
 from panet_plugin.frameworks.basicsr.archs import build_arch
+from panet_plugin.frameworks.configs import ConfigError, read_plain
 from panet_plugin.frameworks.patches import patch_of_options
+from panet_plugin.frameworks.registered import unregistered
 from panet_plugin.tasks import make_task
 from panet_plugin.weights import load_weights, read_patch
 
@@ -105,15 +107,22 @@ def load_options(config: Path, options: Mapping[str, Any] | None = None) -> dict
 
     Raises:
         FileNotFoundError: If a dataset does not exist.
+        ConfigError: If a file holds more than plain values, or names what is not registered.
         ValueError: If there is no such task, or its parameters are out of range.
     """
-    cfg = Config.fromfile(config, import_custom_modules=False)
+    cfg = Config(read_plain(config))
     cfg.merge_from_dict(dict(options or {}))
     opt = cfg.to_dict()
+    for name, network in opt.items():
+        if name.startswith("network_") and network and (unknown := unregistered(network, "basicsr")):
+            raise ConfigError(f"{config}: {name}: no network or layer {unknown} is registered")
     task = make_task(**opt["task"]) if "task" in opt else None
     scale = opt.setdefault("scale", task.scale if task else 1)
     data_root = opt.pop("data_root", "")
-    for dataset in opt["datasets"].values():
+    for name, dataset in opt["datasets"].items():
+        if "sys_path" in (dataset.get("io_backend") or {}):
+            # BasicSR imports a module from there.
+            raise ConfigError(f"{config}: datasets.{name}.io_backend.sys_path is not allowed: set PYTHONPATH instead")
         if task and dataset["type"] == "CleanImageDataset":
             dataset.setdefault("task", opt["task"])
         for key in ("dataroot_gt", "dataroot_lq"):

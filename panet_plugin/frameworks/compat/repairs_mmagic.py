@@ -3,11 +3,12 @@
 import importlib
 import importlib.util
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import packages_distributions
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -141,6 +142,37 @@ def _get_installed_path(package: str) -> str:
     if spec.origin is None:
         raise RuntimeError(f"{package} is a namespace package: it has no one folder")
     return str(Path(spec.origin).parent)
+
+
+def plain_files() -> None:
+    """Read YAML as plain values wherever MMEngine reads files, and no pickles.
+
+    Symptom: an annotation file, or a ``_base_`` of a config, runs code when it is read.
+    Cause: ``mmengine/fileio/handlers`` reads YAML with PyYAML's full loader, and ``.pkl`` with ``pickle``; nothing here
+    needs either. Writing stays as it is.
+    """
+    from mmengine.fileio.handlers import PickleHandler, YamlHandler, register_handler
+
+    from panet_plugin.frameworks.configs import ConfigError, parse_yaml
+
+    class PlainYamlHandler(YamlHandler):
+        def load_from_fileobj(self, file: IO[str], **kwargs: Any) -> Any:
+            try:
+                return parse_yaml(file.read())
+            except ConfigError as error:
+                raise ConfigError(f"{_name_of(file)}: {error}") from error
+
+    class NoPickleHandler(PickleHandler):
+        def load_from_fileobj(self, file: IO[bytes], **kwargs: Any) -> Any:
+            raise ConfigError(f"{_name_of(file)}: a pickle can run any program, expected .json or .yml")
+
+    register_handler(["yaml", "yml"])(PlainYamlHandler)
+    register_handler(["pickle", "pkl"])(NoPickleHandler)
+
+
+def _name_of(file: IO[Any]) -> Any:
+    # MMEngine's `load` knows the name and gives its handlers the content alone.
+    return sys._getframe(2).f_locals.get("file", file)
 
 
 def checkpoint_globals() -> None:

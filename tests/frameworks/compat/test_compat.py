@@ -437,6 +437,28 @@ def test_basicsr_trains_and_resumes_safely_on_cpu(tmp_path: Path) -> None:
     assert 0.01 < np.abs(compressed - image / 255.0).mean() < 0.5
 
 
+@fresh
+def test_mmengine_reads_plain_files_alone(tmp_path: Path) -> None:
+    import mmengine
+
+    from panet_plugin.frameworks.compat import enable_mmagic
+
+    enable_mmagic()
+    mark = tmp_path / "executed"
+    (tmp_path / "x.yml").write_text(f"a: !!python/object/apply:os.mkdir [{mark}]")
+    for suffix in ("pkl", "pickle"):
+        mmengine.dump(Hostile(mark), tmp_path / f"x.{suffix}")
+    for name, message in {"x.yml": "line 1: tag", "x.pkl": "a pickle can run", "x.pickle": "a pickle can run"}.items():
+        with pytest.raises(ValueError, match=message) as error:
+            mmengine.load(tmp_path / name)
+        assert str(error.value).startswith(str(tmp_path / name))
+    assert not mark.exists()
+    mmengine.dump({"b": (1, 2), "a": 1e-4}, tmp_path / "good.yml")
+    assert repr(mmengine.load(tmp_path / "good.yml")) == "{'a': 0.0001, 'b': (1, 2)}"
+    mmengine.dump([{"a": 1}], tmp_path / "good.json")
+    assert mmengine.load(tmp_path / "good.json") == [{"a": 1}]
+
+
 if __name__ == "__main__":
     function = inspect.unwrap(globals()[sys.argv[1]])
     function(*(Path(argument) if "/" in argument else argument for argument in sys.argv[2:]))
