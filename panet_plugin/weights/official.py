@@ -51,7 +51,7 @@ def load_official(source: str | os.PathLike | Mapping[str, Any], rgb_range: floa
         raise ValueError(f"rgb_range must be positive, got {rgb_range}")
     state, arguments, patch = read_checkpoint(source, rgb_range)
     try:
-        network = _build(state, arguments or {})
+        network: Any = _build(state, arguments or {})
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}") from error
     network.trained_patch = patch
