@@ -62,10 +62,10 @@ def load_any(checkpoint: str | os.PathLike, config: str | os.PathLike | None = N
         FileNotFoundError: If there is no such file.
         CheckpointError: If it is no checkpoint, does not say of which network, or is not that of the config.
     """
-    description = _describe(Path(checkpoint), config and Path(config))
+    description = _describe(checkpoint, config)
     if description is None:
         return _official(Path(checkpoint))
-    network = _build(description, config or checkpoint)
+    network: Any = _build(description, config or checkpoint)
     load_weights(network, checkpoint)
     network.trained_patch = read_patch(checkpoint) or description.patch
     return network.eval()
@@ -75,13 +75,13 @@ def load_patch(checkpoint: str | os.PathLike, config: str | os.PathLike | None =
     """Return ``trained_patch`` of :func:`load_any` without loading the network; other arguments and errors as there."""
     if (patch := read_patch(checkpoint)) is not None:
         return patch
-    description = _describe(Path(checkpoint), config and Path(config))
+    description = _describe(checkpoint, config)
     return description.patch if description else None
 
 
 def network_description(checkpoint: str | os.PathLike, config: str | os.PathLike | None = None) -> str:
     """Return what the network depends on besides the weights in a file; arguments and errors as :func:`load_any`."""
-    description = _describe(Path(checkpoint), config and Path(config))
+    description = _describe(checkpoint, config)
     return repr(description and description[:2])
 
 
@@ -102,7 +102,7 @@ def load_task(checkpoint: str | os.PathLike, config: str | os.PathLike | None = 
         FileNotFoundError: If there is no such file.
         CheckpointError: If it is no checkpoint, or what is said is no task.
     """
-    description = _describe(Path(checkpoint), config and Path(config))
+    description = _describe(checkpoint, config)
     if description is None or description.task is None:
         return read_task(checkpoint)
     if not isinstance(description.task, Mapping):
@@ -137,10 +137,11 @@ def checkpoint_method(
     return NetworkMethod(name, lambda: load_any(checkpoint, config), identity, device, cut, window)
 
 
-def _describe(checkpoint: Path, config: Path | None) -> _Description | None:
+def _describe(source: str | os.PathLike, config: str | os.PathLike | None) -> _Description | None:
     """Return the network that a config or a framework's checkpoint describes; None if there is no description."""
     if config is not None:
-        return _of_config(config)
+        return _of_config(Path(config))
+    checkpoint = Path(source)
     text = read_mmengine_config(checkpoint)
     description = _of_options(checkpoint) if text is None else _of_text(text, checkpoint)
     if description is not None:
@@ -184,7 +185,8 @@ def _of_text(text: str, checkpoint: Path) -> _Description:
     """Read ``model = dict(...)`` in a config's text, if it holds plain values alone, and the training data likewise."""
     try:
         body = _Dicts().visit(ast.parse(text)).body
-        assigned = {ast.unparse(node.targets): node.value for node in body if isinstance(node, ast.Assign)}
+        assignments = [node for node in body if isinstance(node, ast.Assign)]
+        assigned = {ast.unparse(target): node.value for node in assignments for target in node.targets}
         model = ast.literal_eval(assigned["model"]) if "model" in assigned else None
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         reason = f"{type(error).__name__}: {error}"
