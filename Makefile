@@ -37,9 +37,10 @@ test-browser: WITH = browser
 test-browser: env ## test the page of tools/show_attention.py in Chromium; needs: apt-get install chromium chromium-driver
 	@$(RUN) -m pytest tests/browser/attention_page.py $(ARGS)
 
-lint: env ## check style and formatting
+lint: env ## check style, formatting and types
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
 
 docs: WITH = docs
 docs: env ## build the documentation: site/index.html; warnings and broken links are errors
@@ -76,5 +77,5 @@ sanitize: env ## run the C++ kernel under the address and undefined-behaviour sa
 	@$(RUN) -m panet_plugin.ops.build --check
 
 clean: ## remove caches, build products and the demo's results; the environment and data/ stay
-	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis work_dirs/demo docs/api site
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis work_dirs/demo docs/api site
 	@find . -path ./.git -prune -o -path "./$(VENV)" -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -92,7 +92,12 @@ def parse_task(parser: ArgumentParser, args: Namespace) -> Task | None:
         if parameters:
             parser.error(f"{', '.join(sorted(parameters))}: parameters of a task that --task does not name")
         return None
+    return parse_required_task(parser, args)
+
+
+def parse_required_task(parser: ArgumentParser, args: Namespace) -> Task:
+    """Return the task that the options describe, where ``--task`` is required; end the program if there is no such."""
     try:
-        return make_task(args.task, **parameters)
+        return make_task(args.task, **task_parameters(args))
     except ValueError as error:
         parser.error(str(error))

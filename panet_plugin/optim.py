@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -49,6 +49,12 @@ class MuonAdam(Optimizer):
             params, {"lr": lr, "momentum": momentum, "betas": tuple(betas), "eps": eps, "smallest": smallest}
         )
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Take a step; parameters without a gradient stay as they are."""
@@ -57,32 +63,32 @@ class MuonAdam(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            alike: dict[tuple[Any, ...], list[Tensor]] = {}
+            alike: dict[tuple[Any, ...], list[tuple[Tensor, Tensor]]] = {}
             for parameter in group["params"]:
-                if parameter.grad is None:
+                if (gradient := parameter.grad) is None:
                     continue
                 if parameter.ndim > 1 and min(parameter.shape[:2]) >= group["smallest"]:
                     key = (parameter.shape[0], parameter[0].numel(), parameter.dtype, parameter.device)
-                    alike.setdefault(key, []).append(parameter)
+                    alike.setdefault(key, []).append((parameter, gradient))
                 else:
                     self._adam(parameter, group)
-            for parameters in alike.values():
-                self._muon(parameters, group)
+            for pairs in alike.values():
+                self._muon(pairs, group)
         return loss
 
-    def _muon(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> None:
-        """Take a step with matrices of one size, all at once."""
+    def _muon(self, pairs: Sequence[tuple[Tensor, Tensor]], group: dict[str, Any]) -> None:
+        """Take a step with matrices of one size and their gradients, all at once."""
         directions = []
-        for parameter in parameters:
+        for parameter, gradient in pairs:
             state = self.state[parameter]
             if not state:
                 state["momentum"] = torch.zeros_like(parameter)
-            average = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-            directions.append(parameter.grad.lerp(average, group["momentum"]).flatten(1))
+            average = state["momentum"].lerp_(gradient, 1 - group["momentum"])
+            directions.append(gradient.lerp(average, group["momentum"]).flatten(1))
         steps = orthogonalize(torch.stack(directions))
         # Adam's steps have a root mean square of about 0.2; an orthogonal matrix has that of one over its longer side.
         size = group["lr"] * 0.2 * max(steps.shape[1:]) ** 0.5
-        for parameter, step in zip(parameters, steps, strict=True):
+        for (parameter, _), step in zip(pairs, steps, strict=True):
             parameter.sub_(step.reshape(parameter.shape), alpha=size)
 
     def _adam(self, parameter: Tensor, group: dict[str, Any]) -> None:

@@ -48,16 +48,22 @@ class Task(ABC):
         title: Words for tables.
         protocol: How results are scored.
         settings: Parameters of every published setting.
-        published: Section of the published tables; empty if there is none.
-        scale: Factor from the sides of the degraded image to those of the reference.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     protocol: ClassVar[Protocol]
     settings: ClassVar[tuple[Mapping[str, Any], ...]]
-    published: ClassVar[str]
-    scale: ClassVar[int] = 1
+
+    @property
+    @abstractmethod
+    def published(self) -> str:
+        """Section of the published tables; empty if there is none."""
+
+    @property
+    def scale(self) -> int:
+        """Factor from the sides of the degraded image to those of the reference."""
+        return 1
 
     @property
     def channels(self) -> int:
@@ -283,9 +289,9 @@ class ArtifactReduction(Task):
         return f"q{self.quality}" if not isinstance(self.quality, tuple) else "q{}-{}".format(*self.quality)
 
     def degrade(self, reference: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Compress and decode; nothing is random but the quality, if it is drawn from a range, which needs ``rng``."""
+        """Compress and decode; nothing is random but the quality, if it is drawn from a range."""
         low, high = self._bounds()
-        quality = low if low == high else int(rng.integers(low, high, endpoint=True))
+        quality = low if low == high else int(np.random.default_rng(rng).integers(low, high, endpoint=True))
         return compress_jpeg(reference, quality, self.luma_only)
 
 

@@ -96,6 +96,7 @@ def test_blind_qualities():
     found = {task.degrade(PICTURE, image_rng(str(i), 0)).tobytes() for i in range(40)}
     assert found == set(singles) and len(found) == 3
     assert np.array_equal(ArtifactReduction((6, 6)).degrade(PICTURE), compress_jpeg(PICTURE, 6))
+    assert task.degrade(PICTURE).tobytes() in singles
 
 
 def test_a_range_covers_its_levels_and_nothing_else_is_covered():

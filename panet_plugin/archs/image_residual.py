@@ -5,6 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+#: Kinds of image residual by the numbers that stand for them in checkpoints.
+KINDS: dict[int, bool | str] = {1: True, 2: "mosaic"}
+
+
 def interpolate_mosaic(mosaic: Tensor) -> Tensor:
     """Interpolate a Bayer mosaic bilinearly, whatever its pattern.
 
@@ -35,9 +39,6 @@ class ImageResidual(nn.Module):
             interpolation of a Bayer mosaic.
         scale: Upscaling factor of the network.
     """
-
-    #: By the number that stands for them in checkpoints.
-    KINDS = {1: True, 2: "mosaic"}
 
     def __init__(self, kind: bool | str, scale: int = 1) -> None:
         super().__init__()

@@ -75,7 +75,7 @@ def insert_pyramid_attention(
         if where == "replace":
             _replace(network, module, Replacement(block, module))
         else:
-            module.__class__ = _attended_class(type(module), where)
+            module.__class__ = _attended_class(type(module), where)  # type: ignore[arg-type]
             module.add_module(BLOCK, block)
     return network
 
@@ -127,6 +127,8 @@ class Replacement(nn.Module):
         replaced: The module whose place it takes.
     """
 
+    pyramid_attention: PyramidAttention
+
     def __init__(self, block: PyramidAttention, replaced: nn.Module) -> None:
         super().__init__()
         self.replaced = tuple(replaced.state_dict())
@@ -152,7 +154,7 @@ def _keep_block(module: nn.Module, state_dict: dict[str, Tensor], prefix: str) -
     state_dict.update(getattr(module, BLOCK).state_dict(prefix=prefix))
 
 
-class _Attended:
+class _Attended(nn.Module):
     """What is added to a module's class, first in its order of methods, to give the module a block.
 
     The module itself stays where it is, so that its name, its children and whatever else refers to it stay too.
@@ -160,6 +162,7 @@ class _Attended:
 
     _base: type[nn.Module]
     _where: str
+    pyramid_attention: PyramidAttention
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         context = (*args, *kwargs.values())
@@ -180,7 +183,7 @@ class _AttendedSequence(_Attended):
     """The same for ``nn.Sequential``, which would run every child in turn: the block is not one of its steps."""
 
     def _steps(self) -> list[nn.Module]:
-        return [module for name, module in self._modules.items() if name != BLOCK]
+        return [module for name, module in self._modules.items() if name != BLOCK and module is not None]
 
     def __iter__(self) -> Iterator[nn.Module]:
         return iter(self._steps())
@@ -189,10 +192,12 @@ class _AttendedSequence(_Attended):
         return len(self._modules) - 1
 
     def __getitem__(self, index: int | slice) -> nn.Module:
-        steps = self._steps()[index]
-        return nn.Sequential(*steps) if isinstance(index, slice) else steps
+        if isinstance(index, slice):
+            return nn.Sequential(*self._steps()[index])
+        return self._steps()[index]
 
 
+# mypy takes the method __hash__ of modules for that of their class, and the class for unfit as a key of the cache.
 @functools.cache
 def _attended_class(base: type[nn.Module], where: str) -> type[nn.Module]:
     extension = _AttendedSequence if issubclass(base, nn.Sequential) else _Attended
@@ -202,5 +207,5 @@ def _attended_class(base: type[nn.Module], where: str) -> type[nn.Module]:
 
 
 def _new_attended(base: type[nn.Module], where: str) -> nn.Module:
-    created = _attended_class(base, where)
+    created = _attended_class(base, where)  # type: ignore[arg-type]
     return created.__new__(created)

@@ -163,7 +163,8 @@ def feature_shape(x: Tensor, context: Iterable[Any]) -> tuple[int, int, int, int
             among them, as in SwinIR, or the size of the ``(N, C, H, W)`` features that became tokens.
     """
     if x.ndim == 4:
-        return tuple(x.shape)
+        count, channels, height, width = x.shape
+        return count, channels, height, width
     if x.ndim != 3:
         return None
     count, length, channels = x.shape

@@ -87,8 +87,9 @@ class PyramidAttention(nn.Module):
             ValueError: For a part without a window, or features that are not of its size.
         """
         part = current_part()
+        frame: Sequence[int] = ()
         if part is None:
-            pyramid, frame = build_pyramid(x, self.scales), []
+            pyramid = build_pyramid(x, self.scales)
         elif self.window is None:
             raise ValueError("without a window, every part of an image depends on all of it")
         else:
@@ -140,12 +141,17 @@ def attention_window(network: nn.Module, window: int | str | None, patch: int | 
         window: Side of the window in pixels, None for all keys. ``"trained"`` is that of each block, and where it has
             none, of the patches of the training.
         patch: Side of these patches in pixels; None if it is not known.
+
+    Raises:
+        ValueError: If ``window`` is another word.
     """
+    if isinstance(window, str) and window != "trained":
+        raise ValueError(f"window must be 'trained', None or at least 1 pixel, got {window!r}")
     blocks = [block for block in network.modules() if isinstance(block, PyramidAttention)]
     before = [block.window for block in blocks]
     try:
         for block in blocks:
-            if window != "trained":
+            if not isinstance(window, str):
                 block.window = window
             elif block.window is None:
                 block.window = patch

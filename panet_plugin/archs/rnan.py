@@ -141,8 +141,8 @@ class NonLocalBlock(nn.Module):
         self.query, self.key, self.value = (nn.Conv2d(channels, channels // 2, 1) for _ in range(3))
         self.output = nn.Conv2d(channels // 2, channels, 1)
         # It begins as the identity.
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        for weights in self.output.parameters():
+            nn.init.zeros_(weights)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` plus what it attends to; shape ``(N, C, H, W)``."""

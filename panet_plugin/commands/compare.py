@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from panet_plugin.command_line import add_task_options, add_window_option, device, parse_task
+from panet_plugin.command_line import add_task_options, add_window_option, device, parse_required_task
 from panet_plugin.evaluation import (
     BASELINES,
     FolderMethod,
@@ -95,7 +95,7 @@ def main() -> None:
         "which they differ most, or NAME:X,Y,WIDTH,HEIGHT; auto is the picture whose scores differ most",
     )
     args = parser.parse_args()
-    task, configs = parse_task(parser, args), dict(args.config)
+    task, configs = parse_required_task(parser, args), dict(args.config)
     if strangers := configs.keys() - dict(args.methods).keys():
         parser.error(f"--config names no method: {', '.join(sorted(strangers))}")
     with report_errors():

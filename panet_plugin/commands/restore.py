@@ -135,7 +135,7 @@ def make_parser() -> argparse.ArgumentParser:
 def choose(args: argparse.Namespace, asked: Task | None) -> tuple[nn.Module, Task | None]:
     """Return the network, and its task as far as it is known."""
     parameters = task_parameters(args)
-    weights = args.weights or bundled(asked.name, **parameters)
+    weights = bundled(asked.name, **parameters) if asked and not args.weights else args.weights
     said = load_task(weights, args.config)
     if asked is None:
         task = said

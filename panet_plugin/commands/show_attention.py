@@ -66,7 +66,8 @@ def main() -> None:
         views = [probe.views([point], args.matches)[0] for point in points]
         if args.html:
             if args.every is not None:
-                points = sorted({*points, *grid(*image.shape[1::-1], args.every)}, key=lambda point: point[::-1])
+                height, width = image.shape[:2]
+                points = sorted({*points, *grid(width, height, args.every)}, key=lambda point: point[::-1])
             page = attention_page(probe, points, args.image.name, args.matches, progress=True)
         for view in views:
             path = args.out / f"{args.image.stem}_{view.x}_{view.y}.png"

@@ -36,8 +36,8 @@ class BadArchiveError(ValueError):
 class _Member(NamedTuple):
     name: str
     size: int
-    #: None for a folder.
-    open: Callable[[], IO[bytes]] | None
+    is_folder: bool
+    open: Callable[[], IO[bytes]]
 
 
 def is_archive(path: str | os.PathLike) -> bool:
@@ -125,7 +125,7 @@ class _TarInfo(tarfile.TarInfo):
     """Refuses headers that would fill the memory: the reader takes in those of long names and attributes as a whole."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _TarInfo:
         info = super().frombuf(buf, encoding, errors)
         if info.type not in tarfile.REGULAR_TYPES and info.size > LARGEST_HEADER:
             raise BadArchiveError(f"a header of {info.size} bytes, expected {LARGEST_HEADER} at most")
@@ -167,14 +167,15 @@ def _zip_members(path: Path, file: zipfile.ZipFile) -> Iterator[_Member]:
             raise BadArchiveError(f"{path}: {info.filename!r} is a link or device, expected files and folders only")
         if info.flag_bits & 1:
             raise BadArchiveError(f"{path}: {info.filename!r} is encrypted")
-        yield _Member(info.filename, info.file_size, None if info.is_dir() else partial(file.open, info))
+        yield _Member(info.filename, info.file_size, info.is_dir(), partial(file.open, info))
 
 
 def _tar_members(path: Path, file: tarfile.TarFile) -> Iterator[_Member]:
     for info in file:
         if not (info.isfile() or info.isdir()):
             raise BadArchiveError(f"{path}: {info.name!r} is a link or device, expected files and folders only")
-        yield _Member(info.name, info.size, None if info.isdir() else partial(file.extractfile, info))
+        # What extractfile returns, which may be None for what is neither file nor folder.
+        yield _Member(info.name, info.size, info.isdir(), partial(tarfile.ExFileObject, file, info))
     # The checksum of a compressed archive is behind the last member.
     while file.fileobj.read(1 << 20):
         pass
@@ -198,7 +199,7 @@ def _checked(path: Path, members: Iterator[_Member], limit: int) -> list[_Member
             raise BadArchiveError(
                 f"{path}: holds more than {number} files or {limit} bytes, {LARGEST_RATIO} times its own size"
             )
-        if member.open is None:
+        if member.is_folder:
             continue
         # Names that differ in case alone are one file on some disks.
         name = PurePosixPath(member.name.lower())

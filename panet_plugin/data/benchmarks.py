@@ -64,11 +64,11 @@ def prepare_benchmarks(
     root = Path(root)
     if unknown := sorted(set(names) - set(BENCHMARKS)):
         raise ValueError(f"known sets are {', '.join(BENCHMARKS)}, got {', '.join(unknown)}")
-    sources = [*map(Path, sources)]
-    for path in sources:
+    paths = [*map(Path, sources)]
+    for path in paths:
         if not path.is_dir() and not (path.is_file() and has_suffix(path)):
             raise NotADirectoryError(f"{path} is neither a folder nor an archive ({', '.join(ARCHIVE_SUFFIXES)})")
-    places = [path if path.is_dir() else unpack([path], root) for path in sources]
+    places = [path if path.is_dir() else unpack([path], root) for path in paths]
     missing = {}
     for name in names:
         images = _find_images(name, places)
@@ -124,7 +124,7 @@ def _folders(place: Path, depth: int) -> Iterator[Path]:
 
 
 def _clean_images(folder: Path) -> dict[str, Path]:
-    images = {}
+    images: dict[str, Path] = {}
     for path in list_pictures(folder):
         selfexsr = SELFEXSR.fullmatch(path.stem)
         if selfexsr and selfexsr["kind"] == "LR":

@@ -51,7 +51,7 @@ def make_set(
         building = root / f".{name}.partial"
         manifest = read_json(path)
         reason = _why_not_current(root, manifest, recipe)
-        if reason is None:
+        if manifest and reason is None:
             logger.info("%s: nothing to do, %d images are prepared", root / name, len(recipe["sources"]))
             _report_skipped(manifest["skipped"])
             shutil.rmtree(building, ignore_errors=True)
@@ -63,13 +63,15 @@ def make_set(
             (building / "recipe.json").unlink(missing_ok=True)
             if building.exists():
                 shutil.rmtree(building)
-        if not (building / "manifest.json").exists():
+        finished = read_json(building / "manifest.json")
+        if finished is None:
             _check_nothing_is_lost(path, outputs, recipe, manifest, sources)
             write_bytes(building / "recipe.json", to_json(recipe))
             made, skipped = build(building)
             _report_skipped(skipped)
-            write_bytes(building / "manifest.json", to_json({"recipe": recipe, "skipped": skipped, "outputs": made}))
-        _publish(path, building, manifest)
+            finished = {"recipe": recipe, "skipped": skipped, "outputs": made}
+            write_bytes(building / "manifest.json", to_json(finished))
+        _publish(path, building, finished, manifest)
     return True
 
 
@@ -118,9 +120,8 @@ def _check_nothing_is_lost(
             )
 
 
-def _publish(path: Path, building: Path, old_manifest: dict[str, Any] | None) -> None:
+def _publish(path: Path, building: Path, manifest: dict[str, Any], old_manifest: dict[str, Any] | None) -> None:
     """Move what was built into place, the manifest last; may be killed and repeated at any point."""
-    manifest = read_json(building / "manifest.json")
     outputs, old_outputs = manifest["outputs"], (old_manifest or {"outputs": {}})["outputs"]
     # Until all is moved, the manifest in place says no more than what is ours.
     (building / "claim.json").write_bytes(to_json({"recipe": None, "outputs": old_outputs | outputs}))

@@ -36,21 +36,22 @@ class CleanImages:
         self.is_lmdb = self.root.suffix == ".lmdb"
         if not (self.root / "meta_info.txt").is_file() if self.is_lmdb else not self.root.is_dir():
             raise missing_data(self.root)
+        self._files: dict[str, Path] = {}
         if self.is_lmdb:
             lines = (self.root / "meta_info.txt").read_text(encoding="ascii").splitlines()
-            files = {line.split(".")[0]: line for line in lines if line.strip()}
+            names = {line.split(".")[0] for line in lines if line.strip()}
         else:
             paths = list_pictures(self.root)
-            files = {path.stem: path for path in paths}
-            if len(files) < len(paths):
-                twice = next(path for path in paths if files[path.stem] != path)
-                raise ValueError(f"{self.root}: {twice.name} and {files[twice.stem].name} have one name")
-        if not files:
+            self._files = {path.stem: path for path in paths}
+            names = set(self._files)
+            if len(names) < len(paths):
+                twice = next(path for path in paths if self._files[path.stem] != path)
+                raise ValueError(f"{self.root}: {twice.name} and {self._files[twice.stem].name} have one name")
+        if not names:
             raise FileNotFoundError(
                 f"{self.root}: no image in it; expected files ending in {', '.join(sorted(SUFFIXES))}"
             )
-        self.names = sorted(files)
-        self._files = files
+        self.names = sorted(names)
         self._kept: lmdb.Environment | None = None
 
     def __len__(self) -> int:
@@ -107,4 +108,4 @@ def fresh_rng() -> np.random.Generator:
     # Here, so that the preparation of data, which needs no PyTorch, does not wait for its import.
     import torch
 
-    return np.random.default_rng(torch.randint(2**63 - 1, ()).item())
+    return np.random.default_rng(int(torch.randint(2**63 - 1, ())))

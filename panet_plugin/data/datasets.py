@@ -115,10 +115,10 @@ class Benchmark:
     aliases: tuple[str, ...] = ()
 
 
-_SR = {"super_resolution": {}}
+_SR: dict[str, dict[str, Any]] = {"super_resolution": {}}
 # The paper's tables are of colour images.
-_RGB = {"denoising": {"gray": False}, "demosaicing": {}}
-_JPEG = {"artifact_reduction": {}}
+_RGB: dict[str, dict[str, Any]] = {"denoising": {"gray": False}, "demosaicing": {}}
+_JPEG: dict[str, dict[str, Any]] = {"artifact_reduction": {}}
 
 BENCHMARKS: dict[str, Benchmark] = {
     "Set5": Benchmark(5, _SR),

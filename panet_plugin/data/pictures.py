@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.ExifTags import Base
 
 # Of files that are looked for among others.
@@ -140,17 +141,17 @@ def _bad(name: str | os.PathLike, error: Exception, empty: bool | None = None) -
         if empty is None:
             empty = Path(name).stat().st_size == 0
         reason = "the file is empty" if empty else "no known image format"
-    elif isinstance(error, Image.DecompressionBombError):
+    elif isinstance(error, Image.DecompressionBombError) and Image.MAX_IMAGE_PIXELS is not None:
         reason = f"it has more than {2 * Image.MAX_IMAGE_PIXELS} pixels (twice PIL.Image.MAX_IMAGE_PIXELS)"
     return BadImageError(f"{name}: not a readable image: {reason}")
 
 
-def _decode(file: Image.Image, content: bytes) -> Picture:
+def _decode(file: ImageFile.ImageFile, content: bytes) -> Picture:
     notes = []
-    if getattr(file, "n_frames", 1) > 1:
-        notes.append(f"only the first of {file.n_frames} pictures in the file was read")
+    if (frames := getattr(file, "n_frames", 1)) > 1:
+        notes.append(f"only the first of {frames} pictures in the file was read")
     raw = _raw_modes(file)
-    tags = getattr(file, "tag_v2", {})
+    tags: Mapping[int, Any] = getattr(file, "tag_v2", {})
     # Pillow refuses truncated data, which OpenCV would fill up in silence; but it has no 16-bit RGB.
     file.load()
     icc = file.info.get("icc_profile") or b""
@@ -174,7 +175,7 @@ def _decode(file: Image.Image, content: bytes) -> Picture:
     return Picture(pixels, alpha, orientation, exif, icc, _dpi_of(file), tuple(notes))
 
 
-def _raw_modes(file: Image.Image) -> list[str]:
+def _raw_modes(file: ImageFile.ImageFile) -> list[str]:
     """Return how Pillow was going to read each tile, such as ``"RGB;16L"``; it forgets that in loading."""
     modes = []
     for tile in file.tile:
@@ -206,7 +207,7 @@ def _maximum_of_ppm(content: bytes) -> int:
     return 1
 
 
-def _gray_of_16_bit(file: Image.Image, tags: Image.Exif) -> NDArray:
+def _gray_of_16_bit(file: Image.Image, tags: Mapping[int, Any]) -> NDArray:
     gray = np.asarray(file)
     if not 0 <= gray.min() <= gray.max() <= 65535:
         raise ValueError("32 bits per channel, expected 8 or 16")
@@ -220,7 +221,9 @@ def _gray_of_16_bit(file: Image.Image, tags: Image.Exif) -> NDArray:
     return gray if transparent is None else np.dstack([gray, np.where(gray == transparent, 0, 65535).astype(np.uint16)])
 
 
-def _color_of_16_bit(file: Image.Image, content: bytes, tags: Image.Exif, raw: list[str], notes: list[str]) -> NDArray:
+def _color_of_16_bit(
+    file: Image.Image, content: bytes, tags: Mapping[int, Any], raw: list[str], notes: list[str]
+) -> NDArray:
     """Decode by OpenCV, whose pixels are those that are stored, and make of them what the file says they are."""
     layers = None
     if file.mode in ("RGB", "RGBA", "RGBX", "LA") and file.format in ("PNG", "TIFF", "PPM"):

@@ -180,8 +180,8 @@ def _hash_sources(sources: list[Source], name: str, workers: int | None) -> dict
     def digest(source: Source) -> list[list[str]]:
         return [[path.name, sha256_of(path)] for path in (source.hr, *source.lr.values())]
 
-    done = in_threads(digest, sources, workers)
-    done = tqdm(done, f"{name}: checking sources", len(sources), unit="image", leave=False)
+    results = in_threads(digest, sources, workers)
+    done = tqdm(results, f"{name}: checking sources", len(sources), unit="image", leave=False)
     return {source.key: hashes for source, hashes in zip(sources, done, strict=True)}
 
 
@@ -249,12 +249,12 @@ def _write_batch(building: Path, batch: list[tuple[Source, _Made]], held: Mappin
     images: dict[str, list[EncodedImage]] = {}
     written: dict[str, list[Entry]] = {}
     for _, made in batch:
-        for path, new in made.images.items():
-            images.setdefault(path, []).extend(new)
-        for path, new in made.entries.items():
-            written.setdefault(path, []).extend(new)
-    for path, new in images.items():
-        append_to_lmdb(building / path, new, held=held[path])
+        for path, encoded in made.images.items():
+            images.setdefault(path, []).extend(encoded)
+        for path, entries in made.entries.items():
+            written.setdefault(path, []).extend(entries)
+    for path, encoded in images.items():
+        append_to_lmdb(building / path, encoded, held=held[path])
     skipped = {source.hr.name: made.skipped for source, made in batch if made.skipped}
     return {"sources": len(batch), "skipped": skipped, "written": written}
 

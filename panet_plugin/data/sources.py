@@ -148,16 +148,16 @@ def find_subset(folders: Sequence[str | os.PathLike], subset: str, scales: Seque
         FileNotFoundError: A folder has no pictures to train on, or none of them has any to validate on.
         ValueError: There are several sets in a folder.
     """
-    folders = [*map(Path, folders)]
-    for folder in folders:
+    paths = [*map(Path, folders)]
+    for folder in paths:
         if not folder.is_dir():
             raise NotADirectoryError(f"{folder} is not a folder")
-    found = {folder: _find_pictures(folder, subset, scales) for folder in folders}
-    without = [folder for folder in folders if not found[folder]]
-    if without and (subset == "train" or len(without) == len(folders)):
+    found = {folder: _find_pictures(folder, subset, scales) for folder in paths}
+    without = [folder for folder in paths if not found[folder]]
+    if without and (subset == "train" or len(without) == len(paths)):
         looked_for = ", ".join(HR_FOLDERS[subset])
         raise FileNotFoundError(f"{without[0]} holds no pictures of the subset {subset}: looked for {looked_for}")
-    return [part for folder in folders for part in found[folder]]
+    return [part for folder in paths for part in found[folder]]
 
 
 def _find_pictures(folder: Path, subset: str, scales: Sequence[int]) -> list[Pictures]:

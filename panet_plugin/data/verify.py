@@ -41,10 +41,10 @@ def verify_root(root: str | os.PathLike, workers: int | None = None) -> list[str
         FileNotFoundError: There is no prepared set.
     """
     root = Path(root)
-    manifests = {path: read_json(path) for path in sorted(root.glob("*.json"))}
-    manifests = {path: manifest for path, manifest in manifests.items() if "outputs" in manifest}
-    recipes = {path: read_json(path) for path in sorted(root.glob(".*.partial/recipe.json"))}
-    unfinished = [root / f"{recipe['name']}.json" for recipe in recipes.values()]
+    found = {path: read_json(path) for path in sorted(root.glob("*.json"))}
+    manifests = {path: manifest for path, manifest in found.items() if manifest and "outputs" in manifest}
+    recipes = [read_json(path) for path in sorted(root.glob(".*.partial/recipe.json"))]
+    unfinished = [root / f"{recipe['name']}.json" for recipe in recipes if recipe]
     unfinished = [path for path in unfinished if path not in manifests]
     if not manifests and not unfinished:
         raise FileNotFoundError(f"{root} holds no prepared set: no NAME.json that lists outputs")
@@ -159,8 +159,8 @@ def _verify_sources(root: Path, recipe: dict[str, Any], workers: int | None) -> 
     for output, number in recipe["in_place"].items():
         files = [(root / output / hashes[number][0], hashes[number][1]) for hashes in recipe["sources"].values()]
         results = in_threads(lambda file: file[0].is_file() and sha256_of(file[0]) == file[1], files, workers)
-        results = tqdm(results, f"{output}: checking", len(files), unit="image", leave=False)
-        wrong = [path.name for (path, _), right in zip(files, results, strict=True) if not right]
+        done = tqdm(results, f"{output}: checking", len(files), unit="image", leave=False)
+        wrong = [path.name for (path, _), right in zip(files, done, strict=True) if not right]
         if wrong:
             problems.append(f"{root / output}: changed or gone since the set was made: {_some(wrong)}")
         known = {path for path, _ in files}

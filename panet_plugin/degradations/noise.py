@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def add_gaussian_noise(
 
 
 def _range(sigma: float | tuple[float, float]) -> tuple[float, float]:
-    bounds = (sigma, sigma) if isinstance(sigma, Real) else sigma
+    bounds: Any = (sigma, sigma) if isinstance(sigma, Real) else sigma
     try:
         low, high = (float(bound) for bound in bounds)
     except (TypeError, ValueError):

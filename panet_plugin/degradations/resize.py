@@ -100,26 +100,26 @@ def imresize(
         raise ValueError("imresize: the image holds NaN or infinite values")
     if method not in KERNELS:
         raise ValueError(f"imresize: expected method {' or '.join(KERNELS)}, got {method!r}")
-    if (scale is None) == (output_shape is None):
-        raise ValueError(f"imresize: expected either scale or output_shape, got {scale=}, {output_shape=}")
 
     sides = image.shape[:2]
-    if scale is not None:
+    if scale is not None and output_shape is None:
         scale = float(scale)
         if not (math.isfinite(scale) and scale > 0):
             raise ValueError(f"imresize: expected a finite scale above 0, got {scale}")
-        scales = (scale, scale)
-        output_shape = tuple(math.ceil(scale * side) for side in sides)
-    else:
+        scales = [scale, scale]
+        new_sides = [math.ceil(scale * side) for side in sides]
+    elif output_shape is not None and scale is None:
         if len(output_shape) != 2 or any(side < 1 or side != int(side) for side in output_shape):
             raise ValueError(f"imresize: expected output_shape (H, W) of whole numbers above 0, got {output_shape}")
-        output_shape = tuple(int(side) for side in output_shape)
-        scales = tuple(new / old for new, old in zip(output_shape, sides, strict=True))
+        new_sides = [int(side) for side in output_shape]
+        scales = [new / old for new, old in zip(new_sides, sides, strict=True)]
+    else:
+        raise ValueError(f"imresize: expected either scale or output_shape, got {scale=}, {output_shape=}")
 
     dtype = image.dtype
     if dtype.kind == "f":
         image = image.astype(np.float64, copy=False)
     for axis in sorted((0, 1), key=scales.__getitem__):
-        matrix = _interpolation_matrix(sides[axis], output_shape[axis], scales[axis], method, bool(antialias))
+        matrix = _interpolation_matrix(sides[axis], new_sides[axis], scales[axis], method, bool(antialias))
         image = np.swapaxes(_resize_rows(np.swapaxes(image, 0, axis), matrix), 0, axis)
     return np.ascontiguousarray(image, dtype=dtype)

@@ -109,15 +109,17 @@ def _score(
 ) -> Score:
     fields = ("psnr", "ssim", "lpips") if lpips else ("psnr", "ssim")
     task, protocol = sample.task, sample.task.protocol
-    path = store and store.path(
-        task=task.describe(),
-        protocol=protocol.name,
-        fields=fields,
-        # The noise of a picture depends on its name.
-        picture=[sample.name, sample.digest, sample.seed],
-        method=method.identity(sample),
-    )
-    found = store.read(path, fields) if store and not images else None
+    path = None
+    if store:
+        path = store.path(
+            task=task.describe(),
+            protocol=protocol.name,
+            fields=fields,
+            # The noise of a picture depends on its name.
+            picture=[sample.name, sample.digest, sample.seed],
+            method=method.identity(sample),
+        )
+    found = ScoreCache.read(path, fields) if path and not images else None
     if found is None:
         restored, reference = method.restore(sample), sample.reference
         if restored.shape != reference.shape or restored.dtype != np.uint8:
@@ -134,6 +136,6 @@ def _score(
         found = dict(zip(fields, values, strict=True))
         if images:
             write_image(images / method.name / sample.dataset / f"{sample.name}.png", restored)
-        if store:
-            store.write(path, found)
+        if path:
+            ScoreCache.write(path, found)
     return Score(sample.dataset, sample.name, method.name, **found)

@@ -50,7 +50,7 @@ def choose_figures(texts: Sequence[str], sets: Sequence[ImageSet], task: Task) -
 
 
 def _choice(text: str, sets: Sequence[ImageSet], task: Task) -> FigureChoice:
-    name, numbers = re.fullmatch(r"(.*?)((?::\d+,\d+,\d+,\d+)?)", text, re.DOTALL).groups()
+    name, *numbers = re.split(r":(?=\d+,\d+,\d+,\d+\Z)", text)
     found = [
         (images.name, stem, path)
         for images in sets
@@ -66,7 +66,7 @@ def _choice(text: str, sets: Sequence[ImageSet], task: Task) -> FigureChoice:
             f"{listing(names, limit=100)}"
         )
     dataset, image, path = found[0]
-    box = Box(*map(int, numbers[1:].split(","))) if numbers else None
+    box = Box(*map(int, numbers[0].split(","))) if numbers else None
     height, width = (side - side % task.scale for side in image_size(path))
     if box and not (box.width and box.height and box.x + box.width <= width and box.y + box.height <= height):
         raise EvaluationError(
@@ -108,7 +108,9 @@ def write_figures(
             method.check(sets, task)
     paths = []
     for choice in choices:
-        dataset, image = (choice.dataset, choice.image) if choice.image else _most_different(scores, rivals)
+        dataset, image = choice.dataset, choice.image
+        if dataset is None or image is None:
+            dataset, image = _most_different(scores, rivals)
         files = next(images.files for images in sets if images.name == dataset)
         sample = Sample(dataset, files[image], task, seed)
         restored = {method.name: method.restore(sample) for method in methods}

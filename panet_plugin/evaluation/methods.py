@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,7 +100,7 @@ class NetworkMethod(Method):
         self._identity = f"{identity} on {torch.device(device).type}" + (f", cut below {cut}" if cut else "")
         self._identity += "" if window is None else f", window {window}"
         self._device = device
-        self._options = {"window": window, **({"mode": "chop", "limit": cut} if cut else {})}
+        self._options: dict[str, Any] = {"window": window, **({"mode": "chop", "limit": cut} if cut else {})}
         self._lock = threading.Lock()
 
     @cached_property

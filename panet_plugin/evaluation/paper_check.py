@@ -26,7 +26,7 @@ from panet_plugin.evaluation.methods import Method, bicubic, degraded
 from panet_plugin.evaluation.published import published_scores
 from panet_plugin.metrics import quantize
 from panet_plugin.pixels import PEAK
-from panet_plugin.tasks import Denoising, Task, image_rng, make_task
+from panet_plugin.tasks import Denoising, SuperResolution, Task, image_rng, make_task
 
 #: Folder, and how many pictures it holds.
 NEEDED = {f"{name}/HR": BENCHMARKS[name].count for name in ("classic5", "McMaster18", "Set5")}
@@ -130,9 +130,10 @@ def bm3d_check(
         import bm3d  # noqa: F401 - for its error, before processes start
     except ImportError as error:
         raise ImportError("CBM3D needs the package bm3d, free for non-commercial use: pip install bm3d") from error
-    task, workers = Denoising(sigma=50), workers or os.cpu_count() or 1
+    sigma, workers = 50, workers or os.cpu_count() or 1
+    task = Denoising(sigma)
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        method = _Bm3d(task, pool)
+        method = _Bm3d(sigma, pool)
         yield from _against_published(
             task,
             root / "CBSD68",
@@ -200,7 +201,7 @@ def _against_published(
 
 
 def _low_resolution(folder: Path, scale: int) -> Check:
-    task = make_task("super_resolution", scale=scale)
+    task = SuperResolution(scale)
     differing = 0
     for name, path in ImageSet.open(folder).files.items():
         low = read_image(folder / input_path(task, name))
@@ -218,9 +219,9 @@ def _low_resolution(folder: Path, scale: int) -> Check:
 class _Bm3d(Method):
     """CBM3D in other processes, on noise as it is before any rounding."""
 
-    def __init__(self, task: Denoising, pool: ProcessPoolExecutor) -> None:
+    def __init__(self, sigma: float, pool: ProcessPoolExecutor) -> None:
         super().__init__("CBM3D")
-        self._task = task
+        self._sigma = sigma
         self._pool = pool
 
     def identity(self, sample: Sample) -> str:
@@ -229,8 +230,8 @@ class _Bm3d(Method):
 
     def restore(self, sample: Sample) -> NDArray[np.uint8]:
         """Denoise."""
-        noisy = add_gaussian_noise(sample.reference, self._task.sigma, image_rng(sample.name, sample.seed), "float")
-        return self._pool.submit(_denoise, noisy, self._task.sigma / PEAK).result()
+        noisy = add_gaussian_noise(sample.reference, self._sigma, image_rng(sample.name, sample.seed), "float")
+        return self._pool.submit(_denoise, noisy, self._sigma / PEAK).result()
 
 
 def _denoise(noisy: NDArray[np.float64], sigma: float) -> NDArray[np.uint8]:

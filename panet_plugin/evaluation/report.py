@@ -47,8 +47,10 @@ def means(task: Task, scores: Sequence[Score]) -> list[Mean]:
     found: dict[tuple[str, str], list[Score]] = {}
     for score in scores:
         found.setdefault((score.dataset, score.method), []).append(score)
-    measured = [Mean(*key, *(_mean([getattr(score, metric) for score in group]) for metric in METRICS))
-                for key, group in found.items()]  # fmt: skip
+    measured = []
+    for (dataset, method), group in found.items():
+        psnr, ssim, lpips = (_mean([getattr(score, metric) for score in group]) for metric in METRICS)
+        measured.append(Mean(dataset, method, psnr, ssim, lpips))
     published = [
         Mean(dataset, method, score.psnr, score.ssim, published=True)
         for dataset in dict.fromkeys(score.dataset for score in scores)
@@ -103,7 +105,8 @@ def csv_table(task: Task, scores: Sequence[Score]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["task", "level", "dataset", "image", "method", *METRICS])
-    for row in [*scores, *means(task, scores)]:
+    rows: list[Score | Mean] = [*scores, *means(task, scores)]
+    for row in rows:
         image = row.image if isinstance(row, Score) else "published" if row.published else "mean"
         numbers = ["" if (value := getattr(row, metric)) is None else value for metric in METRICS]
         writer.writerow([task.name, task.level, row.dataset, image, row.method, *numbers])
@@ -155,7 +158,8 @@ def write_reports(
 
 
 def _mean(values: list[float | None]) -> float | None:
-    return None if None in values else math.fsum(values) / len(values)
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if len(known) == len(values) else None
 
 
 def _text(value: float | None, digits: int) -> str:

@@ -202,7 +202,8 @@ REASONS: Mapping[str, Mapping[str, Sequence[str]]] = {
 def registered(framework: str) -> Iterator[str]:
     """Yield the names that a framework itself registers for networks and their parts, not for losses and trainers."""
     if framework == "BasicSR":
-        entries, homes = basicsr_archs.ARCH_REGISTRY, ("basicsr.archs.",)
+        entries = basicsr_archs.ARCH_REGISTRY
+        homes: tuple[str, ...] = ("basicsr.archs.",)
     else:
         entries = MODELS.children["mmagic"].module_dict.items()
         homes = ("mmagic.models.archs.", "mmagic.models.editors.")
@@ -245,7 +246,8 @@ def check(example: Example) -> int:
     if not torch.equal(before, after):
         raise RuntimeError(f"{example.framework} {example.arch}: inserting at {example.at} changed the output")
     (after - 0.5).square().mean().backward()
-    gradient = network.get_submodule(f"{example.at}.pyramid_attention").gain.grad
+    block: Any = network.get_submodule(f"{example.at}.pyramid_attention")
+    gradient = block.gain.grad
     if not gradient.isfinite().all() or not gradient.any():
         raise RuntimeError(f"{example.framework} {example.arch}: no gradient reaches the block at {example.at}")
     return places

@@ -62,10 +62,10 @@ def load_any(checkpoint: str | os.PathLike, config: str | os.PathLike | None = N
         CheckpointError: If it is no checkpoint, does not say of which network, or is not that of the config.
         ConfigError: If the config holds more than plain values.
     """
-    description = _describe(Path(checkpoint), config and Path(config))
+    description = _describe(checkpoint, config)
     if description is None:
         return _official(Path(checkpoint))
-    network = _build(description, config or checkpoint)
+    network: Any = _build(description, config or checkpoint)
     load_weights(network, checkpoint)
     network.trained_patch = read_patch(checkpoint) or description.patch
     return network.eval()
@@ -75,13 +75,13 @@ def load_patch(checkpoint: str | os.PathLike, config: str | os.PathLike | None =
     """Return ``trained_patch`` of :func:`load_any` without loading the network; other arguments and errors as there."""
     if (patch := read_patch(checkpoint)) is not None:
         return patch
-    description = _describe(Path(checkpoint), config and Path(config))
+    description = _describe(checkpoint, config)
     return description.patch if description else None
 
 
 def network_description(checkpoint: str | os.PathLike, config: str | os.PathLike | None = None) -> str:
     """Return what the network depends on besides the weights in a file; arguments and errors as :func:`load_any`."""
-    description = _describe(Path(checkpoint), config and Path(config))
+    description = _describe(checkpoint, config)
     return repr(description and description[:2])
 
 
@@ -102,7 +102,7 @@ def load_task(checkpoint: str | os.PathLike, config: str | os.PathLike | None = 
         FileNotFoundError: If there is no such file.
         CheckpointError: If it is no checkpoint, or what is said is no task.
     """
-    description = _describe(Path(checkpoint), config and Path(config))
+    description = _describe(checkpoint, config)
     if description is None or description.task is None:
         return read_task(checkpoint)
     if not isinstance(description.task, Mapping):
@@ -137,15 +137,17 @@ def checkpoint_method(
     return NetworkMethod(name, lambda: load_any(checkpoint, config), identity, device, cut, window)
 
 
-def _describe(checkpoint: Path, config: Path | None) -> _Description | None:
+def _describe(source: str | os.PathLike, config: str | os.PathLike | None) -> _Description | None:
     """Return the network that a config or a framework's checkpoint describes; None if there is no description."""
+    description: _Description | None
     if config is not None:
-        description = _of_config(config)
+        description = _of_config(Path(config))
     else:
+        checkpoint = Path(source)
         text = read_mmengine_config(checkpoint)
         description = _of_options(checkpoint) if text is None else _of_text(text, checkpoint)
     if description and (unknown := unregistered(description.network, description.framework)):
-        raise CheckpointError(f"{config or checkpoint}: no network or layer {unknown} is registered; {_ADVICE}")
+        raise CheckpointError(f"{config or source}: no network or layer {unknown} is registered; {_ADVICE}")
     return description
 
 

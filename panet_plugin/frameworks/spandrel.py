@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from spandrel import MAIN_REGISTRY, Architecture, ArchSupport, ImageModelDescriptor, SizeRequirements, StateDict
 from torch import nn
@@ -12,7 +13,7 @@ from panet_plugin.weights import identify, load_official
 __all__ = ["install"]
 
 #: The name by which people know a network, and the tag that tells its depth.
-_KNOWN: dict[type[nn.Module], tuple[str, Callable[[nn.Module], str]]] = {
+_KNOWN: dict[type[nn.Module], tuple[str, Callable[[Any], str]]] = {
     PANet: ("PANet", lambda network: f"{len(network.body.blocks) - 1}nb"),
     PAEDSR: ("PA-EDSR", lambda network: f"{len(network.body.blocks) - 1}nb"),
     RNAN: ("RNAN", lambda network: f"{len(network.groups) + 2}ng"),
@@ -45,7 +46,7 @@ class _Arch(Architecture[nn.Module]):
 
     def load(self, state_dict: StateDict) -> ImageModelDescriptor[nn.Module]:
         """Load a state dict strictly; errors are :class:`panet_plugin.weights.CheckpointError`."""
-        network = load_official(state_dict)
+        network: Any = load_official(state_dict)
         for module in network.modules():
             # Programs restore in tiles larger than what the network was trained on.
             if isinstance(module, PyramidAttention) and module.window is None:

@@ -87,7 +87,7 @@ def _sparse(pixels: NDArray, pattern: str) -> NDArray:
 
 
 def _unit(pixels: NDArray) -> NDArray[np.float32]:
-    return pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
+    return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
 
 
 def _planes(image: NDArray) -> NDArray:

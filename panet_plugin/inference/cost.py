@@ -50,7 +50,9 @@ def measure(run: Callable[[Tensor], Tensor], channels: int, multiple: int = 1, l
         multiple: The sides must be multiples of it.
         linear_from: Of images with such a side and larger ones, the cost is known to be linear in the pixels.
     """
-    pixels, seconds, memory = [], [], []
+    pixels: list[int] = []
+    seconds: list[float] = []
+    memory: list[int] = []
     side = min(linear_from or 16, LARGEST_SIDE)
     while side <= LARGEST_SIDE and not (len(pixels) > 1 and seconds[-1] > ENOUGH_SECONDS):
         rounded = -(-side // multiple) * multiple

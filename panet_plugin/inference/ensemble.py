@@ -1,7 +1,9 @@
 """The x8 self-ensemble."""
 
+import operator
 from collections.abc import Callable
-from itertools import product
+from functools import reduce
+from itertools import product, starmap
 
 from torch import Tensor
 
@@ -16,11 +18,11 @@ def self_ensemble(run: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     Returns:
         As ``run``.
     """
-    total = None
-    for transposed, *flipped in product((False, True), repeat=3):
+
+    def restored(transposed: bool, *flipped: bool) -> Tensor:
         axes = [axis for axis, chosen in zip((-2, -1), flipped, strict=True) if chosen]
         seen = (images.transpose(-2, -1) if transposed else images).flip(axes)
-        restored = run(seen).flip(axes)
-        restored = restored.transpose(-2, -1) if transposed else restored
-        total = restored if total is None else total + restored
-    return total / 8
+        result = run(seen).flip(axes)
+        return result.transpose(-2, -1) if transposed else result
+
+    return reduce(operator.add, starmap(restored, product((False, True), repeat=3))) / 8

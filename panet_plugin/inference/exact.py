@@ -1,6 +1,6 @@
 """Restoring an image in pieces that are cut so large that the result equals that of the whole."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
@@ -54,12 +54,11 @@ def run_pieces(
         ``(N, C, H * scale, W * scale)``.
     """
     height, width = images.shape[-2:]
-    result = None
     for top, bottom, first, last in spans(height, grid[0], reach):
         for left, right, begin, end in spans(width, grid[1], reach):
             with part_of_whole(Part(first, begin, last - first, end - begin, (height, width))):
                 piece = run(images[..., first:last, begin:end])
-            if result is None:
+            if top == left == 0:
                 result = piece.new_empty(*piece.shape[:2], height * scale, width * scale)
             down = slice((top - first) * scale, (bottom - first) * scale)
             across = slice((left - begin) * scale, (right - begin) * scale)
@@ -82,25 +81,29 @@ def find_reach(run: Callable[[Tensor], Tensor], network: nn.Module, channels: in
     Returns:
         None where everything depends on everything, or pieces do not give what the whole gives.
     """
-    blocks = [block for block in network.modules() if isinstance(block, PyramidAttention)]
-    if any(block.reach is None for block in blocks) or any(isinstance(m, NonLocalBlock) for m in network.modules()):
+    pools: dict[nn.Module, Callable[..., Tensor]] = {}
+    for module in network.modules():
+        if isinstance(module, PyramidAttention) and (reach := module.reach) is not None:
+            pools[module] = partial(F.max_pool2d, kernel_size=2 * reach + 1, stride=1, padding=reach)
+        elif isinstance(module, PyramidAttention | NonLocalBlock):
+            return None
+    with _replaced(pools):
+        along, down = (_spread(run, channels, scale, turn) for turn in (False, True))
+    if along is None or down is None or not _gives_the_whole(run, channels, scale, max(along, down)):
         return None
-    with _pooling(blocks):
-        reaches = [_spread(run, channels, scale, turn) for turn in (False, True)]
-    if None in reaches or not _gives_the_whole(run, channels, scale, max(reaches)):
-        return None
-    return max(reaches)
+    return max(along, down)
 
 
 @contextmanager
-def _pooling(blocks: list[PyramidAttention]) -> Iterator[None]:
+def _replaced(forwards: Mapping[nn.Module, Callable[..., Tensor]]) -> Iterator[None]:
+    """Let modules do something else for a while."""
     try:
-        for block in blocks:
-            block.forward = partial(F.max_pool2d, kernel_size=2 * block.reach + 1, stride=1, padding=block.reach)
+        for module, forward in forwards.items():
+            vars(module)["forward"] = forward
         yield
     finally:
-        for block in blocks:
-            del block.forward
+        for module in forwards:
+            del vars(module)["forward"]
 
 
 def _spread(run: Callable[[Tensor], Tensor], channels: int, scale: int, turn: bool) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from io import BytesIO
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,7 +31,10 @@ WITH_DPI = ("PNG", "JPEG", "TIFF", "BMP")
 LONGEST = {"JPEG": 65500, "WEBP": 16383}
 
 #: How a picture is written: JPEG with little loss and all of its colours, the others without loss.
-OPTIONS = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True, "exact": True}, "PNG": {}, "BMP": {}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    **{"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True, "exact": True}},
+    **{"PNG": {}, "BMP": {}},
+}
 
 #: The most bytes of EXIF data that a JPEG file holds.
 LARGEST_EXIF_OF_JPEG = 65533
@@ -65,7 +69,7 @@ def encode_picture(picture: Picture, suffix: str) -> tuple[bytes, list[str]]:
         alpha = None
     if pixels.dtype == np.uint16 and kind not in WITH_16_BIT:
         notes.append(f"{kind} has 8 bits per channel: 16 were rounded")
-        pixels, alpha = (image if image is None else quantize(image / 65535) for image in (pixels, alpha))
+        pixels, alpha = quantize(pixels / 65535), None if alpha is None else quantize(alpha / 65535)
     if kind not in WITH_METADATA and (exif or icc):
         notes.append(f"{kind} has no EXIF data and no ICC profile: they were dropped")
         exif = icc = b""
@@ -122,10 +126,10 @@ def _png_of_16_bit(layers: NDArray, exif: bytes, icc: bytes, dpi: tuple[float, f
         if value:
             kinds.append(metadata)
             values.append(np.frombuffer(value, np.uint8))
-    done, content = cv2.imencodeWithMetadata(".png", layers, kinds, values)
+    done, encoded = cv2.imencodeWithMetadata(".png", layers, kinds, values)
     if not done:
         raise ValueError("OpenCV cannot encode it")
-    content = content.tobytes()
+    content = encoded.tobytes()
     if dpi:
         # Behind the header, which takes 33 bytes: pixels per meter.
         chunk = b"pHYs" + struct.pack(">IIB", *(round(value / 0.0254) for value in dpi), 1)

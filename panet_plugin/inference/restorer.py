@@ -88,16 +88,21 @@ class Restorer:
         self._max_seconds = max_seconds
         self._traits: dict[int, Traits | None] = {}
 
-    @cached_property
+    @property
     def channels(self) -> int:
         """Channels of the images that the network takes and returns.
 
         Raises:
             ValueError: If that is neither 3, 1 nor 4.
         """
+        return self._taken[0]
+
+    @cached_property
+    def _taken(self) -> tuple[int, Traits]:
+        """The channels of the images that the network takes, and what else it needs of them."""
         for channels in (3, 1, 4):
-            if self.traits(channels):
-                return channels
+            if traits := self.traits(channels):
+                return channels, traits
         raise ValueError(
             "the network takes no image with 3, 1 or 4 channels, or returns other channels than it is given"
         )
@@ -105,23 +110,24 @@ class Restorer:
     @property
     def scale(self) -> int:
         """Factor from the sides of an image to those of the result; errors as :attr:`channels`."""
-        return self.traits(self.channels).scale
+        return self._taken[1].scale
 
     @cached_property
     @torch.inference_mode()
     def cost(self) -> Cost:
         """What the network costs, measured in a second or two; errors as :attr:`channels`."""
-        traits, window = self.traits(self.channels), self.window
+        (channels, traits), window = self._taken, self.window
         # Smaller images are no larger than the window.
         start = 2 * window if window else None
-        return measure(lambda images: self._run_padded(pad(images, traits)), self.channels, traits.multiple, start)
+        return measure(lambda images: self._run_padded(pad(images, traits)), channels, traits.multiple, start)
 
     @property
     def window(self) -> int | None:
         """Side in pixels of the largest window of pyramid attention; None without one, or where a block has none."""
         with self._windowed():
             windows = [block.window for block in self.network.modules() if isinstance(block, PyramidAttention)]
-        return None if None in windows else max(windows, default=None)
+        known = [window for window in windows if window is not None]
+        return max(known, default=None) if len(known) == len(windows) else None
 
     @cached_property
     @torch.inference_mode()
@@ -130,11 +136,11 @@ class Restorer:
 
         None if there are no such pieces. Errors as :attr:`channels`.
         """
-        traits = self.traits(self.channels)
+        channels, traits = self._taken
         if traits.multiple > 1:
             return None
         with self._windowed():
-            return find_reach(self._run_padded, self.network, self.channels, traits.scale)
+            return find_reach(self._run_padded, self.network, channels, traits.scale)
 
     @torch.inference_mode()
     def traits(self, channels: int) -> Traits | None:
@@ -154,9 +160,9 @@ class Restorer:
             ValueError: As :attr:`channels`.
         """
         memory = self._max_memory or available_memory(self.device) / 2
-        budget, traits = Budget(self._max_seconds, memory), self.traits(self.channels)
+        budget, (channels, traits) = Budget(self._max_seconds, memory), self._taken
         views = 8 if self.ensemble else 1
-        return make_plan(height, width, self._wish, self.cost, traits, budget, self.channels, views, lambda: self.reach)
+        return make_plan(height, width, self._wish, self.cost, traits, budget, channels, views, lambda: self.reach)
 
     def restore(self, image: NDArray) -> NDArray:
         """Restore one image.

@@ -85,14 +85,14 @@ def run_tiles(
     height, width = rows.tile * scale, columns.tile * scale
     down, across = rows.weights(scale), columns.weights(scale)
     places = [(i, j) for i in range(len(rows.starts)) for j in range(len(columns.starts))]
-    result = None
     for first in range(0, len(places), batch):
         chosen = places[first : first + batch]
         corners = [(rows.starts[i], columns.starts[j]) for i, j in chosen]
         tiles = [image[:, top : top + rows.tile, left : left + columns.tile] for top, left in corners]
-        for (i, j), (top, left), restored in zip(chosen, corners, run(torch.stack(tiles)), strict=True):
-            if result is None:
-                result = restored.new_zeros(len(restored), image.shape[1] * scale, image.shape[2] * scale)
+        results = run(torch.stack(tiles))
+        if first == 0:
+            result = results.new_zeros(results.shape[1], image.shape[1] * scale, image.shape[2] * scale)
+        for (i, j), (top, left), restored in zip(chosen, corners, results, strict=True):
             weight = (down[i][:, None] * across[j]).to(restored)
             result[:, top * scale : top * scale + height, left * scale : left * scale + width] += restored * weight
     return result

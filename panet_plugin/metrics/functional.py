@@ -1,6 +1,6 @@
 """PSNR and SSIM of images on the 0..255 scale, in float64."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import cv2
@@ -70,10 +70,10 @@ def similarity(restored: Images, reference: Images, blur: Callable[[Images], Ima
     return ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
 
 
-def ssim_window(name: str, size: tuple[int, int]) -> NDArray[np.float64]:
+def ssim_window(name: str, size: Sequence[int]) -> NDArray[np.float64]:
     """Return one side of a separable window of SSIM; ValueError if it is unknown or does not fit ``(H, W)`` pixels."""
     if name == "gaussian":
-        kernel = cv2.getGaussianKernel(11, 1.5).ravel()
+        kernel = np.asarray(cv2.getGaussianKernel(11, 1.5), np.float64).ravel()
     elif name == "uniform8":
         kernel = np.full(8, 1 / 8)
     else:

@@ -58,21 +58,22 @@ class Protocol:
         """Return how many pixels are left out along every edge."""
         return self.border + (scale if self.scaled_border else 0)
 
-    def _compared(self, *images: NDArray) -> tuple[NDArray, ...]:
+    def _compared(self, *images: NDArray) -> tuple[NDArray, NDArray]:
         self._must_be_8_bit(images, np.uint8)
-        images = tuple(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image for image in images)
+        first, second = (image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image for image in images)
         if self.channel == "y":
             # A gray image is luma already.
-            return tuple(rgb_to_y(image) if image.ndim == 3 else image for image in images)
-        return images
+            first, second = (rgb_to_y(image) if image.ndim == 3 else image for image in (first, second))
+        return first, second
 
-    def _compared_tensors(self, *images: Tensor) -> tuple[Tensor, ...]:
+    def _compared_tensors(self, *images: Tensor) -> tuple[Tensor, Tensor]:
         self._must_be_8_bit(images, torch.uint8)
+        first, second = images
         if self.channel == "y":
-            return tuple(batched_rgb_to_y(image) if image.shape[1] == 3 else image for image in images)
-        return images
+            first, second = (batched_rgb_to_y(image) if image.shape[1] == 3 else image for image in images)
+        return first, second
 
-    def _must_be_8_bit(self, images: tuple[NDArray | Tensor, ...], uint8: np.dtype | torch.dtype) -> None:
+    def _must_be_8_bit(self, images: tuple[NDArray | Tensor, ...], uint8: type[np.uint8] | torch.dtype) -> None:
         for image in images:
             if image.dtype != uint8:
                 raise ValueError(f"{self.name} scores images rounded to 8 bit (see quantize), got {image.dtype}")

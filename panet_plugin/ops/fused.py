@@ -20,7 +20,8 @@ def is_available() -> bool:
 
 def has_bfloat16() -> bool:
     """Return whether the kernel can be used and multiplies in bfloat16 when asked to, which takes AVX512_BF16."""
-    return is_available() and bool(_library().panet_has_bfloat16())
+    library = _library()
+    return library is not None and bool(library.panet_has_bfloat16())
 
 
 def forward(

@@ -95,11 +95,14 @@ def backward(
             strict=True,
         )
     ]
-    queries, *levels = zip(*results, strict=True)
-    return _stack(queries), *([_stack(level) for level in zip(*each, strict=True)] for each in levels)
+    d_keys, d_scales, d_values = (
+        [_stack(level) for level in zip(*each, strict=True)]
+        for each in zip(*(levels for _, *levels in results), strict=True)
+    )
+    return _stack([d_query for d_query, *_ in results]), d_keys, d_scales, d_values
 
 
-def _stack(images: Sequence[Tensor]) -> Tensor:
+def _stack(images: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
     # torch.stack alone keeps the order of dimensions in memory if it can: ours is none of the caller's business.
     return torch.stack(images).contiguous()
 
@@ -348,16 +351,12 @@ class _Sample:
         if self.visible is None:
             return
         # What reaches beyond the image looks like its edge.
-        visible = Visible(
-            *(
-                tuple(
-                    edge[torch.arange(side.start, side.stop).sub(self.radius).clamp(max=len(edge) - 1)] for edge in axis
-                )
-                for axis, side in zip(self.visible[band.level], tile, strict=True)
-            )
+        rows, columns = (
+            torch.arange(side.start, side.stop).sub(self.radius).clamp(max=length - 1)
+            for side, length in zip(tile, (self.height, self.width), strict=True)
         )
-        first, stop = visible.rows
-        seen = seen_keys(Visible((first - band.start, stop - band.start), visible.columns), (band.rows, band.stride))
+        (first, stop), columns_seen = self.visible[band.level].at(rows, columns)
+        seen = seen_keys(Visible((first - band.start, stop - band.start), columns_seen), (band.rows, band.stride))
         weights.masked_fill_(~seen.to(weights.device), -math.inf)
 
     def _spread(self, band: _Band, weights: Tensor) -> Tensor:

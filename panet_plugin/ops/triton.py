@@ -305,7 +305,7 @@ class _Pixels:
         device: Of the positions.
     """
 
-    def __init__(self, sizes: Sequence[tuple[int, int]], block: int, device: torch.device) -> None:
+    def __init__(self, sizes: Sequence[torch.Size], block: int, device: torch.device) -> None:
         self.sizes, self.block = sizes, block
         self.lengths = [height * width for height, width in sizes]
         self.count = sum(self.lengths)
@@ -343,8 +343,8 @@ class _Call:
         self.channels, self.depth = (math.ceil(x.shape[1] / 16) * 16 for x in (query, values[0]))
         self.channel_block, self.depth_block = (math.gcd(n, 64) for n in (self.channels, self.depth))
         self.batch, self.like = len(query), query
-        self.queries = _Pixels([tuple(query.shape[2:])], QUERIES.value, query.device)
-        self.keys = _Pixels([tuple(key.shape[2:]) for key in keys], KEYS.value, query.device)
+        self.queries = _Pixels([query.shape[2:]], QUERIES.value, query.device)
+        self.keys = _Pixels([key.shape[2:] for key in keys], KEYS.value, query.device)
         self.values = self.keys.pack(values, self.depth)
         missing = len(self.keys.at) - self.keys.count
         scale = F.pad(torch.cat([scale.flatten(1) for scale in scales], 1), (0, missing)).contiguous()

@@ -1,13 +1,15 @@
 """Which keys a query sees: the one definition of the attention's window, for all implementations."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-class Span(NamedTuple):
+@dataclass(frozen=True)
+class Span:
     """Some neighboring pixels along one axis of a map.
 
     Attributes:
@@ -31,6 +33,13 @@ class Visible(NamedTuple):
 
     rows: tuple[Tensor, Tensor]
     columns: tuple[Tensor, Tensor]
+
+    def at(self, rows: Tensor, columns: Tensor) -> "Visible":
+        """Return the same for some rows and columns of queries, given by their indices."""
+        return Visible(
+            (self.rows[0][rows], self.rows[1][rows]),
+            (self.columns[0][columns], self.columns[1][columns]),
+        )
 
 
 def visible_range(queries: Span, keys: Span, window: int) -> tuple[Tensor, Tensor]:

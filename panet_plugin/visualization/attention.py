@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from panet_plugin.archs import PyramidAttention
 from panet_plugin.ops import build_pyramid
 from panet_plugin.ops.pyramid import key_scale, one_hot_of_maxima
-from panet_plugin.ops.window import Visible, seen_along, visible_keys
+from panet_plugin.ops.window import seen_along, visible_keys
 from panet_plugin.visualization.errors import VisualizationError
 
 
@@ -54,8 +55,8 @@ def attention_weights(
         visible = visible_keys(window, query.shape[-2:], [key.shape[-2:] for key in keys])
         rows, columns = torch.tensor(pixels).unbind(1)
         for level, seen in zip(scores, visible, strict=True):
-            inside = Visible(*([edge[at] for edge in axis] for axis, at in zip(seen, (rows, columns), strict=True)))
-            rows_seen, columns_seen = (mask.to(level.device) for mask in seen_along(inside, level.shape[1:]))
+            masks = seen_along(seen.at(rows, columns), level.shape[1:])
+            rows_seen, columns_seen = (mask.to(level.device) for mask in masks)
             level.masked_fill_(~(rows_seen[:, :, None] & columns_seen[:, None]), -torch.inf)
     flat = torch.cat([level.flatten(1) for level in scores], dim=1)
     weights = one_hot_of_maxima(flat) if hard else flat.softmax(1)
@@ -182,7 +183,7 @@ class AttentionProbe:
             tuple(min(int((at + 0.5) / stride), side - 1) for at, stride, side in zip(*axes, strict=True))
             for axes in (((y, x), self.stride, self._query.shape[-2:]) for x, y in points)
         ]
-        settings = {"softmax_scale": self._softmax_scale, "ksize": self.ksize, "hard": self.hard}
+        settings: dict[str, Any] = {"softmax_scale": self._softmax_scale, "ksize": self.ksize, "hard": self.hard}
         settings["window"] = self._window
         weights = [level.cpu() for level in attention_weights(self._query, self._keys, pixels, **settings)]
         size = self.ksize * self.stride[1], self.ksize * self.stride[0]
@@ -229,7 +230,7 @@ def _find_block(network: nn.Module, path: str | None) -> tuple[str, PyramidAtten
         raise VisualizationError(f"{type(network).__name__} has no pyramid attention")
     if path is None and len(blocks) == 1:
         return next(iter(blocks.items()))
-    if path not in blocks:
+    if path is None or path not in blocks:
         problem = "has several blocks of pyramid attention" if path is None else f"has no pyramid attention {path!r}"
         raise VisualizationError(f"{type(network).__name__} {problem}: choose one of {', '.join(blocks)}")
     return path, blocks[path]

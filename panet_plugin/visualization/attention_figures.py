@@ -56,7 +56,7 @@ def attention_figure(probe: AttentionProbe, view: View) -> Figure:
         f"{len(view.weights)} pyramid level{'s'[: len(view.weights) > 1]}",
         fontsize=13,
     )
-    maps, patches = figure.subfigures(2, 1, height_ratios=[above, below])
+    maps, patches = figure.subfigures(2, 1, squeeze=False, height_ratios=[above, below])[:, 0]
     _draw_maps(maps, _axes(maps, rows, columns), probe, view)
     _draw_patches(_axes(patches, math.ceil((1 + len(view.matches)) / _PATCHES), _PATCHES), probe, view)
     return figure
@@ -79,12 +79,13 @@ def _draw_maps(figure: FigureBase, axes: list[Axes], probe: AttentionProbe, view
     largest = max(float(level.max()) for level in view.weights)
     lowest = max(min(float(level.min()) for level in view.weights), largest * _LOWEST)
     # From a number to itself there would be no scale.
-    norm = LogNorm(min(lowest, largest * 0.99), largest)
+    lowest = min(lowest, largest * 0.99)
+    norm = LogNorm(lowest, largest)
     extent = (-0.5, probe.extent[0] - 0.5, probe.extent[1] - 0.5, -0.5)
     dimmed = probe.image.mean(axis=-1, keepdims=True) * 0.5
     for index, (axis, weights) in enumerate(zip(axes[1:], view.weights, strict=False)):
         _show(axis, dimmed)
-        shade = norm(np.maximum(weights, norm.vmin)).data
+        shade = norm(np.maximum(weights, lowest)).data
         # The lower end of the scale is black already: there the picture shines through.
         opacity = 0.85 * np.clip(4 * shade, 0, 1)
         axis.imshow(_COLOURS(shade), alpha=opacity, extent=extent, interpolation="nearest")
@@ -102,7 +103,7 @@ def _draw_maps(figure: FigureBase, axes: list[Axes], probe: AttentionProbe, view
     bar = figure.colorbar(ScalarMappable(norm, _COLOURS), ax=axes, fraction=0.02, pad=0.01)
     bar.set_label("weight of a patch, logarithmic", fontsize=10)
     even = 1 / sum(probe.positions)
-    if norm.vmin < even < largest:
+    if lowest < even < largest:
         bar.ax.axhline(even, color=_OWN, linewidth=2)
         bar.ax.annotate(
             "even", (0, even), (-3, 0), xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=9,
@@ -113,7 +114,8 @@ def _draw_maps(figure: FigureBase, axes: list[Axes], probe: AttentionProbe, view
 def _draw_patches(axes: list[Axes], probe: AttentionProbe, view: View) -> None:
     # The same part of the picture around every patch, so that their sizes can be compared.
     reach = max(view.width, view.height) * _REACH
-    for number, (axis, patch) in enumerate(zip(axes, [view, *view.matches], strict=False)):
+    shown: list[View | Match] = [view, *view.matches]
+    for number, (axis, patch) in enumerate(zip(axes, shown, strict=False)):
         _show(axis, probe.image)
         axis.set(xlim=(patch.x - reach, patch.x + reach), ylim=(patch.y + reach, patch.y - reach))
         _box(axis, patch, _BEST if number else _OWN)

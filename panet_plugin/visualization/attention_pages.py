@@ -62,7 +62,8 @@ def attention_page(
     ):
         if not 1 <= count <= limit:
             raise VisualizationError(f"a page has 1 to {limit:,} {what}, got {count:,}")
-    views, block = [], max(1, _BLOCK // sum(probe.positions))
+    views: list[dict[str, Any]] = []
+    block = max(1, _BLOCK // sum(probe.positions))
     with tqdm(total=len(points), unit="pixel", disable=not progress) as bar:
         for start in range(0, len(points), block):
             views += map(_plain, probe.views(points[start : start + block], matches))

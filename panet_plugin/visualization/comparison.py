@@ -121,7 +121,7 @@ def comparison_figure(comparisons: Sequence[Comparison], note: str = "") -> Figu
     width = max(whole + columns * (crop + 0.1) for _, columns, _, crop, whole in sizes) + 0.2
     lines = textwrap.wrap(note, int(width * _LETTERS))
     figure = Figure(figsize=(width, sum(heights) + 0.2 + 0.17 * len(lines)), layout="constrained")
-    parts = np.atleast_1d(figure.subfigures(len(comparisons), 1, height_ratios=heights))
+    parts = figure.subfigures(len(comparisons), 1, squeeze=False, height_ratios=heights)[:, 0]
     for part, comparison, size in zip(parts, comparisons, sizes, strict=True):
         _draw(part, comparison, *size)
     figure.supxlabel("\n".join(lines), fontsize=9)

@@ -254,9 +254,9 @@ def _load(path: Path, mmap: bool = False) -> Any:
     except pickle.UnpicklingError as error:
         _must_not_be_a_page(path, error)
         # Past PyTorch's advice on how to load it all the same, which we do not pass on.
-        reason = re.search(r"(?:WeightsUnpickler error:\s*|(?=Trying to load unsupported ))(.*)", str(error))
+        found = re.search(r"(?:WeightsUnpickler error:\s*|(?=Trying to load unsupported ))(.*)", str(error))
         raise CheckpointError(
-            f"{path}: refused, since it is no plain checkpoint of tensors ({reason[1] if reason else error})"
+            f"{path}: refused, since it is no plain checkpoint of tensors ({found[1] if found else error})"
         ) from error
     except Exception as error:
         # A damaged or foreign file fails anywhere inside the unpickler, and says what helps nobody.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from panet_plugin.archs import PAEDSR, RNAN, PANet
-from panet_plugin.archs.image_residual import ImageResidual
+from panet_plugin.archs.image_residual import KINDS
 from panet_plugin.weights.errors import CheckpointError, shorten
 from panet_plugin.weights.files import PREFIXES, read_checkpoint, read_state_dict
 from panet_plugin.weights.names import our_name, table_of
@@ -52,7 +52,7 @@ def load_official(source: str | os.PathLike | Mapping[str, Any], rgb_range: floa
         raise ValueError(f"rgb_range must be positive, got {rgb_range}")
     state, arguments, patch = read_checkpoint(source, rgb_range)
     try:
-        network = _build(state, arguments or {})
+        network: Any = _build(state, arguments or {})
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}") from error
     network.trained_patch = patch
@@ -121,7 +121,7 @@ def _build(state: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> nn.Modu
             if _matching(state, r"body\.blocks\.\d+\.gain"):
                 told["attention"] |= {"residual_init": "zero", "res_scale": 1.0}  # the one goes with the other alone
             if (kind := state.get("image_residual.kind")) is not None:
-                told["image_residual"] = ImageResidual.KINDS.get(int(kind), kind)
+                told["image_residual"] = KINDS.get(int(kind), False)
         arguments = {**arguments, **told}
         with torch.device("meta"):
             network = network_class(**arguments)

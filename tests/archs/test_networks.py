@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from panet_plugin.archs import PAEDSR, RNAN, PANet, PyramidAttention
+from panet_plugin.archs import PAEDSR, RNAN, PANet, PyramidAttention, attention_window
 
 
 def test_initialisation_is_that_of_pytorch():
@@ -55,6 +55,14 @@ def test_scales_of_the_pyramid():
         each.load_state_dict(block.state_dict())
     torch.testing.assert_close(same(features), block(features))
     assert (other(features) - block(features)).abs().max() > 1e-4
+
+
+def test_a_window_is_no_other_word():
+    block = PyramidAttention(4, window=3)
+    message = "window must be 'trained', None or at least 1 pixel, got 'none'"
+    with pytest.raises(ValueError, match=message), attention_window(block, "none"):
+        pass
+    assert block.window == 3
 
 
 def test_a_block_that_starts_as_the_identity():

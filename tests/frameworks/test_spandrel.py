@@ -9,7 +9,7 @@ from spandrel import MAIN_REGISTRY, ModelLoader, UnsupportedDtypeError, Unsuppor
 
 from panet_plugin.archs import PAEDSR, RNAN, PANet
 from panet_plugin.frameworks.spandrel import install
-from panet_plugin.weights import CheckpointError, write_checkpoint
+from panet_plugin.weights import CheckpointError, list_bundled, load_official, write_checkpoint
 
 IDS = ["PANet", "PAEDSR", "RNAN"]
 AS_PUBLISHED = pytest.mark.filterwarnings("ignore:.*taken as published", "ignore:an RNAN without mean shifts")

@@ -84,12 +84,13 @@ def _grown_memory(setting: Setting, threads: int) -> float:
 
 
 def _growth(step: Callable[[], None]) -> float:
+    peak: Callable[[], int] = high_water_mark
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before, peak = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated
     else:
         reset_high_water_mark()
-        before, peak = high_water_mark(), high_water_mark
+        before = high_water_mark()
     step()
     return (peak() - before) / 2**20
 

@@ -34,7 +34,8 @@ class RestorationModel(SRModel):
 
     def test(self) -> None:
         """Restore the images of ``feed_data``."""
-        with attention_window(getattr(self, "net_g_ema", self.net_g), self.opt.get("window", "trained"), self._patch):
+        network = self.net_g_ema if hasattr(self, "net_g_ema") else self.net_g
+        with attention_window(network, self.opt.get("window", "trained"), self._patch):
             super().test()
 
     @master_only
@@ -50,7 +51,8 @@ class RestorationModel(SRModel):
         Raises:
             OSError: If they cannot be written.
         """
-        nets, keys = ([net], [param_key]) if isinstance(param_key, str) else (net, param_key)
+        nets = [net] if isinstance(net, nn.Module) else net
+        keys = [param_key] if isinstance(param_key, str) else param_key
         content: dict[str, Any] = {}
         for network, key in zip(nets, keys, strict=True):
             state = self.get_bare_model(network).state_dict()

@@ -86,7 +86,7 @@ class _Absent(ABCMeta):
 
     def _error(cls) -> ImportError:
         origin = next(base for base in cls.__mro__ if "_package" in vars(base))
-        package = origin._package.partition(".")[0]
+        package = vars(origin)["_package"].partition(".")[0]
         return ImportError(
             f"{cls.__name__} needs {origin.__module__}.{origin.__name__}, but the package '{package}' "
             "is not installed, or not in a version or build that has it",
@@ -100,7 +100,7 @@ class _PlaceholderModule(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        loader = self.__spec__.loader
+        loader: _Loader = vars(self)["__spec__"].loader
         if name in loader.called_at_import:
             return loader.called_at_import[name]
         return _Absent(name, (), {"__module__": self.__name__, "_package": loader.package})

@@ -34,7 +34,7 @@ def functional_tensor() -> Iterator[None]:
     from torchvision.transforms.functional import rgb_to_grayscale
 
     alias = ModuleType(name)
-    alias.rgb_to_grayscale = rgb_to_grayscale
+    vars(alias)["rgb_to_grayscale"] = rgb_to_grayscale
     sys.modules[name] = alias
     try:
         yield

@@ -25,7 +25,7 @@ _OPTIONAL = {
     "safetensors": {"safetensors": ("safe_open",)},
 }
 # These import each other, so that a placeholder for one would spoil the others.
-_DIFFUSION = {
+_DIFFUSION: dict[str, dict[str, tuple[str, ...]]] = {
     "diffusers": {
         "diffusers.models.unet_2d_condition": ("UNet2DConditionOutput",),
         "diffusers": ("DiffusionPipeline", "Transformer2DModel"),
@@ -63,11 +63,11 @@ def numpy_bool8() -> Iterator[None]:
     if hasattr(np, "bool8"):
         yield
         return
-    np.bool8 = np.bool_
+    vars(np)["bool8"] = np.bool_
     try:
         yield
     finally:
-        del np.bool8
+        del vars(np)["bool8"]
 
 
 def optional_packages() -> AbstractContextManager[None]:

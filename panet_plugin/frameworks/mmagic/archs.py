@@ -24,7 +24,8 @@ def build_arch(arch: Mapping[str, Any]) -> nn.Module:
 
 def initialise(network: nn.Module) -> None:
     """Initialise a network as MMEngine's Runner does before a training, without its log of every parameter."""
-    if getattr(network, "is_init", False) or not hasattr(network, "init_weights"):
+    init_weights = getattr(network, "init_weights", None)
+    if getattr(network, "is_init", False) or init_weights is None:
         return
     if any(parameter.is_meta for parameter in network.parameters()):
         return  # there are no values
@@ -32,7 +33,7 @@ def initialise(network: nn.Module) -> None:
     level = logger.level
     logger.setLevel("WARNING")
     try:
-        network.init_weights()
+        init_weights()
     finally:
         logger.setLevel(level)
 
@@ -66,7 +67,8 @@ class PyramidAttention(archs.PyramidAttention):
     _abbr_: ClassVar[str] = "pyramid_attention"
 
     def __init__(self, in_channels: int | None = None, **attention: Any) -> None:
-        super().__init__(**({} if in_channels is None else {"channels": in_channels}), **attention)
+        channels: dict[str, Any] = {} if in_channels is None else {"channels": in_channels}
+        super().__init__(**channels, **attention)
 
 
 @MODELS.register_module()

@@ -51,7 +51,7 @@ class PairedLMDBDataset(BasicImageDataset):
         for database in databases.values():
             if not Path(database, "data.mdb").is_file():
                 raise missing_data(database)
-        before = [
+        before: list[dict[str, Any]] = [
             {
                 "type": "LoadImageFromFile",
                 "key": key,
@@ -129,5 +129,5 @@ class CleanImageDataset(BaseDataset):
         return {**info, "gt": image, "gt_channel_order": "rgb", "gt_color_type": "color", "task": self.task}
 
 
-def _read_patchable(images: CleanImages, side: int, name: str) -> tuple[np.ndarray]:
+def _read_patchable(images: CleanImages, side: int | None, name: str) -> tuple[np.ndarray]:
     return (images.read_patchable(name, side),)

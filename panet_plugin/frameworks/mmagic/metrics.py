@@ -70,6 +70,7 @@ def _to_rgb(image: Tensor, order: str | None) -> NDArray[np.uint8]:
     array = quantize(image.detach().cpu().double().permute(1, 2, 0).numpy() / 255)
     if array.shape[2] != 3:
         return array
-    if str(order).upper() not in ("RGB", "BGR"):
+    name = str(order).upper()
+    if name not in ("RGB", "BGR"):
         raise ValueError(f"the sample does not say the channel order of its images: expected RGB or BGR, got {order!r}")
-    return array[..., ::-1] if order.upper() == "BGR" else array
+    return array[..., ::-1] if name == "BGR" else array

@@ -1,6 +1,6 @@
 """What MMEngine lacks for training in bfloat16 on CPUs as on GPUs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,7 +36,7 @@ def computes_bfloat16(device: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device == "cpu":
         # Earlier versions of PyTorch cannot tell.
-        has = getattr(torch.cpu, "get_capabilities", dict)()
+        has: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         return any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
     return torch.amp.is_autocast_available(device)
 
