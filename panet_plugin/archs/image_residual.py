@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 #: Kinds of image residual by the numbers that stand for them in checkpoints.
 KINDS: dict[int, bool | str] = {1: True, 2: "mosaic"}
 

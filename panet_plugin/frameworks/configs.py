@@ -43,8 +43,8 @@ def read_plain(path: Path, *, _within: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path}: it is a _base_ of itself")
     try:
         text = _substitute(path.read_text(encoding="utf-8"), path)
-        values = assignments(text) if path.suffix == ".py" else parse_yaml(text)
-        if not isinstance(values, Mapping):
+        values: Any = assignments(text) if path.suffix == ".py" else parse_yaml(text)
+        if not isinstance(values, dict):
             raise ConfigError(f"expected names and values, found {type(values).__name__}")
     except (ConfigError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
@@ -93,7 +93,7 @@ class _PlainLoader(yaml.SafeLoader):
     """
 
 
-def _tuple(loader: _PlainLoader, node: yaml.Node) -> tuple:
+def _tuple(loader: _PlainLoader, node: yaml.SequenceNode) -> tuple:
     return tuple(loader.construct_sequence(node))
 
 
@@ -123,13 +123,14 @@ def assignments(text: str) -> dict[str, Any]:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue  # a comment in quotes
         line = f"line {node.lineno}: expected plain values, found {text.splitlines()[node.lineno - 1][:80]}"
-        if not isinstance(node, ast.Assign) or not all(isinstance(name, ast.Name) for name in node.targets):
+        names = [name.id for name in node.targets if isinstance(name, ast.Name)] if isinstance(node, ast.Assign) else []
+        if not isinstance(node, ast.Assign) or len(names) != len(node.targets):
             raise ConfigError(line)
         try:
             value = _literal(node.value, values)
         except (ValueError, TypeError, RecursionError, MemoryError):
             value = NotPlain(line)
-        values |= {name.id: value for name in node.targets}
+        values |= dict.fromkeys(names, value)
     return values
 
 
@@ -146,7 +147,7 @@ def _literal(node: ast.expr, names: Mapping[str, Any]) -> Any:
             return {item.arg: _literal(item.value, names) for item in items}
         case ast.Dict(keys=keys, values=values) if all(keys):
             pairs = zip(keys, values, strict=True)
-            return {_literal(key, names): _literal(value, names) for key, value in pairs}
+            return {_literal(key, names): _literal(value, names) for key, value in pairs if key}
         case ast.List(elts=items):
             return [_literal(item, names) for item in items]
         case ast.Tuple(elts=items):

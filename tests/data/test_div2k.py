@@ -6,18 +6,16 @@ import hashlib
 import json
 import logging
 import os
-import random
 import runpy
 import shutil
-import signal
 import sys
-import time
 from pathlib import Path
 
 import lmdb
 import numpy as np
 import pytest
 from file_server import serve, zipped
+from killing import stop_at_random_moments
 
 import panet_plugin.data.sources as sources
 from panet_plugin.data import BadImageError, read_image, write_image
@@ -391,30 +389,22 @@ def test_killed_at_random_moments_and_two_at_once(context, small, tmp_path, tree
         # The first process waits until the server of processes has imported all.
         process = context.Process(target=prepare, args=(table, tmp_path / "first", server.url))
         process.start()
-        process.join(60)
-        start = time.perf_counter()
+        process.join()
         process = context.Process(target=prepare, args=(table, tmp_path / "whole", server.url))
         process.start()
-        process.join(60)
-        duration = time.perf_counter() - start
+        process.join()
         assert process.exitcode == 0
-        clock, killed = random.Random(0), 0
-        for _ in range(30):
+
+        def start():
             process = context.Process(target=prepare, args=(table, tmp_path / "root", server.url))
             process.start()
-            process.join(clock.uniform(0, duration / 2))
-            process.kill()
-            process.join()
-            killed += process.exitcode == -signal.SIGKILL
-            if killed == 8:
-                break
-            if process.exitcode == 0:
-                shutil.rmtree(tmp_path / "root")
-        assert killed == 8
+            return process
+
+        stop_at_random_moments(start, 8, undo=lambda: shutil.rmtree(tmp_path / "root"))
         processes = [context.Process(target=prepare, args=(table, tmp_path / "root", server.url)) for _ in range(2)]
         for process in processes:
             process.start()
         for process in processes:
-            process.join(60)
+            process.join()
         assert [process.exitcode for process in processes] == [0, 0]
     assert tree(tmp_path / "root") == tree(tmp_path / "whole")

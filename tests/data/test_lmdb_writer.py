@@ -1,16 +1,16 @@
 """LMDBs as the frameworks' readers want them."""
 
+import multiprocessing
 import os
 import random
 import resource
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import lmdb
 import pytest
+from killing import stop_at_random_moments
 
 from panet_plugin.data.lmdb_writer import EncodedImage, append_to_lmdb, write_meta_info
 
@@ -65,23 +65,23 @@ def test_batch_that_is_there_is_not_written_again(tmp_path):
     assert (tmp_path / "a.lmdb/data.mdb").read_bytes() == (tmp_path / "b.lmdb/data.mdb").read_bytes()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_killed_in_the_midst(tmp_path):
     """Each batch is begun again and again by processes that are killed; the file is that of an undisturbed run."""
-    start = time.perf_counter()
+    context = multiprocessing.get_context("fork")
     write(tmp_path / "whole.lmdb", 10)
-    duration = (time.perf_counter() - start) / 10
-    clock, killed = random.Random(0), 0
     for first in range(0, len(IMAGES), 10):
-        for _ in range(5):
-            child = os.fork()
-            if not child:
-                append_to_lmdb(tmp_path / "a.lmdb", IMAGES[first : first + 10], held=first)
-                os._exit(0)
-            time.sleep(clock.uniform(0, 2 * duration))
-            os.kill(child, signal.SIGKILL)
-            killed += os.waitpid(child, 0)[1] == signal.SIGKILL
-        append_to_lmdb(tmp_path / "a.lmdb", IMAGES[first : first + 10], held=first)
-    assert killed > 5
+
+        def append(first=first):
+            append_to_lmdb(tmp_path / "a.lmdb", IMAGES[first : first + 10], held=first)
+
+        def start(append=append):
+            process = context.Process(target=append)
+            process.start()
+            return process
+
+        stop_at_random_moments(start, 2)
+        append()
     assert (tmp_path / "a.lmdb/data.mdb").read_bytes() == (tmp_path / "whole.lmdb/data.mdb").read_bytes()
 
 

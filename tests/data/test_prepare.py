@@ -3,17 +3,16 @@
 import json
 import logging
 import os
-import random
 import resource
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import cv2
 import lmdb
 import numpy as np
 import pytest
+from killing import stop_at_random_moments
 
 import panet_plugin.data.prepare as module
 from panet_plugin.data import BadImageError, Layout, prepare_set, read_image, write_image
@@ -478,7 +477,7 @@ def prepare_and_die(hr_dir, root, settings, steps):
 def run(context, target, *arguments):
     process = context.Process(target=target, args=arguments)
     process.start()
-    process.join(60)
+    process.join()
     return process.exitcode
 
 
@@ -515,19 +514,14 @@ def test_killed_at_random_moments(tree, small_batches, context, hr_dir, tmp_path
     for seed in range(8):
         image = np.random.default_rng(seed).integers(0, 256, (120, 120, 3), dtype=np.uint8)
         write_image(hr_dir / f"more{seed}.png", image)
-    start = time.perf_counter()
     assert run(context, prepare, hr_dir, tmp_path / "whole", SETTINGS) == 0
-    duration = time.perf_counter() - start
-    clock = random.Random(0)
-    killed = 0
-    for _ in range(6):
+
+    def start():
         process = context.Process(target=prepare, args=(hr_dir, tmp_path / "root", SETTINGS))
         process.start()
-        process.join(clock.uniform(0, duration / 2))
-        process.kill()
-        process.join()
-        killed += process.exitcode == -signal.SIGKILL
-    assert killed
+        return process
+
+    stop_at_random_moments(start, 4, undo=lambda: shutil.rmtree(tmp_path / "root"))
     assert run(context, prepare, hr_dir, tmp_path / "root", SETTINGS) == 0
     assert tree(tmp_path / "root") == tree(tmp_path / "whole")
 
@@ -551,23 +545,18 @@ def test_interrupted_at_random_moments(tree, small_batches, context, hr_dir, tmp
         write_image(hr_dir / f"more{seed}.png", image)
     ready = context.Event()
     assert run(context, prepare_as_script, ready, hr_dir, tmp_path / "whole", settings) == 0
-    clock, interrupted = random.Random(0), 0
-    for _ in range(20):
+
+    def start():
         ready.clear()
         process = context.Process(target=prepare_as_script, args=(ready, hr_dir, tmp_path / "root", settings))
         process.start()
-        assert ready.wait(20)
-        time.sleep(clock.uniform(0, 0.05))
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGINT)
-        process.join(20)
-        assert process.exitcode in (0, 130)
-        interrupted += process.exitcode == 130
-        if interrupted == 3:
-            break
-        if process.exitcode == 0:
-            shutil.rmtree(tmp_path / "root")
-    assert interrupted == 3
+        ready.wait()
+        return process
+
+    def undo():
+        shutil.rmtree(tmp_path / "root")
+
+    stop_at_random_moments(start, 3, undo, with_signal=signal.SIGINT, code=130)
     assert run(context, prepare_as_script, ready, hr_dir, tmp_path / "root", settings) == 0
     assert tree(tmp_path / "root") == tree(tmp_path / "whole")
 
@@ -578,7 +567,7 @@ def test_two_at_once(tree, small_batches, context, hr_dir, tmp_path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert tree(tmp_path / "root") == tree(tmp_path / "whole")
 

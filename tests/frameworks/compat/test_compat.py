@@ -26,7 +26,7 @@ def run(function: Callable[..., None], *arguments: object) -> str:
     """Run a function of this file in a fresh interpreter and return what it printed."""
     command = [sys.executable, __file__, inspect.unwrap(function).__name__, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
