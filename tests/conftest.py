@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from preloaded import run_script
 from skimage import data
 
 from panet_plugin.data import prepare_set, write_image
@@ -50,9 +51,12 @@ def run_tool(div2k):
     """Return a function that runs a script of tools/ on the tiny set and returns what it printed."""
 
     def run(script, *arguments, code=0, **environment):
-        command = ["bash" if script.endswith(".sh") else sys.executable, f"tools/{script}", *map(str, arguments)]
         env = {**os.environ, "DIV2K_ROOT": str(div2k), "OMP_NUM_THREADS": "1", "PYTHON": sys.executable, **environment}
-        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+        if script.endswith(".sh"):
+            command = ["bash", f"tools/{script}", *map(str, arguments)]
+            done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+        else:
+            done = run_script(f"tools/{script}", arguments, env)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 

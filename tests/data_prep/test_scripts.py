@@ -2,12 +2,11 @@
 
 import hashlib
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from preloaded import run_script
 
 from panet_plugin.data import read_image, write_image
 
@@ -15,9 +14,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def run(script, *arguments):
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, REPOSITORY / "data_prep" / script, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    return run_script(f"data_prep/{script}", arguments, os.environ | {"PYTHONPATH": str(REPOSITORY)})
 
 
 def tree(root):

@@ -7,13 +7,13 @@ import importlib.util
 import inspect
 import json
 import os
-import subprocess
 import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from preloaded import run_script
 
 ROOT = Path(__file__).resolve().parents[3]
 ABSENT = (
@@ -23,10 +23,9 @@ ABSENT = (
 
 
 def run(function: Callable[..., None], *arguments: object) -> str:
-    """Run a function of this file in a fresh interpreter and return what it printed."""
-    command = [sys.executable, __file__, inspect.unwrap(function).__name__, *map(str, arguments)]
+    """Run a function of this file in a process that has imported no framework, and return what it printed."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = run_script(__file__, [inspect.unwrap(function).__name__, *arguments], environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
