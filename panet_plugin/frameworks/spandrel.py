@@ -24,9 +24,9 @@ def install() -> list[ArchSupport]:
     """Add PANet, PA-EDSR and RNAN to spandrel's ``MAIN_REGISTRY``; calling it again changes nothing.
 
     Checkpoints of the originals and of ours are told by their names and loaded strictly. What names and shapes do not
-    tell is as published, see :func:`panet_plugin.weights.load_official`. Attention of the originals has a window of
-    the side of the published patches; what our files say of theirs does not reach us, since spandrel passes on tensors
-    alone.
+    tell is as published, see :func:`panet_plugin.weights.load_official`, unless a safetensors file of
+    :func:`panet_plugin.weights.write_checkpoint` says it. Attention has a window of the side of the patches that the
+    network was trained on, if that is known; the originals' is the published one.
 
     Returns:
         What was added.

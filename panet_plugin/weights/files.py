@@ -34,6 +34,10 @@ TASK = "panet_plugin_task"
 #: Key under which checkpoints keep the side in pixels of the patches that the network was trained on.
 PATCH = "panet_plugin_patch"
 
+#: Name of a tensor of a safetensors file: the bytes of a JSON object with the values of these keys, for programs that
+#: pass on tensors alone.
+ABOUT = "panet_plugin_about"
+
 #: That of the original networks (paper, section 4.1), whose files do not say it.
 PUBLISHED_PATCH = 48
 
@@ -203,6 +207,8 @@ def _must_exist(path: Path) -> None:
 
 def _interpret(found: Any, about: Mapping[str, Any], name: str, rgb_range: float | None) -> Checkpoint:
     state = _unwrap(found, name)
+    if (said := state.pop(ABOUT, None)) is not None:
+        about = {**(_json_object(said.byte().numpy().tobytes(), ABOUT, name) or {}), **about}
     table = table_of(state)
     try:
         if table is not None:
@@ -219,7 +225,7 @@ def _json_object(text: Any, key: str, name: str) -> Mapping[str, Any] | None:
         return None
     try:
         value = json.loads(text)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{name}: {key!r} is not JSON ({error})") from error
     if not isinstance(value, Mapping):
         raise CheckpointError(f"{name}: expected {key!r} to be an object, found {value!r}")
@@ -335,6 +341,8 @@ def write_checkpoint(network: nn.Module, path: str | os.PathLike, task: Task | N
     if (patch := getattr(network, "trained_patch", None)) is not None:
         about[PATCH] = str(patch)
     if path.suffix == ".safetensors":
+        if about:
+            state[ABOUT] = torch.tensor(list(json.dumps(about).encode()), dtype=torch.uint8)
         content = safetensors.torch.save(state, metadata={"format": "pt", **about})
     else:
         buffer = io.BytesIO()

@@ -1,9 +1,11 @@
 import os
 import pickle
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import golden_networks as golden
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -493,3 +495,21 @@ def test_threads_load_at_once_and_leave_the_list_of_allowed_classes(official, tm
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(lambda _: len(read_state_dict(tmp_path / "net.pth")), range(40)))
     assert set(torch.serialization.get_safe_globals()) == set(before)
+
+
+def test_the_tensors_of_safetensors_say_what_its_metadata_say(tmp_path):
+    network = PAEDSR(mid_channels=8, num_blocks=2, res_scale=0.3, attention={"levels": 2, "res_scale": 0.2})
+    network.trained_patch = 20
+    write_checkpoint(network, tmp_path / "network.safetensors")
+    tensors = safetensors.torch.load_file(tmp_path / "network.safetensors")
+    with warnings.catch_warnings(action="error"):
+        loaded = load_official(tensors)
+    x = torch.rand(1, 3, 9, 8)
+    with torch.no_grad():
+        assert torch.equal(loaded(x), network.eval()(x))
+    assert loaded.trained_patch == 20
+    assert read_state_dict(tensors).keys() == network.state_dict().keys()
+    for content in (b"[" * 100_000, b"{", b"1", b"\xff"):
+        tensors["panet_plugin_about"] = torch.tensor(list(content), dtype=torch.uint8)
+        with pytest.raises(CheckpointError, match="panet_plugin_about"):
+            load_official(tensors)
