@@ -15,6 +15,7 @@ from panet_plugin.evaluation import EvaluationError
 from panet_plugin.export import ExportError
 from panet_plugin.frameworks.compat import enable_basicsr
 from panet_plugin.frameworks.configs import ConfigError
+from panet_plugin.frameworks.trainings import TrainingError
 from panet_plugin.inference import JobError
 from panet_plugin.visualization import VisualizationError
 from panet_plugin.weights import CheckpointError
@@ -34,6 +35,7 @@ _EXPECTED = (
     EvaluationError,
     ExportError,
     JobError,
+    TrainingError,
     VisualizationError,
 )
 

@@ -45,6 +45,7 @@ def enable_mmagic() -> None:
     repairs_mmagic.package_lookup()
     repairs_mmagic.checkpoint_globals()
     repairs_mmagic.plain_files()
+    repairs_mmagic.whole_files()
     # It registers an optimiser of transformers, which must be the real one or none.
     importlib.import_module("mmengine.optim")
     with (

@@ -170,6 +170,22 @@ def plain_files() -> None:
     register_handler(["pickle", "pkl"])(NoPickleHandler)
 
 
+def whole_files() -> None:
+    """Write every file of MMEngine's on a local disk whole or not at all.
+
+    Symptom: a process that is killed while it saves, or a full disk, leaves half a checkpoint under its final name.
+    Cause: ``LocalBackend.put`` opens the file itself and writes into it.
+    """
+    from mmengine.fileio.backends import LocalBackend
+
+    from panet_plugin.files import write_bytes
+
+    def put(self: Any, obj: Any, filepath: Any) -> None:
+        write_bytes(filepath, obj.getvalue() if hasattr(obj, "getvalue") else obj)
+
+    LocalBackend.put = put
+
+
 def _name_of(file: IO[Any]) -> Any:
     # MMEngine's `load` knows the name and gives its handlers the content alone.
     return sys._getframe(2).f_locals.get("file", file)

@@ -20,6 +20,7 @@ from panet_plugin.frameworks.mmagic.archs import (  # noqa: E402 - needs the rep
     WithPyramidAttention,
 )
 from panet_plugin.frameworks.mmagic.datasets import CleanImageDataset, PairedLMDBDataset  # noqa: E402
+from panet_plugin.frameworks.mmagic.hooks import WholeCheckpointHook  # noqa: E402
 from panet_plugin.frameworks.mmagic.metrics import ProtocolPSNR, ProtocolSSIM  # noqa: E402
 from panet_plugin.frameworks.mmagic.optim import BFloat16OptimWrapper, ChannelsLastHook  # noqa: E402
 from panet_plugin.frameworks.mmagic.transforms import (  # noqa: E402
@@ -45,6 +46,7 @@ __all__ = [
     "ProtocolSSIM",
     "PyramidAttention",
     "PyramidNonLocal2d",
+    "WholeCheckpointHook",
     "WithPyramidAttention",
 ]
 

@@ -1,5 +1,6 @@
 """Metrics of MMagic's validators that follow the protocols of the published tables."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from panet_plugin.metrics import PROTOCOLS, Protocol, quantize
 class _ProtocolMetric(BaseSampleWiseMetric):
     """Score every image by one of :data:`panet_plugin.metrics.PROTOCOLS`, on the CPU in float64.
 
-    Predictions are rounded to 8 bit; the ground truth is cut to the size of the prediction; the scale is that of the
-    sample; channels are ordered as the sample says.
+    Predictions are rounded to 8 bit, and one that is not finite scores NaN; the ground truth is cut to the size of the
+    prediction; the scale is that of the sample; channels are ordered as the sample says.
 
     Args:
         protocol: A key of ``PROTOCOLS``; ``None`` is that of the task of the sample, which
@@ -42,7 +43,9 @@ class _ProtocolMetric(BaseSampleWiseMetric):
             reference = _to_rgb(sample[self.gt_key], order)[:height, :width]
             scale = round(height / sample["input"].shape[-2])
             score = getattr(self._protocol_of(sample), self.metric.lower())
-            self.results.append({self.metric: score(restored, reference, scale)})
+            # In 8 bit, NaN would pass for a color.
+            finite = bool(sample["output"][self.pred_key].isfinite().all())
+            self.results.append({self.metric: score(restored, reference, scale) if finite else math.nan})
 
     def _protocol_of(self, sample: dict) -> Protocol:
         if self.protocol is not None:

@@ -1,5 +1,6 @@
 """Training and testing with MMEngine's Runner."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,12 @@ from mmengine.runner import Runner
 import panet_plugin.frameworks.mmagic  # noqa: F401 - a config that does not import the bridge finds it all the same
 from panet_plugin.archs import attention_window
 from panet_plugin.frameworks.distributed import init_gloo
+from panet_plugin.frameworks.mmagic.hooks import SaveWhenAsked, SayPatch, SkipNonFinite, newest_checkpoint
 from panet_plugin.frameworks.patches import patch_of_loader
-from panet_plugin.weights import PATCH, load_weights, read_patch
+from panet_plugin.frameworks.trainings import MAX_NONFINITE_STEPS, Interruption, alone_in
+from panet_plugin.weights import load_weights, read_patch
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -30,26 +35,37 @@ def train(
     Args:
         config: A MMEngine config.
         work_dir: Where logs and checkpoints go; otherwise the config's, or ``work_dirs/<name of the config>``.
-        resume: Continue from the last checkpoint in ``work_dir``, if there is one. Otherwise ``load_from`` of the
-            config may be a checkpoint or the work dir of another training, whose last checkpoint it stands for.
+        resume: Continue from the newest whole checkpoint in ``work_dir``, if there is one. Otherwise ``load_from`` of
+            the config may be a checkpoint or the work dir of another training, whose newest checkpoint it stands for.
         launcher: ``"none"``, or what started the processes of distributed training: ``"pytorch"`` or ``"slurm"``.
         options: Overrides of the config, by dotted name.
 
     Raises:
         FileNotFoundError: If ``load_from`` is no checkpoint and no work dir with one.
+        TrainingError: If another training uses ``work_dir``, or ``max_nonfinite_steps`` of the config (10, 0 for any
+            number) steps in a row had a loss or gradient that is not finite.
+        SystemExit: With 128 + the signal's number after SIGTERM or SIGINT, once the step is done and a checkpoint is
+            written. A second signal ends the process at once.
     """
     cfg = _load(config, work_dir, options)
-    cfg.resume = resume or cfg.get("resume", False)
-    if cfg.get("load_from"):
-        # MMEngine would resume from `load_from` itself.
-        cfg.resume = cfg.resume and Path(cfg.work_dir, "last_checkpoint").is_file()
-        cfg.load_from = None if cfg.resume else str(_last_checkpoint(Path(cfg.load_from)))
-    runner = _runner(cfg, launcher)
-    # What training sees in its patches is what its validation sees in whole images.
-    patch = patch_of_loader(cfg.get("train_dataloader"))
-    runner.register_hook(_SayPatch(patch))
-    with attention_window(runner.model, "trained", patch):
-        runner.train()
+    asked = resume or cfg.get("resume", False)
+    last = newest_checkpoint(Path(cfg.work_dir)) if asked else None
+    if asked and last is None:
+        logger.warning("%s has no checkpoint to resume from; training starts from scratch", cfg.work_dir)
+    cfg.resume = last is not None
+    if last is not None:
+        cfg.load_from = str(last)
+    elif cfg.get("load_from"):
+        cfg.load_from = str(_last_checkpoint(Path(cfg.load_from)))
+    most = cfg.pop("max_nonfinite_steps", MAX_NONFINITE_STEPS)
+    with alone_in(Path(cfg.work_dir)), Interruption().noted() as interruption:
+        runner = _runner(cfg, launcher)
+        # What training sees in its patches is what its validation sees in whole images.
+        patch = patch_of_loader(cfg.get("train_dataloader"))
+        for hook in (SayPatch(patch), SkipNonFinite(most), SaveWhenAsked(interruption)):
+            runner.register_hook(hook)
+        with attention_window(runner.model, "trained", patch):
+            runner.train()
 
 
 def test(
@@ -91,27 +107,16 @@ def test(
 
 
 def _last_checkpoint(path: Path) -> Path:
-    """Return a checkpoint, or the last one of a training, whose work dir may be given instead."""
+    """Return a checkpoint, or the newest one of a training, whose work dir may be given instead."""
     if not path.is_dir():
         if not path.suffix:
             raise FileNotFoundError(
                 f"{path}: no such folder, expected by load_from: train what this config starts from"
             )
         return path
-    if not (pointer := path / "last_checkpoint").is_file():
+    if (newest := newest_checkpoint(path)) is None:
         raise FileNotFoundError(f"{path}: load_from expects the work dir of a training, but there is no checkpoint yet")
-    return path / Path(pointer.read_text().strip()).name
-
-
-class _SayPatch(Hook):
-    """Let checkpoints say the side of the patches of the training."""
-
-    def __init__(self, patch: int | None) -> None:
-        self._patch = patch
-
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        if self._patch is not None:
-            checkpoint[PATCH] = self._patch
+    return newest
 
 
 class _Scores(Hook):
@@ -135,6 +140,9 @@ def _load(config: Path, work_dir: Path | None, options: Mapping[str, Any] | None
     if cfg.get("optim_wrapper", {}).get("paramwise_cfg"):
         # PANet's residual blocks share one PReLU: MMEngine meets it once for each.
         cfg.optim_wrapper.paramwise_cfg.setdefault("bypass_duplicate", True)
+    checkpoint = cfg.get("default_hooks", {}).get("checkpoint")
+    if checkpoint and checkpoint.get("type") == "CheckpointHook":
+        checkpoint.type = "WholeCheckpointHook"
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or Path("work_dirs", config.stem))
     return cfg
 

@@ -1,0 +1,179 @@
+"""Hooks of MMEngine's Runner that keep a training from losing anything."""
+
+import functools
+import logging
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce, is_distributed
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import Tensor
+
+from panet_plugin.files import write_bytes
+from panet_plugin.frameworks.trainings import Interruption, NonFinite, all_finite, must_be_finite
+from panet_plugin.weights import PATCH
+
+logger = logging.getLogger(__name__)
+
+
+@HOOKS.register_module()
+class WholeCheckpointHook(CheckpointHook):
+    """MMEngine's CheckpointHook, with the same arguments, that loses nothing wherever it is stopped.
+
+    Files are written whole or not at all, see :func:`panet_plugin.files.write_bytes`; those that ``max_keep_ckpts`` or
+    a better score make superfluous are removed afterwards; weights that are not finite are not written.
+
+    Raises:
+        OSError: If a checkpoint cannot be written; those before are unharmed.
+        TrainingError: If the weights are not finite.
+    """
+
+    file_backend: Any
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        must_be_finite(_bare(runner), Path(self.out_dir, self.filename_tmpl.format(step)))
+        with self._removing_afterwards():
+            super()._save_checkpoint_with_step(runner, step, meta)
+        if (pointer := Path(runner.work_dir, "last_checkpoint")).is_file():
+            write_bytes(pointer, pointer.read_bytes())  # stored, too
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        with self._removing_afterwards():
+            super()._save_best_checkpoint(runner, metrics)
+
+    @contextmanager
+    def _removing_afterwards(self) -> Iterator[None]:
+        backend: Any = self.file_backend
+        removed: list[str] = []
+        self.file_backend = _Keeping(backend, removed)
+        try:
+            yield
+        finally:
+            self.file_backend = backend
+        for path in removed:
+            backend.remove(path)
+
+
+class _Keeping:
+    """A file backend that only notes what it is to remove."""
+
+    def __init__(self, backend: Any, removed: list) -> None:
+        self._backend, self._removed = backend, removed
+
+    def remove(self, path: str) -> None:
+        self._removed.append(path)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+
+def newest_checkpoint(work_dir: Path) -> Path | None:
+    """Return the newest checkpoint of a training that was written to its end, None if there is none.
+
+    It is not asked for in ``last_checkpoint``, which may name one that is gone.
+    """
+    numbered = [(re.fullmatch(r"(?:iter|epoch)_(\d+)\.pth", path.name), path) for path in work_dir.glob("*.pth")]
+    for _, path in sorted(((int(found[1]), path) for found, path in numbered if found), reverse=True):
+        # The directory at the end of the file is the last that is written.
+        if zipfile.is_zipfile(path):
+            return path
+        logger.warning("%s is not whole; looking for an older one", path)
+    return None
+
+
+class SayPatch(Hook):
+    """Let checkpoints say the side in pixels of the patches of the training."""
+
+    def __init__(self, patch: int | None) -> None:
+        self._patch = patch
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add it."""
+        if self._patch is not None:
+            checkpoint[PATCH] = self._patch
+
+
+class SaveWhenAsked(Hook):
+    """On SIGTERM or SIGINT, finish the step, save and leave. Processes of a distributed training leave together."""
+
+    priority = "LOWEST"
+    #: Iterations between the questions whether another process was asked, each of which waits for all of them.
+    EVERY = 10
+
+    def __init__(self, interruption: Interruption) -> None:
+        self._interruption = interruption
+
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Look whether a signal came."""
+        if is_distributed():
+            if (runner.iter + 1) % self.EVERY:
+                return
+            asked = torch.tensor(self._interruption.number)
+            all_reduce(asked, "max")
+            self._interruption.number = int(asked)
+        if not self._interruption.number:
+            return
+        for hook in runner.hooks:
+            if isinstance(hook, CheckpointHook):
+                hook._save_checkpoint(runner)
+                self._interruption.leave(hook.last_ckpt)
+        self._interruption.leave("the last checkpoint: there is no CheckpointHook")
+
+
+class SkipNonFinite(Hook):
+    """Skip steps whose loss or gradient is not finite, and end the training after some in a row.
+
+    Args:
+        most: See :class:`~panet_plugin.frameworks.trainings.NonFinite`.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._steps = NonFinite(most)
+        self._batch: Any = None
+        self._loss: Tensor | None = None
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Note the images."""
+        self._batch = data_batch
+
+    def before_train(self, runner: Runner) -> None:
+        """Watch the optimizer."""
+        wrapper: Any = runner.optim_wrapper
+        if getattr(wrapper, "loss_scaler", None) is not None:
+            return  # it skips such steps itself, to find its scale
+        update, step = wrapper.update_params, wrapper.step
+
+        def watched_update(loss: Tensor, *args: Any, **kwargs: Any) -> None:
+            self._loss = loss.detach()
+            update(loss, *args, **kwargs)
+
+        @functools.wraps(step)  # with what the schedulers have noted on it
+        def watched_step(**kwargs: Any) -> None:
+            gradients = (p.grad for group in wrapper.optimizer.param_groups for p in group["params"])
+            finite = torch.tensor(int(all_finite([self._loss, *gradients])))
+            if is_distributed():
+                all_reduce(finite, "min")
+            if not self._steps.skips(bool(finite), runner.iter + 1, _names(self._batch)):
+                step(**kwargs)
+
+        wrapper.update_params, wrapper.step = watched_update, watched_step
+
+
+def _bare(runner: Runner) -> Any:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _names(batch: Any) -> list[str]:
+    samples: Sequence[Any] = batch.get("data_samples", ()) if isinstance(batch, Mapping) else ()
+    read: Callable[[Any, str], Any] = lambda sample, key: getattr(sample, key, None)  # noqa: E731
+    keys = ("key", "gt_path", "img_path")
+    found = [next((str(name) for key in keys if (name := read(sample, key))), "") for sample in samples]
+    return [name for name in found if name]

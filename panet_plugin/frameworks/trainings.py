@@ -1,0 +1,128 @@
+"""What trainings in either framework share: one per work dir, an orderly end on a signal, and a bound on NaN."""
+
+import fcntl
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+#: Steps in a row whose loss or gradient is not finite, after which a training ends.
+MAX_NONFINITE_STEPS = 10
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot begin or go on; its text is the whole message."""
+
+
+@contextmanager
+def alone_in(work_dir: Path) -> Iterator[None]:
+    """Hold a work dir for this training; the hold ends with the process, however that ends.
+
+    Of the processes of a distributed training the first one holds it.
+
+    Raises:
+        TrainingError: If another training holds it.
+    """
+    if any(os.environ.get(name, "0") != "0" for name in ("RANK", "SLURM_PROCID")):
+        yield
+        return
+    work_dir.mkdir(parents=True, exist_ok=True)
+    with (work_dir / ".training.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise TrainingError(
+                f"{work_dir} is in use by another training (process {file.read().strip() or 'unknown'}): "
+                "wait for it, or choose another --work-dir"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+class Interruption:
+    """Notes SIGTERM and SIGINT, so that a training saves before it ends; a second signal ends it at once.
+
+    Attributes:
+        number: Of the signal that came, 0 before.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    @contextmanager
+    def noted(self) -> Iterator["Interruption"]:
+        """Note signals for a while."""
+        if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
+            yield self
+            return
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def leave(self, saved: object) -> None:
+        """End the program as a shell expects it of one that a signal ended: with 128 and the signal's number."""
+        logger.warning("ended by %s; resume from %s", signal.Signals(self.number).name, saved)
+        raise SystemExit(128 + self.number)
+
+
+class NonFinite:
+    """Counts steps in a row that are not finite.
+
+    Args:
+        most: How many end the training; 0 allows any number.
+    """
+
+    def __init__(self, most: int = MAX_NONFINITE_STEPS) -> None:
+        self.most = most
+        self.in_a_row = 0
+
+    def skips(self, finite: bool, iteration: int, images: Iterable[str]) -> bool:
+        """Return whether a step is to be skipped, and log it.
+
+        Raises:
+            TrainingError: If that is one too many.
+        """
+        self.in_a_row = 0 if finite else self.in_a_row + 1
+        if finite:
+            return False
+        names = ", ".join(images) or "of unknown names"
+        logger.warning("iteration %d: loss or gradient is not finite; step skipped; images: %s", iteration, names)
+        if self.in_a_row == self.most:
+            raise TrainingError(
+                f"{self.most} steps in a row were not finite, the last at iteration {iteration} with images {names}: "
+                "lower the learning rate or clip gradients; the last checkpoint is finite"
+            )
+        return True
+
+
+def all_finite(tensors: Iterable[Tensor | None]) -> bool:
+    """Return whether no tensor holds NaN or infinities; None stands for a gradient that there is not."""
+    found = [torch.isfinite(tensor).all() for tensor in tensors if tensor is not None]
+    # One question to the device, which waits for it.
+    return not found or bool(torch.stack(found).all())
+
+
+def must_be_finite(network: nn.Module, path: Path) -> None:
+    """Raise TrainingError if a network's weights are not finite and so must not replace a checkpoint."""
+    if not all_finite(network.state_dict().values()):
+        raise TrainingError(f"{path} is not written: the network's weights are not finite")
