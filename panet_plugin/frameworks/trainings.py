@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import ClassVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
@@ -27,7 +29,8 @@ class TrainingError(RuntimeError):
 def alone_in(work_dir: Path) -> Iterator[None]:
     """Hold a work dir for this training; the hold ends with the process, however that ends.
 
-    Of the processes of a distributed training the first one holds it.
+    Of the processes of a distributed training the first one holds it. The lock lies beside the folder, which BasicSR
+    renames if it exists.
 
     Raises:
         TrainingError: If another training holds it.
@@ -35,8 +38,8 @@ def alone_in(work_dir: Path) -> Iterator[None]:
     if any(os.environ.get(name, "0") != "0" for name in ("RANK", "SLURM_PROCID")):
         yield
         return
-    work_dir.mkdir(parents=True, exist_ok=True)
-    with (work_dir / ".training.lock").open("a+") as file:
+    work_dir.parent.mkdir(parents=True, exist_ok=True)
+    with work_dir.with_name(f".{work_dir.name}.training.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -58,6 +61,12 @@ class Interruption:
         number: Of the signal that came, 0 before.
     """
 
+    #: That of the training that runs, for models that no argument reaches.
+    current: ClassVar["Interruption | None"] = None
+    #: Iterations of a distributed training between the questions whether another process was asked to end, each of
+    #: which waits for all of them.
+    EVERY = 10
+
     def __init__(self) -> None:
         self.number = 0
 
@@ -68,9 +77,11 @@ class Interruption:
             yield self
             return
         before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        Interruption.current = self
         try:
             yield self
         finally:
+            Interruption.current = None
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -78,6 +89,16 @@ class Interruption:
         self.number = number
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def asked(self, iteration: int) -> bool:
+        """Return whether the training is to end after an iteration; the processes of a distributed one agree."""
+        if dist.is_available() and dist.is_initialized():
+            if iteration % self.EVERY:
+                return False
+            number = torch.tensor(self.number, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+            dist.all_reduce(number, dist.ReduceOp.MAX)
+            self.number = int(number)
+        return self.number != 0
 
     def leave(self, saved: object) -> None:
         """End the program as a shell expects it of one that a signal ended: with 128 and the signal's number."""

@@ -185,6 +185,81 @@ def test_weights_that_are_not_finite_replace_no_checkpoint(train, monkeypatch, t
     assert checkpoints(tmp_path / "run") == ["iter_2.pth"]
 
 
+# BasicSR
+
+
+@pytest.fixture
+def train_basicsr(div2k, monkeypatch, tmp_path):
+    """Return a function that trains in this process and returns the folder of the experiment."""
+    config = Path(small_runs.config("basicsr"))
+
+    def run(resume=False, **changes):
+        options = {**small_runs.changes("basicsr"), "logger.use_tb_logger": False, "val.val_freq": 100}
+        options |= {key.replace("__", "."): value for key, value in changes.items()}
+        data = shutil.copytree(div2k, tmp_path / os.urandom(4).hex())
+        monkeypatch.setenv("DIV2K_ROOT", str(data))
+        framework_of(config).train(config, work_dir=tmp_path, resume=resume, options=options)
+
+    return run
+
+
+def network(tmp_path, iteration):
+    return read_state_dict(tmp_path / f"experiments/panet_x2_div2k/models/net_g_{iteration}.pth")
+
+
+def before_step(monkeypatch, number, act):
+    """Act before a step of BasicSR's next trainings, which are counted from 1."""
+    from panet_plugin.frameworks.basicsr.models import RestorationModel
+
+    feed = RestorationModel.feed_data
+
+    def feed_data(self, data):
+        feed(self, data)
+        if self.optimizer_g.state and max(int(s["step"]) for s in self.optimizer_g.state.values()) + 1 == number:
+            act(self)
+
+    monkeypatch.setattr(RestorationModel, "feed_data", feed_data)
+
+
+def test_basicsr_saves_and_leaves_on_a_signal(train_basicsr, monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        before_step(patch, 3, lambda model: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(SystemExit) as left:
+            train_basicsr()
+    assert left.value.code == 128 + signal.SIGTERM
+    states = tmp_path / "experiments/panet_x2_div2k/training_states"
+    assert sorted(path.name for path in states.iterdir()) == ["2.state", "3.state"]
+    train_basicsr(resume=True)
+    assert sorted(path.name for path in states.iterdir()) == ["2.state", "3.state", "4.state"]
+    assert torch.load(states / "4.state", weights_only=True)["iter"] == 4
+
+
+def test_basicsr_skips_steps_that_are_not_finite(train_basicsr, monkeypatch, tmp_path, caplog):
+    def poison(model):
+        model.lq = model.lq * float("nan")
+
+    before_step(monkeypatch, 2, poison)
+    with pytest.raises(TrainingError, match=r"2 steps in a row were not finite, the last at iteration 3 with images "):
+        train_basicsr(logger__save_checkpoint_freq=1, train__max_nonfinite_steps=2)
+    first, second = network(tmp_path, 1), network(tmp_path, 2)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_basicsr_keeps_weights_and_scores_finite(train_basicsr, monkeypatch, tmp_path):
+    def poison(model):
+        model.net_g.tail.weight.data[0] = float("nan")
+
+    before_step(monkeypatch, 2, poison)
+    with pytest.raises(TrainingError, match=r"net_g_2\.pth is not written: the network's weights are not finite"):
+        train_basicsr(train__max_nonfinite_steps=0)
+    assert not list((tmp_path / "experiments/panet_x2_div2k/models").iterdir())
+
+
+def test_basicsr_refuses_a_second_training_of_a_name(train_basicsr, tmp_path):
+    with alone_in(tmp_path / "experiments/panet_x2_div2k"), pytest.raises(TrainingError, match="another training"):
+        train_basicsr()
+
+
 # One training in a work dir
 
 

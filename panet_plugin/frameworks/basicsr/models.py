@@ -1,5 +1,6 @@
 """BasicSR's SRModel with checkpoints that are whole or not there, and with the attention's window in validation."""
 
+import functools
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,14 @@ from torch import nn
 from panet_plugin.archs import attention_window
 from panet_plugin.files import write_bytes
 from panet_plugin.frameworks.patches import patch_of_options
+from panet_plugin.frameworks.trainings import (
+    MAX_NONFINITE_STEPS,
+    Interruption,
+    NonFinite,
+    TrainingError,
+    all_finite,
+    must_be_finite,
+)
 from panet_plugin.weights import PATCH
 
 
@@ -24,7 +33,9 @@ class RestorationModel(SRModel):
     Pyramid attention without a window of its own validates with one of the side of the training's patches, so that
     every pixel of a whole image sees what it saw in training; ``window`` of the options gives all blocks another,
     or, with ``null``, none. Checkpoints say the side of the patches, and an error in writing one ends the training
-    with the last ones unharmed, where SRModel goes on without.
+    with the last ones unharmed, where SRModel goes on without. On SIGTERM or SIGINT the step is finished and saved. A
+    step with a gradient that is not finite is skipped; ``max_nonfinite_steps`` of ``train`` (10, 0 for any number) of
+    them in a row end the training.
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
@@ -32,11 +43,63 @@ class RestorationModel(SRModel):
         # Options for testing have no training data left.
         self._patch = opt.get("trained_patch") or patch_of_options(opt)
 
+    def init_training_settings(self) -> None:
+        """Prepare the training as SRModel does, and watch the optimizer's steps."""
+        super().init_training_settings()
+        self._epoch, self._iteration = 0, 0
+        steps = NonFinite(self.opt["train"].get("max_nonfinite_steps", MAX_NONFINITE_STEPS))
+        step = self.optimizer_g.step
+
+        @functools.wraps(step)  # with what the schedulers have noted on it
+        def watched_step(*args: Any, **kwargs: Any) -> None:
+            # The average over all processes, which so agree.
+            finite = all_finite(parameter.grad for parameter in self.net_g.parameters())
+            if not steps.skips(finite, self._iteration, self._images):
+                step(*args, **kwargs)
+
+        self.optimizer_g.step = watched_step
+
+    def feed_data(self, data: Mapping[str, Any]) -> None:
+        """Take the images of a batch."""
+        super().feed_data(data)
+        self._images = data.get("gt_path") or data.get("lq_path") or []
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """Train for a step, then save and leave if a signal came.
+
+        Raises:
+            TrainingError: If too many steps in a row were not finite.
+        """
+        self._iteration = current_iter
+        super().optimize_parameters(current_iter)
+        interruption = Interruption.current
+        if interruption is not None and interruption.asked(current_iter):
+            self.save(self._epoch, current_iter)
+            interruption.leave(Path(self.opt["path"]["training_states"], f"{current_iter}.state"))
+
+    def resume_training(self, resume_state: Mapping[str, Any]) -> None:
+        """Go on from a training state."""
+        super().resume_training(resume_state)
+        self._epoch = resume_state["epoch"]
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Write the weights and the training state."""
+        # BasicSR tells models their epoch nowhere else; at the end it is -1.
+        self._epoch = max(epoch, 0)
+        super().save(epoch, current_iter)
+
     def test(self) -> None:
-        """Restore the images of ``feed_data``."""
+        """Restore the images of ``feed_data``.
+
+        Raises:
+            TrainingError: If the output is not finite.
+        """
         network = self.net_g_ema if hasattr(self, "net_g_ema") else self.net_g
         with attention_window(network, self.opt.get("window", "trained"), self._patch):
             super().test()
+        if not all_finite([self.output]):
+            # In 8 bit, NaN would pass for a color.
+            raise TrainingError(f"the output for {', '.join(self._images)} is not finite")
 
     @master_only
     def save_network(
@@ -50,17 +113,20 @@ class RestorationModel(SRModel):
 
         Raises:
             OSError: If they cannot be written.
+            TrainingError: If they are not finite.
         """
         nets = [net] if isinstance(net, nn.Module) else net
         keys = [param_key] if isinstance(param_key, str) else param_key
         content: dict[str, Any] = {}
+        name = f"{net_label}_{'latest' if current_iter == -1 else current_iter}.pth"
+        path = Path(self.opt["path"]["models"], name)
         for network, key in zip(nets, keys, strict=True):
+            must_be_finite(network, path)
             state = self.get_bare_model(network).state_dict()
             content[key] = {name.removeprefix("module."): value.cpu() for name, value in state.items()}
         if self._patch is not None:
             content[PATCH] = self._patch
-        name = f"{net_label}_{'latest' if current_iter == -1 else current_iter}.pth"
-        _save(content, Path(self.opt["path"]["models"], name))
+        _save(content, path)
 
     @master_only
     def save_training_state(self, epoch: int, current_iter: int) -> None:

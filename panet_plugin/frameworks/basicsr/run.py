@@ -21,6 +21,7 @@ from panet_plugin.frameworks.basicsr.archs import build_arch
 from panet_plugin.frameworks.configs import ConfigError, read_plain
 from panet_plugin.frameworks.patches import patch_of_options
 from panet_plugin.frameworks.registered import unregistered
+from panet_plugin.frameworks.trainings import Interruption, alone_in
 from panet_plugin.tasks import make_task
 from panet_plugin.weights import load_weights, read_patch
 
@@ -46,6 +47,8 @@ def train(
 
     Raises:
         FileNotFoundError: If a dataset does not exist.
+        TrainingError: If another training uses the experiment's folder; see also ``RestorationModel``.
+        SystemExit: With 128 + the signal's number after SIGTERM or SIGINT, once a ``RestorationModel`` has been saved.
     """
     opt = load_options(config, options)
     root = Path(work_dir or ".").absolute()
@@ -53,8 +56,8 @@ def train(
     if resume and (state := last_state(experiment)):
         opt["path"]["resume_state"] = str(state)
     elif resume:
-        logger.warning("%s has no training state to resume from; the training starts anew", experiment)
-    with _command_line(config, opt, launcher):
+        logger.warning("%s has no training state to resume from; training starts from scratch", experiment)
+    with alone_in(experiment), Interruption().noted(), _command_line(config, opt, launcher):
         train_pipeline(str(root))
 
 

@@ -105,21 +105,13 @@ class SaveWhenAsked(Hook):
     """On SIGTERM or SIGINT, finish the step, save and leave. Processes of a distributed training leave together."""
 
     priority = "LOWEST"
-    #: Iterations between the questions whether another process was asked, each of which waits for all of them.
-    EVERY = 10
 
     def __init__(self, interruption: Interruption) -> None:
         self._interruption = interruption
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Look whether a signal came."""
-        if is_distributed():
-            if (runner.iter + 1) % self.EVERY:
-                return
-            asked = torch.tensor(self._interruption.number)
-            all_reduce(asked, "max")
-            self._interruption.number = int(asked)
-        if not self._interruption.number:
+        if not self._interruption.asked(runner.iter + 1):
             return
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
