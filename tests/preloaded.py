@@ -44,14 +44,27 @@ def run_script(script, arguments, environment):
         arguments: Its arguments.
         environment: All of its environment.
     """
+    (done,) = run_together(script, arguments, [environment])
+    return done
+
+
+def run_together(script, arguments, environments):
+    """Run a script once with each of these environments, at the same time; see :func:`run_script`."""
     arguments = list(map(str, arguments))
     with tempfile.TemporaryDirectory() as folder:
-        streams = [Path(folder) / name for name in ("stdout", "stderr")]
-        process = preloaded().Process(target=_run, args=(str(script), arguments, dict(environment), streams))
-        process.start()
-        process.join()
-        texts = [stream.read_text() for stream in streams]
-    return subprocess.CompletedProcess([script, *arguments], process.exitcode, *texts)
+        streams = [[Path(folder) / f"{name}{i}" for name in ("out", "err")] for i in range(len(environments))]
+        processes = [
+            preloaded().Process(target=_run, args=(str(script), arguments, dict(environment), streams[i]))
+            for i, environment in enumerate(environments)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        return [
+            subprocess.CompletedProcess([script, *arguments], process.exitcode, *(path.read_text() for path in paths))
+            for process, paths in zip(processes, streams, strict=True)
+        ]
 
 
 def _run(script, arguments, environment, streams):

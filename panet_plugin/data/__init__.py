@@ -4,6 +4,7 @@ from panet_plugin.data.clean import CleanImages, fresh_rng
 from panet_plugin.data.images import read_image, write_image
 from panet_plugin.data.manifest import Layout
 from panet_plugin.data.missing import missing_data
+from panet_plugin.data.pairs import PairedImages, Tolerance
 from panet_plugin.data.pictures import BadImageError
 from panet_plugin.data.pool import ImagePool, random_patches
 from panet_plugin.data.prepare import prepare_set
@@ -13,6 +14,8 @@ __all__ = [
     "CleanImages",
     "ImagePool",
     "Layout",
+    "PairedImages",
+    "Tolerance",
     "fresh_rng",
     "missing_data",
     "prepare_set",

@@ -61,15 +61,15 @@ class CleanImages:
         """Return an image as RGB ``(H, W, 3)``, uint8 or uint16.
 
         Raises:
-            KeyError: If there is no image of that name.
-            BadImageError: If it is damaged.
+            KeyError: If there is no file of that name.
+            BadImageError: If it is damaged, or missing in the LMDB.
         """
         if not self.is_lmdb:
             return read_image(self._files[name])
         with self._environment().begin() as transaction:
             content = transaction.get(name.encode("ascii"))
             if content is None:
-                raise KeyError(f"{self.root} has no image {name}")
+                raise BadImageError(f"{self.root}: {name}: no such record, expected an image")
             return decode_image(content, f"{self.root}: {name}")
 
     def _environment(self) -> lmdb.Environment:

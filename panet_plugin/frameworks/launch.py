@@ -2,6 +2,7 @@
 
 import importlib
 import multiprocessing
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,4 +69,6 @@ def report_errors() -> Iterator[None]:
     try:
         yield
     except _EXPECTED as error:
-        sys.exit(f"error: {error}")
+        # A process that loads data passes its traceback on as the message.
+        found = re.match(r"Caught (\w+) in DataLoader worker process.*\n(?:\S*\.)?\1: (.*)", str(error), re.DOTALL)
+        sys.exit(f"error: {found[2].strip() if found else error}")

@@ -56,7 +56,7 @@ def test_what_is_not_there_is_named(tmp_path, both):
     (tmp_path / "empty/notes.txt").touch()
     with pytest.raises(FileNotFoundError, match="empty: no image in it"):
         CleanImages(tmp_path / "empty")
-    with pytest.raises(KeyError, match="has no image c"):
+    with pytest.raises(BadImageError, match="c: no such record, expected an image"):
         CleanImages(both[1]).read("c")
     with pytest.raises(BadImageError, match="a has 24x20 pixels, patches of 21x21 are asked for"):
         CleanImages(both[1]).read_patchable("a", 21)

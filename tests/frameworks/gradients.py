@@ -1,6 +1,6 @@
 """One process of distributed training: are its averaged gradients those of one process on the global batch?
 
-Started by torchrun, from its own folder's modules: gradients.py FRAMEWORK WORK_DIR
+Started in the environment that torchrun sets: gradients.py FRAMEWORK WORK_DIR
 """
 
 import sys

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from panet_plugin.frameworks.basicsr.run import load_options
 from panet_plugin.frameworks.checkpoints import load_any, load_task
 from panet_plugin.frameworks.launch import framework_of
+from panet_plugin.frameworks.mmagic import run
 from panet_plugin.frameworks.mmagic.optim import BFloat16OptimWrapper
 from panet_plugin.tasks import make_task
 
@@ -98,6 +99,13 @@ def test_a_cosine_ends_with_the_training(iterations, div2k, monkeypatch):
         schedulers = Config.fromfile(path).param_scheduler
         for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
             assert "T_max" not in scheduler, path.name
+
+
+@pytest.mark.parametrize(("iterations", "warm_up"), [(30_000, 200), (400, 200), (300, 30), (4, 1)])
+def test_the_warm_up_of_a_short_training_is_a_tenth_of_it(iterations, warm_up):
+    path = ROOT / "configs/panet_small_dn_div2k.py"
+    first, second = run._load(path, None, {"train_cfg.max_iters": iterations}).param_scheduler
+    assert (first.end, second.begin) == (warm_up, warm_up)
 
 
 def test_parameters_that_are_shared_may_have_settings(run_tool, tmp_path):

@@ -8,13 +8,14 @@ enable_basicsr()
 from basicsr.utils.registry import ARCH_REGISTRY  # noqa: E402 - needs the repairs
 
 from panet_plugin.frameworks.basicsr.archs import MMagicArch, WithPyramidAttention  # noqa: E402
-from panet_plugin.frameworks.basicsr.datasets import CleanImageDataset  # noqa: E402
+from panet_plugin.frameworks.basicsr.datasets import CleanImageDataset, PairedLMDBDataset  # noqa: E402
 from panet_plugin.frameworks.basicsr.metrics import calculate_protocol_psnr, calculate_protocol_ssim  # noqa: E402
 from panet_plugin.frameworks.basicsr.models import RestorationModel  # noqa: E402
 
 __all__ = [
     "CleanImageDataset",
     "MMagicArch",
+    "PairedLMDBDataset",
     "RestorationModel",
     "WithPyramidAttention",
     "calculate_protocol_psnr",

@@ -1,4 +1,4 @@
-"""A dataset for BasicSR that makes pairs from clean images."""
+"""Datasets for BasicSR: pairs of images from LMDBs, and pairs made from clean images by a task."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +10,51 @@ from basicsr.utils.registry import DATASET_REGISTRY
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from panet_plugin.data import CleanImages, fresh_rng
+from panet_plugin.data import CleanImages, PairedImages, Tolerance, fresh_rng
 from panet_plugin.tasks import image_rng, make_task
+
+
+@DATASET_REGISTRY.register()
+class PairedLMDBDataset(Dataset):
+    """Low-quality images and ground truth of two LMDBs, or folders, with equal names.
+
+    BasicSR's ``PairedImageDataset`` gives the same patches, but its errors do not say which record is damaged.
+
+    Args:
+        opt: Options of a BasicSR dataset, with
+
+            - ``dataroot_gt``, ``dataroot_lq``: the LMDBs;
+            - ``gt_size``: side of the patches of the ground truth in pixels, in training;
+            - ``use_hflip``, ``use_rot``: flips, and flips with transposition, in training;
+            - ``max_bad_images``: how many records that cannot be read every loading process may pass over in
+              training; 0 if not given.
+
+    Raises:
+        FileNotFoundError: If one of the LMDBs does not exist.
+        ValueError: If a key is in one of them alone.
+    """
+
+    def __init__(self, opt: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.opt = opt
+        self.images = PairedImages(opt["dataroot_lq"], opt["dataroot_gt"], opt["scale"])
+        self.training = opt["phase"] == "train"
+        self.tolerance = Tolerance(opt.get("max_bad_images", 0) if self.training else 0)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.tolerance.read(self._pair, self.images.names, index)
+
+    def _pair(self, name: str) -> dict[str, Any]:
+        scale, side = self.images.scale, self.opt["gt_size"] if self.training else None
+        lq, gt = self.images.read(name, side and side // scale)
+        if side:
+            gt, lq = paired_random_crop(gt, lq, side, scale, name)
+            gt, lq = augment([gt, lq], self.opt["use_hflip"], self.opt["use_rot"])
+        paths = {"lq_path": str(self.images.lq.root / name), "gt_path": str(self.images.gt.root / name)}
+        return {"lq": _to_tensor(lq), "gt": _to_tensor(gt), **paths}
 
 
 @DATASET_REGISTRY.register()
@@ -63,5 +106,5 @@ class CleanImageDataset(Dataset):
 
 
 def _to_tensor(image: np.ndarray) -> Tensor:
-    """Return 8-bit ``(H, W, C)`` as float32 ``(C, H, W)`` in [0, 1]."""
-    return torch.from_numpy(image.transpose(2, 0, 1) / np.float32(255))
+    """Return 8 or 16-bit ``(H, W, C)`` as float32 ``(C, H, W)`` in [0, 1]."""
+    return torch.from_numpy(image.transpose(2, 0, 1) / np.float32(np.iinfo(image.dtype).max))

@@ -6,20 +6,21 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from mmagic.datasets import BasicImageDataset
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
-from panet_plugin.data import CleanImages, ImagePool, fresh_rng, missing_data, random_patches
+from panet_plugin.data import CleanImages, ImagePool, PairedImages, Tolerance, fresh_rng, random_patches
 from panet_plugin.tasks import make_task
+
+#: What MMagic's transforms and preprocessor ask of an image.
+_ORDER = {"channel_order": "rgb", "color_type": "color"}
 
 
 @DATASETS.register_module()
-class PairedLMDBDataset(BasicImageDataset):
-    """Low-quality and ground-truth images of two LMDBs with equal keys, as RGB.
+class PairedLMDBDataset(BaseDataset):
+    """Low-quality images ``img`` and ground truth ``gt`` of two LMDBs with equal keys, as RGB.
 
-    Loading, and cropping if asked for, are put before ``pipeline``: what depends on the paths and on the scale is so
-    said once.
+    Cropping, if asked for, is put before ``pipeline``: what depends on the paths and on the scale is so said once.
 
     Args:
         data_root: Folder of both LMDBs.
@@ -28,10 +29,12 @@ class PairedLMDBDataset(BasicImageDataset):
         scale: Factor from the sides of the low-quality images to those of the ground truth.
         pipeline: Transforms after loading and cropping.
         patch_size: Side in pixels of the random patch cut from the low-quality image; ``None`` keeps the whole.
+        max_bad_images: How many records that cannot be read every loading process may pass over.
         **kwargs: Further arguments of ``mmengine.dataset.BaseDataset``, such as ``indices`` and ``test_mode``.
 
     Raises:
         FileNotFoundError: If one of the LMDBs does not exist.
+        ValueError: If a key is in one of them alone.
     """
 
     METAINFO: ClassVar = {"dataset_type": "paired_lmdb", "task_name": "restoration"}
@@ -44,36 +47,31 @@ class PairedLMDBDataset(BasicImageDataset):
         scale: int = 1,
         pipeline: Sequence[dict | Any] = (),
         patch_size: int | None = None,
+        max_bad_images: int = 0,
         **kwargs: Any,
     ) -> None:
-        self.scale = scale
-        databases = {"img": Path(data_root, img.format(scale=scale)), "gt": Path(data_root, gt.format(scale=scale))}
-        for database in databases.values():
-            if not Path(database, "data.mdb").is_file():
-                raise missing_data(database)
-        before: list[dict[str, Any]] = [
-            {
-                "type": "LoadImageFromFile",
-                "key": key,
-                "channel_order": "rgb",
-                "imdecode_backend": "cv2",
-                "backend_args": {"backend": "lmdb", "db_path": str(database)},
-            }
-            for key, database in databases.items()
-        ]
-        if patch_size:
-            before.append({"type": "PairedRandomCrop", "gt_patch_size": patch_size * scale})
-        super().__init__(
-            ann_file=f"{databases['gt'].name}/meta_info.txt",
-            data_root=data_root,
-            data_prefix={"img": "", "gt": ""},
-            pipeline=[*before, *pipeline],
-            **kwargs,
-        )
+        self.images = PairedImages(Path(data_root, img.format(scale=scale)), Path(data_root, gt), scale)
+        self.patch_size = patch_size
+        self.tolerance = Tolerance(max_bad_images)
+        crop = [{"type": "PairedRandomCrop", "gt_patch_size": patch_size * scale}] if patch_size else []
+        super().__init__(data_root=data_root, pipeline=[*crop, *pipeline], **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Return the keys of the images, with the scale that MMagic's paired transforms ask for."""
-        return [{**sample, "scale": self.scale} for sample in super().load_data_list()]
+        lq, gt = self.images.lq.root, self.images.gt.root
+        about = {"scale": self.images.scale}
+        return [
+            {"key": name, "img_path": str(lq / name), "gt_path": str(gt / name), **about} for name in self.images.names
+        ]
+
+    def get_data_info(self, idx: int) -> dict:
+        """Return a pair with its key and paths."""
+        return self.tolerance.read(partial(self._read, idx), self.images.names, idx)
+
+    def _read(self, idx: int, name: str) -> dict:
+        img, gt = self.images.read(name, self.patch_size)
+        about = {f"{key}_{what}": value for key in ("img", "gt") for what, value in _ORDER.items()}
+        return {**super().get_data_info(idx), "key": name, "img": img, "gt": gt, **about}
 
 
 @DATASETS.register_module()
@@ -126,7 +124,7 @@ class CleanImageDataset(BaseDataset):
             (image,) = random_patches(self.pool.draw(info["key"], rng), self.gt_size, rng)
         else:
             image = self.images.read(info["key"])
-        return {**info, "gt": image, "gt_channel_order": "rgb", "gt_color_type": "color", "task": self.task}
+        return {**info, "gt": image, **{f"gt_{what}": value for what, value in _ORDER.items()}, "task": self.task}
 
 
 def _read_patchable(images: CleanImages, side: int | None, name: str) -> tuple[np.ndarray]:

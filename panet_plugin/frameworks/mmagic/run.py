@@ -140,11 +140,26 @@ def _load(config: Path, work_dir: Path | None, options: Mapping[str, Any] | None
     if cfg.get("optim_wrapper", {}).get("paramwise_cfg"):
         # PANet's residual blocks share one PReLU: MMEngine meets it once for each.
         cfg.optim_wrapper.paramwise_cfg.setdefault("bypass_duplicate", True)
+    _shorten_warm_up(cfg)
     checkpoint = cfg.get("default_hooks", {}).get("checkpoint")
     if checkpoint and checkpoint.get("type") == "CheckpointHook":
         checkpoint.type = "WholeCheckpointHook"
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or Path("work_dirs", config.stem))
     return cfg
+
+
+def _shorten_warm_up(cfg: Config) -> None:
+    """Let a warm-up that would last more than half of the training be a tenth of it; what comes after begins there."""
+    iterations, schedulers = (cfg.get("train_cfg") or {}).get("max_iters"), cfg.get("param_scheduler")
+    if not iterations or not isinstance(schedulers, list):
+        return
+    for warm_up in [scheduler for scheduler in schedulers if scheduler.type == "LinearLR"]:
+        end = warm_up.get("end")
+        if isinstance(end, int) and end > iterations // 2:
+            for scheduler in schedulers:
+                if scheduler.get("begin") == end:
+                    scheduler.begin = max(1, iterations // 10)
+            warm_up.end = max(1, iterations // 10)
 
 
 def _runner(cfg: Config, launcher: str) -> Runner:
