@@ -114,8 +114,8 @@ def install(venv: Path, groups: tuple = ()) -> None:
     if not shutil.which("uv"):
         run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv")
     uv = [*(["uv"] if shutil.which("uv") else [python, "-m", "uv"]), "pip", "install", "--python", python]
-    # Every process would compile anew where Python may not write (PYTHONDONTWRITEBYTECODE).
-    uv += ["--compile-bytecode"]
+    if os.environ.get("PYTHONDONTWRITEBYTECODE"):  # where every process would compile anew
+        uv += ["--compile-bytecode"]
     packages, frameworks = read_requirements(*GROUPS, *groups), read_requirements("frameworks")
     with tempfile.TemporaryDirectory() as folder:
         constraints = REQUIREMENTS / "constraints.txt"

@@ -9,20 +9,12 @@ from torch import Tensor
 
 from panet_plugin.ops import fused, stream
 from panet_plugin.ops.autocast import without_autocast
+from panet_plugin.ops.precision import float32_products
 from panet_plugin.ops.window import Visible, visible_keys
 
 #: The environment variable by which ``"auto"`` picks ``"triton"`` on CUDA. It is read in every call: what ``triton``
 #: and ``stream`` keep for the backward pass is the same.
 AUTO_TRITON = "PANET_PLUGIN_TRITON"
-
-
-def _bfloat16_products() -> bool:
-    """Return whether PyTorch has been allowed to multiply float32 matrices in bfloat16 on CPUs."""
-    # Unlike get_float32_matmul_precision, this never raises where the newer settings are in use.
-    matmul = getattr(torch.backends.mkldnn, "matmul", None)
-    if matmul is not None:
-        return matmul.fp32_precision == "bf16"
-    return torch.get_float32_matmul_precision() == "medium"  # PyTorch before 2.9
 
 
 @torch.library.custom_op("panet_plugin::pyramid_attention", mutates_args=())
@@ -58,7 +50,7 @@ def recomputing_pyramid_attention(
         RuntimeError: If it is not available here. Also for second derivatives.
     """
     # A result, not an argument: a compiled or exported program reads the setting of the day, once for both passes.
-    bfloat16 = query.new_full((), _bfloat16_products(), dtype=torch.bool)
+    bfloat16 = query.new_full((), float32_products("cpu") == "bf16", dtype=torch.bool)
     visible = _visible(query, keys, window, frame)
     kernel, options = _resolve(implementation, query, ksize, hard, bfloat16, visible is not None)
     batch, _, height, width = query.shape

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from panet_plugin.ops.autocast import without_autocast
 from panet_plugin.ops.exporting import current_loop, scaled_side
+from panet_plugin.ops.precision import float32_products
 
 #: Lower bound of a key patch's norm, as in the original network (its ``escape_NaN`` buffer).
 MIN_PATCH_NORM = 1e-4
@@ -87,6 +88,9 @@ def resize_bicubically(features: Tensor, size: tuple[int, int]) -> Tensor:
     in_program = current_loop() is not None or torch.compiler.is_compiling() or torch.jit.is_tracing()
     # Of tensors that only look like some, as while compiling, no matrix is to be kept.
     if in_program or type(features) is not Tensor or max(features.shape[-2:]) > LARGEST_MATRIX:
+        return F.interpolate(features, size=size, mode="bicubic", align_corners=False)
+    # Rounded levels would be the error of every product that follows.
+    if features.dtype != torch.float64 and float32_products(features.device.type) != "ieee":
         return F.interpolate(features, size=size, mode="bicubic", align_corners=False)
     # Half precision would round the matrices.
     dtype = torch.promote_types(features.dtype, torch.float32)

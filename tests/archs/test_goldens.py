@@ -57,7 +57,7 @@ def test_the_block_and_its_gradients(name):
 @pytest.mark.parametrize("name", [name for name in golden.names("pyramid_attention_") if not name.endswith("_hard")])
 def test_the_block_by_the_kernel(name, bfloat16, least, most, monkeypatch):
     # The kernel alone: on some processors PyTorch's switch changes the convolutions of the embeddings, too.
-    monkeypatch.setattr(custom_op, "_bfloat16_products", lambda: bfloat16)
+    monkeypatch.setattr(custom_op, "float32_products", lambda device: "bf16" if bfloat16 else "ieee")
     block, features = load_block(name), golden.arrays(name)["input"]
 
     def run(implementation, dtype):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from panet_plugin.archs import PyramidAttention
 from panet_plugin.ops import build_pyramid, pyramid
+from panet_plugin.ops.precision import float32_products
 from panet_plugin.ops.pyramid import key_scale, level_size, resize_bicubically
 
 SIDES = st.integers(1, 40)
@@ -89,3 +90,19 @@ def test_norms_are_those_of_patches(ksize):
 def test_levels_have_the_sizes_of_the_ladder():
     sizes = [tuple(level.shape[-2:]) for level in build_pyramid(draw(1, 1, 90, 48), (1.0, 0.7, 0.1))]
     assert sizes == [(90, 48), level_size(90, 48, 0.7), (9, 4)]
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_coarser_products_do_not_round_levels(precision, set_matmul_precision):
+    features = torch.rand(1, 3, 20, 24, dtype=torch.float64)
+    expected = resize_bicubically(features, (15, 18))
+    set_matmul_precision(precision)
+    torch.testing.assert_close(resize_bicubically(features.float(), (15, 18)), expected.float(), rtol=0, atol=1e-5)
+
+
+def test_what_pytorch_is_allowed(set_matmul_precision):
+    assert float32_products("cpu") == float32_products("cuda") == float32_products("meta") == "ieee"
+    set_matmul_precision("medium")
+    assert float32_products("cpu") == "bf16"
+    set_matmul_precision("high")
+    assert float32_products("cuda") == "tf32"
