@@ -229,7 +229,9 @@ def test_exec_writes_into_the_locals_of_a_function(installer, monkeypatch):
 
 
 def make(*arguments, **variables):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    # Without what the make that runs the tests was given.
+    given = ("MAKE", "PYTHON", "VENV", "WITH", "ARGS", "MFLAGS")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(given) or name == "PYTHONPATH"}
     return subprocess.run(["make", *arguments], cwd=ROOT, env={**kept, **variables}, capture_output=True, text=True)
 
 
