@@ -84,7 +84,7 @@ def probe(python: Path) -> dict:
     """Return the packages (name: version) of an environment, and which of ``MODULES`` it can import."""
     # Elsewhere than in the checkout, whose folders would pass for installed modules.
     found = subprocess.run(
-        [str(python), "-c", PROBE, *MODULES.values()], cwd=tempfile.gettempdir(), capture_output=True, text=True
+        [str(python), "-E", "-c", PROBE, *MODULES.values()], cwd=tempfile.gettempdir(), capture_output=True, text=True
     )
     if found.returncode:
         sys.exit(f"error: {python} does not run: remove that environment or name another one\n{found.stderr}")
