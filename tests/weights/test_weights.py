@@ -502,7 +502,8 @@ def test_the_tensors_of_safetensors_say_what_its_metadata_say(tmp_path):
     network.trained_patch = 20
     write_checkpoint(network, tmp_path / "network.safetensors")
     tensors = safetensors.torch.load_file(tmp_path / "network.safetensors")
-    with warnings.catch_warnings(action="error"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         loaded = load_official(tensors)
     x = torch.rand(1, 3, 9, 8)
     with torch.no_grad():
