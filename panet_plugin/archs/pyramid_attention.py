@@ -81,7 +81,7 @@ class PyramidAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return ``gain * attention(x) + res_scale * x`` for features of shape ``(N, C, H, W)``.
 
-        Inside :func:`~panet_plugin.ops.part.part_of_whole` they are those of a part of an image.
+        Inside ``panet_plugin.ops.part.part_of_whole`` they are those of a part of an image.
 
         Raises:
             ValueError: For a part without a window, or features that are not of its size.

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +11,6 @@ from panet_plugin.data.clean import CleanImages
 from panet_plugin.data.pictures import BadImageError
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 class PairedImages:
@@ -74,7 +73,7 @@ class Tolerance:
     def __init__(self, most: int = 0) -> None:
         self.left = most
 
-    def read(self, read: Callable[[str], T], names: Sequence[str], index: int) -> T:
+    def read(self, read: Callable[[str], Any], names: Sequence[str], index: int) -> Any:
         """Return what ``read`` returns for the image at ``index``, or for one after it.
 
         Raises:

@@ -42,9 +42,9 @@ def pyramid_attention(
             pixels: ``"stream"`` anywhere, ``"fused"`` and ``"triton"`` for float32, ``ksize=3`` and not ``hard`` on
             a CPU and on CUDA. ``"auto"`` picks the fastest that fits, and ``"dense"`` when exporting to ONNX.
         window: A query sees on every level the keys in a square of so many pixels around it, as
-            :func:`~panet_plugin.ops.window.visible_range` defines it; None for all keys.
+            ``panet_plugin.ops.window.visible_range`` defines it; None for all keys.
         frame: With a window, where parts of larger maps lie in these; see
-            :func:`~panet_plugin.ops.window.visible_keys`.
+            ``panet_plugin.ops.window.visible_keys``.
 
     Returns:
         ``(N, D, H, W)``: overlap-added value patches divided by ``((ksize + 1) / 2) ** 2``. Zero padding throughout.

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 class WholeCheckpointHook(CheckpointHook):
     """MMEngine's CheckpointHook, with the same arguments, that loses nothing wherever it is stopped.
 
-    Files are written whole or not at all, see :func:`panet_plugin.files.write_bytes`; those that ``max_keep_ckpts`` or
+    Files are written whole or not at all, under a temporary name that is renamed; those that ``max_keep_ckpts`` or
     a better score make superfluous are removed afterwards; weights that are not finite are not written.
 
     Raises:
