@@ -20,9 +20,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
 GROUPS = ("torch", "runtime", "sample", "tests")
+BUILD_TOOLS = ("pip", "setuptools", "wheel")
 STATE = "panet_plugin.json"  # inside the environment: whether it is ours, and what has been installed into it
 # Modules that a distribution of another name, or a local build, may have brought.
-MODULES = {"torch": "torch", "torchvision": "torchvision", "opencv-python": "cv2", "mmcv-lite": "mmcv"}
+MODULES = {
+    **{name: name for name in ("torch", "torchvision", "basicsr", "mmagic", "mmengine")},
+    **{"opencv-python": "cv2", "mmcv-lite": "mmcv"},
+}
+NUMBER = r"(\d+!)?\d+(\.\d+)*((a|b|rc|\.post|\.dev)\d+)*(\+[\w.-]+)?"  # other spellings are no constraints
 # BasicSR's setup.py reads its version with exec(), which can no longer write into a function's locals() on Python 3.13.
 # Found on the path of that build alone, this writes the names back through the caller's frame.
 SITECUSTOMIZE = """
@@ -123,16 +128,22 @@ def install(venv: Path, groups: tuple = ()) -> None:
             found = probe(python)
             installed = {canonical(name): version for name, version in found["packages"].items()}
             constraints = Path(folder) / "constraints.txt"
-            kept = {name: version for name, version in installed.items() if name not in ("pip", "setuptools", "wheel")}
-            constraints.write_text("".join(f"{name}=={version}\n" for name, version in sorted(kept.items())))
-            for lines in (packages, frameworks):
-                for name in [name for name in lines if MODULES.get(name) in found["modules"]]:
-                    if name not in installed:
-                        del lines[name]
+            constraints.write_text(
+                "".join(
+                    f"{name}=={version}\n"
+                    for name, version in sorted(installed.items())
+                    if name not in BUILD_TOOLS and re.fullmatch(NUMBER, version)
+                )
+            )
+            there = {name for name, module in MODULES.items() if module in found["modules"]}
+            # One of the same name stays in: its version is checked. The frameworks are taken as they are.
+            packages = {name: line for name, line in packages.items() if name in installed or name not in there}
+            frameworks = {name: line for name, line in frameworks.items() if name not in there}
         # Wheels only: nothing here may ask for a compiler.
         run(*uv, "--only-binary", ":all:", "--constraint", constraints, *packages.values())
         (Path(folder) / "sitecustomize.py").write_text(SITECUSTOMIZE)
-        run(*uv, "--no-deps", "--no-build-isolation", *frameworks.values(), PYTHONPATH=folder)
+        if frameworks:
+            run(*uv, "--no-deps", "--no-build-isolation", *frameworks.values(), PYTHONPATH=folder)
     run(*uv, "--no-deps", "--no-build-isolation", "--editable", ROOT)
     # What depends on the machine: a system library may be missing (Debian and Ubuntu: apt install libgl1).
     run(python, "-c", "import torch, torchvision, cv2")

@@ -154,6 +154,7 @@ def test_what_the_user_has_is_kept(installer, own, calls):
     add_distribution(site, "torch", "2.4.1+cu121", "torch")
     add_distribution(site, "setuptools", "65.5.0")
     add_distribution(site, "conda_made", "3.1")
+    add_distribution(site, "Odd_Name", "1.0-custom")
     installer.install(own)
     assert calls()[0]["constraints"] == "conda-made==3.1\ntorch==2.4.1+cu121\n"
     assert "torch>=2.4" in calls()[0]["arguments"], "its version is checked"
@@ -177,6 +178,20 @@ def test_no_second_owner_of_a_module(installer, own, calls, module, distribution
     asked = [argument for call in calls() for argument in call["arguments"]]
     assert requirement not in asked
     assert {"numpy>=1.23", "basicsr==1.4.2"} <= set(asked)
+
+
+def test_the_users_frameworks_are_kept(installer, own, calls):
+    add_distribution(site_of(own), "mmengine", "0.10.5", "mmengine")
+    installer.install(own)
+    asked = [argument for argument in calls()[1]["arguments"] if "==" in argument]
+    assert asked == ["basicsr==1.4.2", "mmagic==1.2.0", "mmcv-lite==2.1.0"]
+
+
+def test_with_all_frameworks_there_none_is_asked_for(installer, own, calls):
+    for module in ("basicsr", "mmagic", "mmengine", "mmcv"):
+        (site_of(own) / f"{module}.py").write_text("")
+    installer.install(own)
+    assert len(calls()) == 2
 
 
 def test_after_a_failure_nothing_of_the_users_is_removed(installer, own, monkeypatch):
