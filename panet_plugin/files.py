@@ -37,16 +37,27 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
 
 
 @contextmanager
-def locked(path: str | os.PathLike) -> Iterator[None]:
-    """Hold the lock ``.NAME.lock`` beside a path; others wait for it. It ends with the process, however that ends."""
+def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[None]:
+    """Hold the lock ``.NAME.lock`` beside a path; others wait for it. It ends with the process, however that ends.
+
+    Raises:
+        BlockingIOError: Without ``wait``, if another process holds it; the message names that process.
+    """
     import fcntl  # Not on Windows, where nothing but this needs it.
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("w") as file:
+    with path.with_name(f".{path.name}.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except BlockingIOError as error:
+            if not wait:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise BlockingIOError(error.errno, f"held by process {holder}", str(path)) from None
             logger.info("waiting for another process that makes %s", path)
             fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
         yield

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 #: Kinds of image residual by the numbers that stand for them in checkpoints.
 KINDS: dict[int, bool | str] = {1: True, 2: "mosaic"}
+_NUMBERS = {kind: number for number, kind in KINDS.items()}
 
 
 def interpolate_mosaic(mosaic: Tensor) -> Tensor:
@@ -43,7 +44,7 @@ class ImageResidual(nn.Module):
         super().__init__()
         self.scale = scale
         self.mosaic = kind == "mosaic"
-        self.register_buffer("kind", torch.tensor(2 if self.mosaic else 1, dtype=torch.uint8))
+        self.register_buffer("kind", torch.tensor(_NUMBERS[kind], dtype=torch.uint8))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the image to add; shape ``(N, C, H * scale, W * scale)``."""

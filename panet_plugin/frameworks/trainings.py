@@ -1,12 +1,12 @@
 """What trainings in either framework share: one per work dir, an orderly end on a signal, and a bound on NaN."""
 
-import fcntl
 import logging
 import os
 import signal
 import threading
+import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import ClassVar
@@ -14,6 +14,8 @@ from typing import ClassVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from panet_plugin.files import locked
 
 logger = logging.getLogger(__name__)
 
@@ -38,19 +40,15 @@ def alone_in(work_dir: Path) -> Iterator[None]:
     if any(os.environ.get(name, "0") != "0" for name in ("RANK", "SLURM_PROCID")):
         yield
         return
-    work_dir.parent.mkdir(parents=True, exist_ok=True)
-    with work_dir.with_name(f".{work_dir.name}.training.lock").open("a+") as file:
+    with ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
+            # Another lock than that of the folder, which whoever starts the training may hold.
+            held.enter_context(locked(work_dir.with_name(f"{work_dir.name}.training"), wait=False))
+        except BlockingIOError as error:
+            holder = str(error.strerror).removeprefix("held by ")
             raise TrainingError(
-                f"{work_dir} is in use by another training (process {file.read().strip() or 'unknown'}): "
-                "wait for it, or choose another --work-dir"
+                f"{work_dir} is in use by another training ({holder}): wait for it, or choose another --work-dir"
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
         yield
 
 
@@ -134,6 +132,11 @@ class NonFinite:
                 "lower the learning rate or clip gradients; the last checkpoint is finite"
             )
         return True
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Return whether a checkpoint was written to its end: the directory there is the last that is written."""
+    return zipfile.is_zipfile(checkpoint)
 
 
 def all_finite(tensors: Iterable[Tensor | None]) -> bool:

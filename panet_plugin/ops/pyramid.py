@@ -86,11 +86,14 @@ def resize_bicubically(features: Tensor, size: tuple[int, int]) -> Tensor:
         size: Height and width of the result, in pixels.
     """
     in_program = current_loop() is not None or torch.compiler.is_compiling() or torch.jit.is_tracing()
-    # Of tensors that only look like some, as while compiling, no matrix is to be kept.
-    if in_program or type(features) is not Tensor or max(features.shape[-2:]) > LARGEST_MATRIX:
-        return F.interpolate(features, size=size, mode="bicubic", align_corners=False)
-    # Rounded levels would be the error of every product that follows.
-    if features.dtype != torch.float64 and float32_products(features.device.type) != "ieee":
+    # Of tensors that only look like some, as while compiling, no matrix is to be kept; and levels that products round
+    # would be the error of all that follows.
+    if (
+        in_program
+        or type(features) is not Tensor
+        or max(features.shape[-2:]) > LARGEST_MATRIX
+        or (features.dtype != torch.float64 and float32_products(features.device.type) != "ieee")
+    ):
         return F.interpolate(features, size=size, mode="bicubic", align_corners=False)
     # Half precision would round the matrices.
     dtype = torch.promote_types(features.dtype, torch.float32)

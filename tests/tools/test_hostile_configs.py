@@ -124,18 +124,17 @@ def assert_refused(output, message, mark):
     assert re.search(message, output), output
 
 
-@pytest.mark.parametrize("script", [*TRAINERS, *READERS])
-@pytest.mark.parametrize("case", OPTIONS)
-def test_options_are_not_executed(tool, tmp_path, script, case):
-    message, files = OPTIONS[case]
-    mark = tmp_path / "executed"
-    assert_refused(tool(script, write(files, mark)), message, mark)
-
-
-@pytest.mark.parametrize("script", READERS)
-@pytest.mark.parametrize("case", PROGRAMS)
-def test_tools_for_any_checkpoint_execute_no_config(tool, tmp_path, script, case):
-    message, files = PROGRAMS[case]
+@pytest.mark.parametrize(
+    ("script", "message", "files"),
+    [
+        pytest.param(script, *cases[case], id=f"{case}-{script}")
+        # A program is what trainers expect of a .py file.
+        for scripts, cases in (((*TRAINERS, *READERS), OPTIONS), (READERS, PROGRAMS))
+        for case in cases
+        for script in scripts
+    ],
+)
+def test_configs_are_not_executed(tool, tmp_path, script, message, files):
     mark = tmp_path / "executed"
     assert_refused(tool(script, write(files, mark)), message, mark)
 

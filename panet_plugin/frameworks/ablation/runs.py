@@ -21,6 +21,7 @@ from panet_plugin.files import locked, write_bytes
 from panet_plugin.frameworks.ablation.errors import AblationError
 from panet_plugin.frameworks.ablation.settings import Setting
 from panet_plugin.frameworks.checkpoints import checkpoint_method
+from panet_plugin.frameworks.trainings import is_whole
 from panet_plugin.tasks import Task
 
 T = TypeVar("T")
@@ -70,13 +71,8 @@ class Run:
 
     def checkpoint(self) -> Path | None:
         """Return the checkpoint of the whole training, if it is finished."""
-        last = self.folder / "last_checkpoint"
         path = self.folder / f"iter_{self.setting.config().train_cfg.max_iters}.pth"
-        # The framework names a checkpoint there after it is written.
-        finished = (
-            path.is_file() and last.is_file() and Path(last.read_text(encoding="utf-8").strip()).name == path.name
-        )
-        return path if finished else None
+        return path if is_whole(path) else None
 
     def carry_out(self) -> list[Score]:
         """Train, or go on, or do nothing if that is done; then score."""
@@ -96,10 +92,6 @@ class Run:
         from panet_plugin.frameworks.mmagic.run import train  # Registers everything: only where something is trained.
 
         write_bytes(self.folder / "setting.json", (json.dumps(self.setting.fingerprint(), indent=1) + "\n").encode())
-        last = self.folder / "last_checkpoint"
-        if last.exists() and not Path(last.read_text(encoding="utf-8").strip() or "?").is_file():
-            # Half written, or of a folder that was moved: without it the training starts anew.
-            last.unlink()
         train(self.setting.base, work_dir=self.folder, resume=True, options=self.setting.overrides)
 
 

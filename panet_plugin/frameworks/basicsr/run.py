@@ -4,7 +4,6 @@ import logging
 import multiprocessing
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from panet_plugin.frameworks.basicsr.archs import build_arch
 from panet_plugin.frameworks.configs import ConfigError, read_plain
 from panet_plugin.frameworks.patches import patch_of_options
 from panet_plugin.frameworks.registered import unregistered
-from panet_plugin.frameworks.trainings import Interruption, alone_in
+from panet_plugin.frameworks.trainings import Interruption, alone_in, is_whole
 from panet_plugin.tasks import make_task
 from panet_plugin.weights import load_weights, read_patch
 
@@ -151,8 +150,7 @@ def last_state(experiment: Path) -> Path | None:
     states = sorted(experiment.glob("training_states/*.state"), key=lambda path: float(path.stem), reverse=True)
     for state in states:
         network = experiment / "models" / f"net_g_{state.stem}.pth"
-        # A process that was killed while it wrote leaves a file without the directory at its end.
-        if zipfile.is_zipfile(state) and zipfile.is_zipfile(network):
+        if is_whole(state) and is_whole(network):
             return state
         logger.warning("%s or %s is not whole; looking for an older one", state, network)
     return None

@@ -3,14 +3,13 @@
 import functools
 import logging
 import re
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, is_distributed
+from mmengine.dist import all_reduce, is_distributed, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
@@ -18,10 +17,13 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from panet_plugin.files import write_bytes
-from panet_plugin.frameworks.trainings import Interruption, NonFinite, all_finite, must_be_finite
+from panet_plugin.frameworks.trainings import Interruption, NonFinite, all_finite, is_whole, must_be_finite
 from panet_plugin.weights import PATCH
 
 logger = logging.getLogger(__name__)
+
+#: Where samples say which image they are of, the best first.
+_NAMES = ("key", "gt_path", "img_path")
 
 
 @HOOKS.register_module()
@@ -42,7 +44,8 @@ class WholeCheckpointHook(CheckpointHook):
         must_be_finite(_bare(runner), Path(self.out_dir, self.filename_tmpl.format(step)))
         with self._removing_afterwards():
             super()._save_checkpoint_with_step(runner, step, meta)
-        if (pointer := Path(runner.work_dir, "last_checkpoint")).is_file():
+        if is_main_process():  # which alone has written it
+            pointer = Path(runner.work_dir, "last_checkpoint")
             write_bytes(pointer, pointer.read_bytes())  # stored, too
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
@@ -82,8 +85,7 @@ def newest_checkpoint(work_dir: Path) -> Path | None:
     """
     numbered = [(re.fullmatch(r"(?:iter|epoch)_(\d+)\.pth", path.name), path) for path in work_dir.glob("*.pth")]
     for _, path in sorted(((int(found[1]), path) for found, path in numbered if found), reverse=True):
-        # The directory at the end of the file is the last that is written.
-        if zipfile.is_zipfile(path):
+        if is_whole(path):
             return path
         logger.warning("%s is not whole; looking for an older one", path)
     return None
@@ -164,8 +166,6 @@ def _bare(runner: Runner) -> Any:
 
 
 def _names(batch: Any) -> list[str]:
-    samples: Sequence[Any] = batch.get("data_samples", ()) if isinstance(batch, Mapping) else ()
-    read: Callable[[Any, str], Any] = lambda sample, key: getattr(sample, key, None)  # noqa: E731
-    keys = ("key", "gt_path", "img_path")
-    found = [next((str(name) for key in keys if (name := read(sample, key))), "") for sample in samples]
-    return [name for name in found if name]
+    samples = batch.get("data_samples", ()) if isinstance(batch, Mapping) else ()
+    names = (next(filter(None, (getattr(sample, key, None) for key in _NAMES)), None) for sample in samples)
+    return [str(name) for name in names if name]
