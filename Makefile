@@ -30,7 +30,7 @@ demo: env ## train a small PANet on sample photographs and restore held-out ones
 	@$(RUN) tools/demo.py
 
 test: env ## run the tests; e.g. ARGS="tests/ops -x"
-	@$(RUN) -m pytest --numprocesses 3 --dist loadfile $(ARGS)
+	@$(RUN) -m pytest --numprocesses 3 --dist worksteal $(ARGS)
 
 # A file that pytest finds only if it is named: `make test` has no part in it.
 test-browser: WITH = browser

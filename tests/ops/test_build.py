@@ -111,22 +111,24 @@ def test_cache_dir_follows_the_environment(monkeypatch, tmp_path):
     assert tmp_path / "c" in build.cache_dir().parents
 
 
-def test_processes_may_build_at_the_same_time(tmp_path):
-    environment = {
-        **os.environ,
-        "PANET_PLUGIN_CACHE": str(tmp_path),
-        "PYTHONPATH": str(Path(build.__file__).parents[2]),
-    }
-    program = (
-        "import torch; from panet_plugin.ops import fused; x = torch.ones(1, 1, 4, 4);"
-        "print(fused.forward(x, [x], [x], [x])[0].sum().item())"
+def test_processes_may_build_at_the_same_time(source, tmp_path):
+    # Each compiles: the compiler waits until the other one has started, too.
+    compiler = tmp_path / "compiler"
+    compiler.write_text(
+        f'#!/bin/sh\ncase "$*" in *--version*) exec {build.find_compiler()[0]} --version;; esac\n'
+        f'touch {tmp_path}/$$.started\nuntil [ $(ls {tmp_path} | grep -c started) -ge 2 ]; do sleep 0.01; done\n'
+        f'exec {build.find_compiler()[0]} "$@"\n'
     )
-    command = [sys.executable, "-c", program]
+    compiler.chmod(0o755)
+    program = "import sys; from pathlib import Path; from panet_plugin.ops import build; build.SOURCE = Path(sys.argv[1]);"
+    command = [sys.executable, "-c", f"{program} print(build.build())", str(source)]
+    environment = {**os.environ, "CXX": str(compiler), "PYTHONPATH": str(Path(build.__file__).parents[2])}
     processes = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [p.communicate()[0] for p in processes]
-    assert [p.returncode for p in processes] == [0, 0]
-    assert outputs[0] == outputs[1] != ""
-    assert len(list(tmp_path.iterdir())) == 1
+    first, second = (process.communicate()[0].strip() for process in processes)
+    assert [process.returncode for process in processes] == [0, 0]
+    assert first == second
+    assert ctypes.CDLL(first).answer() == 42
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [Path(first).name]
 
 
 def test_a_compiler_that_is_asked_for_and_not_there(source, monkeypatch):
