@@ -74,7 +74,7 @@ def check() -> None:
     """Compile the kernel's self-check with the address and undefined-behaviour sanitizers and run it.
 
     It compares the kernel with a direct evaluation of the formulas, over odd sizes down to one pixel, once with the
-    processor's vectors and once with scalars.
+    processor's vectors, once without its matrix unit and once with scalars.
 
     Raises:
         BuildError: If there is no compiler or the check fails; the message holds its output.
@@ -84,7 +84,7 @@ def check() -> None:
         raise BuildError("no C++ compiler found; install g++ or clang++, or set CXX")
     sanitize = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", CHECK]
     with tempfile.TemporaryDirectory() as folder:
-        for variant in ([], ["-DPANET_SCALAR"]):
+        for variant in ([], ["-DPANET_NO_TILES"], ["-DPANET_SCALAR"]):
             program = str(Path(folder) / "check")
             _compile(compiler, [*variant, *sanitize], program)
             print(*variant, _run([program]).strip())

@@ -19,7 +19,10 @@ def is_available() -> bool:
 
 
 def has_bfloat16() -> bool:
-    """Return whether the kernel can be used and multiplies in bfloat16 when asked to, which takes AVX512_BF16."""
+    """Return whether the kernel can be used and multiplies in bfloat16 when asked to.
+
+    That takes AVX512_BF16. Where the processor has a matrix unit, too (AMX), it is used.
+    """
     library = _library()
     return library is not None and bool(library.panet_has_bfloat16())
 

@@ -8,7 +8,8 @@
 // Blocks are stored with query columns contiguous: softmax statistics then live in vector lanes.
 //
 // The operands of the products are float32, or on request, where the processor multiplies these, bfloat16: then two
-// neighbours along the dimension that is summed share one slot of 32 bits. All sums and all else stay float32.
+// neighbours along the dimension that is summed share one slot of 32 bits. Processors with a matrix unit (Intel's AMX)
+// multiply these in tiles of 16 x 16. All sums and all else stay float32.
 
 #include <algorithm>
 #include <cmath>
@@ -29,6 +30,14 @@
 #define PANET_BFLOAT16 0
 #endif
 
+#if PANET_BFLOAT16 && defined(__AMX_BF16__) && defined(__linux__) && !defined(PANET_NO_TILES)
+#define PANET_TILES 1
+#include <sys/syscall.h>
+#include <unistd.h>
+#else
+#define PANET_TILES 0
+#endif
+
 #if defined(__GNUC__)
 #define PANET_INLINE inline __attribute__((always_inline))
 #define PANET_UNROLL _Pragma("GCC unroll 32")
@@ -38,6 +47,8 @@
 #define PANET_UNROLL
 #define PANET_RESTRICT
 #endif
+// The compiler does not know which memory the matrix unit's instructions read and write.
+#define PANET_FENCE asm volatile("" ::: "memory")
 
 namespace {
 
@@ -117,9 +128,10 @@ PANET_INLINE Vec rounded(Vec v) {
     return v;
 }
 
-// A slot of an operand holds TERMS numbers that are neighbours along the dimension a product sums over.
+// A slot of an operand holds TERMS numbers that are neighbours along the dimension a product sums over. Slots come in
+// whole SLOTS and the rows of a product in whole ROWS, filled up with zeros.
 struct Single {
-    static constexpr i64 TERMS = 1;
+    static constexpr i64 TERMS = 1, SLOTS = 1, ROWS = 1;
     static PANET_INLINE float slot(float x, float) { return x; }
     static PANET_INLINE Vec multiply_add(Vec sum, float a, Vec b) { return sum + a * b; }
 };
@@ -127,7 +139,7 @@ struct Single {
 #if PANET_BFLOAT16
 
 struct BFloat16Pair {
-    static constexpr i64 TERMS = 2;
+    static constexpr i64 TERMS = 2, SLOTS = 1, ROWS = 1;
     static PANET_INLINE float slot(float low, float high) {
         return _mm_cvtss_f32((__m128)_mm_cvtneps_pbh(_mm_setr_ps(low, high, 0.f, 0.f)));
     }
@@ -149,9 +161,52 @@ struct BFloat16Pair {
 
 #endif
 
+#if PANET_TILES
+
+struct BFloat16Tile : BFloat16Pair {
+    static constexpr i64 SLOTS = 16, ROWS = 16;
+};
+
+// Asks the kernel for the registers of the matrix unit, once per process.
+bool has_tiles() {
+    constexpr long request_permission = 0x1023, tile_data = 18;
+    static const bool granted = syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+    return granted;
+}
+
+#endif
+
+// Prepares the calling thread for products of T as long as it lives.
+template <class T>
+struct Unit {
+    Unit() {}
+};
+
+#if PANET_TILES
+
+template <>
+struct Unit<BFloat16Tile> {
+    Unit() {
+        struct alignas(64) {
+            std::uint8_t palette = 1, start = 0, reserved[14] = {};
+            std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+            std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+        } shapes;
+        _tile_loadconfig(&shapes);
+    }
+    ~Unit() { _tile_release(); }
+};
+
+#endif
+
 template <class T>
 constexpr i64 slots_of(i64 terms) {
-    return (terms + T::TERMS - 1) / T::TERMS;
+    return ((terms + T::TERMS - 1) / T::TERMS + T::SLOTS - 1) / T::SLOTS * T::SLOTS;
+}
+
+template <class T>
+constexpr i64 rows_of(i64 rows) {
+    return (rows + T::ROWS - 1) / T::ROWS * T::ROWS;
 }
 
 constexpr float INFINITE = std::numeric_limits<float>::infinity();
@@ -260,12 +315,12 @@ PANET_INLINE void register_block(const Operands& o, const Sink& sink, i64 row, i
 }
 
 template <class T, int ROWS, int VECS, class Sink>
-void rows_of(int rows, const Operands& o, const Sink& sink, i64 row, i64 column) {
+void row_block(int rows, const Operands& o, const Sink& sink, i64 row, i64 column) {
     if constexpr (ROWS > 0) {
         if (rows == ROWS)
             register_block<T, ROWS, VECS>(o, sink, row, column);
         else
-            rows_of<T, ROWS - 1, VECS>(rows, o, sink, row, column);
+            row_block<T, ROWS - 1, VECS>(rows, o, sink, row, column);
     }
 }
 
@@ -274,13 +329,96 @@ void column_panel(const Operands& o, const Sink& sink, i64 begin, i64 end, i64 c
     constexpr int most = max_rows(VECS);
     for (i64 left = (end - begin + most - 1) / most; left > 0; --left) {
         const int rows = static_cast<int>((end - begin + left - 1) / left);
-        rows_of<T, most, VECS>(rows, o, sink, begin, column);
+        row_block<T, most, VECS>(rows, o, sink, begin, column);
         begin += rows;
     }
 }
 
+#if PANET_TILES
+
+// Tiles 0 to 3 hold sums, 4 a part of A, 5 to 7 parts of B.
+template <int TILES>
+PANET_INLINE void multiply_tiles(const Operands& o, i64 row, i64 column) {
+    const float *a = o.a + row * o.row_stride, *b = o.b + column;
+    const i64 a_bytes = 4 * o.row_stride, b_bytes = 4 * o.ldb;
+    for (int k = 0; k < o.depth; k += 16, a += 16, b += 16 * o.ldb) {
+        _tile_loadd(4, a, a_bytes);
+        _tile_loadd(5, b, b_bytes);
+        _tile_dpbf16ps(0, 4, 5);
+        if constexpr (TILES > 1) {
+            _tile_loadd(6, b + 16, b_bytes);
+            _tile_dpbf16ps(1, 4, 6);
+        }
+        if constexpr (TILES > 2) {
+            _tile_loadd(7, b + 32, b_bytes);
+            _tile_dpbf16ps(2, 4, 7);
+        }
+        if constexpr (TILES > 3) {
+            _tile_loadd(5, b + 48, b_bytes);
+            _tile_dpbf16ps(3, 4, 5);
+        }
+    }
+}
+
+template <int TILES>
+PANET_INLINE void load_tiles(const float* c, i64 bytes) {
+    _tile_loadd(0, c, bytes);
+    if constexpr (TILES > 1) _tile_loadd(1, c + 16, bytes);
+    if constexpr (TILES > 2) _tile_loadd(2, c + 32, bytes);
+    if constexpr (TILES > 3) _tile_loadd(3, c + 48, bytes);
+}
+
+template <int TILES>
+PANET_INLINE void store_tiles(float* c, i64 bytes) {
+    _tile_stored(0, c, bytes);
+    if constexpr (TILES > 1) _tile_stored(1, c + 16, bytes);
+    if constexpr (TILES > 2) _tile_stored(2, c + 32, bytes);
+    if constexpr (TILES > 3) _tile_stored(3, c + 48, bytes);
+}
+
+template <int TILES>
+PANET_INLINE void tile_block(const Operands& o, const SumOfThree& sink, i64 row, i64 end, i64 column) {
+    alignas(64) float products[16 * TILES * 16];
+    _tile_zero(0);
+    if constexpr (TILES > 1) _tile_zero(1);
+    if constexpr (TILES > 2) _tile_zero(2);
+    if constexpr (TILES > 3) _tile_zero(3);
+    multiply_tiles<TILES>(o, row, column);
+    store_tiles<TILES>(products, TILES * 64);
+    for (i64 i = 0; i < std::min<i64>(16, end - row); ++i)
+        PANET_UNROLL for (int j = 0; j < TILES; ++j)
+            sink(row + i, column + j * 16, load(products + (i * TILES + j) * 16));
+}
+
+template <int TILES>
+PANET_INLINE void tile_block(const Operands& o, const Accumulate& sink, i64 row, i64, i64 column) {
+    float* c = sink.c + row * sink.ld + column;
+    load_tiles<TILES>(c, 4 * sink.ld);
+    multiply_tiles<TILES>(o, row, column);
+    store_tiles<TILES>(c, 4 * sink.ld);
+}
+
+// Also reads rows of A, and adds to rows of C, beyond the last one up to a multiple of 16.
+template <class Sink>
+void multiply(BFloat16Tile, const Operands& o, const Sink& sink, i64 row_begin, i64 row_end, i64 columns) {
+    PANET_FENCE;
+    for (i64 row = row_begin; row < row_end; row += 16)
+        for (i64 column = 0, left = columns / 16; left > 0;) {
+            const i64 now = std::min<i64>(left, 4);
+            if (now == 4) tile_block<4>(o, sink, row, row_end, column);
+            if (now == 3) tile_block<3>(o, sink, row, row_end, column);
+            if (now == 2) tile_block<2>(o, sink, row, row_end, column);
+            if (now == 1) tile_block<1>(o, sink, row, row_end, column);
+            left -= now;
+            column += now * 16;
+        }
+    PANET_FENCE;
+}
+
+#endif
+
 template <class T, class Sink>
-void multiply(const Operands& o, const Sink& sink, i64 row_begin, i64 row_end, i64 columns) {
+void multiply(T, const Operands& o, const Sink& sink, i64 row_begin, i64 row_end, i64 columns) {
     i64 vecs = columns / LANES, column = 0;
     for (i64 panels = (vecs + 3) / 4; panels > 0; --panels) {
         const i64 now = (vecs + panels - 1) / panels;
@@ -417,8 +555,9 @@ bool parallel(i64 count, int threads, const Task& task) {
     return ok;
 }
 
-// Keys or values as operands of sums over channels, [channel slot][row][column], or over columns,
-// [channel][row][column slot]; of all levels and batch items. Float32 is both without a copy.
+// Keys or values as operands of sums over channels, [channel slot][row][column] or in tiles [row][column][channel slot],
+// or over columns, [channel][row][column slot]; of all levels and batch items. Float32 is both without a copy. Tiles are
+// read beyond the end.
 enum class SumOver { channels, columns };
 
 template <class T>
@@ -427,8 +566,8 @@ class Images {
     Images(const Problem& p, const float* const* images, i64 channels, SumOver over) : images_(images) {
         for (i64 level = 0; level < p.levels; ++level) {
             const i64 height = p.level_height[level], width = p.level_width[level];
-            size_.push_back(over == SumOver::channels ? slots_of<T>(channels) * height * width
-                                                      : channels * height * slots_of<T>(width));
+            size_.push_back(over == SumOver::channels ? slots_of<T>(channels) * (height * width + T::ROWS - 1)
+                                                      : rows_of<T>(channels) * height * slots_of<T>(width) + T::SLOTS - 1);
             if constexpr (T::TERMS > 1) packed_.push_back(zeros(p.batch * size_.back()));
         }
         if constexpr (T::TERMS > 1)
@@ -437,12 +576,17 @@ class Images {
                 const i64 height = p.level_height[level], width = p.level_width[level];
                 const float* in = images[level] + item * channels * height * width;
                 float* out = packed_[level].get() + item * size_[level];
-                if (over == SumOver::channels) {
+                if (over == SumOver::channels && T::ROWS > 1) {
+                    const i64 pixels = height * width, slots = slots_of<T>(channels);
+                    for (i64 c = 0; c < channels; c += T::TERMS, ++out)
+                        for (i64 i = 0; i < pixels; ++i)
+                            out[i * slots] = T::slot(in[c * pixels + i], c + 1 < channels ? in[(c + 1) * pixels + i] : 0.f);
+                } else if (over == SumOver::channels) {
                     pack_rows<T>(in, channels, 1, height * width, {0, height * width}, height * width, 1.f, 0, out);
                 } else {
-                    for (i64 row = 0; row < channels * height; ++row, in += width)
+                    for (i64 row = 0; row < channels * height; ++row, in += width, out += slots_of<T>(width))
                         for (i64 x = 0; x < width; x += T::TERMS)
-                            *out++ = T::slot(in[x], x + 1 < width ? in[x + 1] : 0.f);
+                            out[x / T::TERMS] = T::slot(in[x], x + 1 < width ? in[x + 1] : 0.f);
                 }
             });
     }
@@ -482,6 +626,7 @@ class Planes {
   public:
     Planes(i64 rows, i64 columns, int count) : size_(rows * columns), storage_(zeros(size_ * count)) {}
     float* operator[](int i) const { return storage_.get() + i * size_; }
+    void clear(int i) const { std::memset((*this)[i], 0, size_ * 4); }
 
   private:
     i64 size_;
@@ -492,8 +637,7 @@ class Planes {
 // and the two above them, so that it stays in the first-level cache.
 class Window {
   public:
-    explicit Window(i64 columns) : ld_(columns + LANES), storage_(zeros((ROWS + 4) * ld_ + 2 * LANES)) {}
-    static constexpr i64 ROWS = 24;
+    Window(i64 rows, i64 columns) : ld_(columns + LANES), storage_(zeros((rows + 4) * ld_ + 2 * LANES)) {}
     i64 ld() const { return ld_; }
     // Address of row 0 of the matrix, from which the rows in the window can be reached.
     float* matrix() const { return at(0); }
@@ -517,13 +661,24 @@ class Window {
 // Planes: 0 zeros; then rings of two of products with the keys (1) and of weights (3), and the boxed weights (5);
 // for the gradients the same of products with the values (6) and of the scores' gradients (8, 10). Pairs of key
 // columns may take one more at either end of a block. `hidden` is HIDDEN where a query does not see a key, else 0.
+template <class T>
 struct Scratch {
     Planes planes, hidden;
     Window scores, dweights, sums, dsums;
+    // Rows of a window: whole register blocks of two or three vectors, or tiles.
+    static constexpr i64 ROWS = T::ROWS > 1 ? 32 : 24;
     Scratch(const Tiling& tiling, int count, bool windowed)
-        : planes(tiling.key_block + 4, tiling.tile_width, count),
-          hidden(tiling.key_block + 4, tiling.tile_width, windowed ? 1 : 0), scores(tiling.tile_width),
-          dweights(tiling.tile_width), sums(tiling.tile_width), dsums(tiling.tile_width) {}
+        : planes(plane_rows(tiling), tiling.tile_width, count),
+          hidden(tiling.key_block + 4, tiling.tile_width, windowed ? 1 : 0), scores(ROWS, tiling.tile_width),
+          dweights(ROWS, tiling.tile_width), sums(ROWS, tiling.tile_width), dsums(ROWS, tiling.tile_width) {}
+
+  private:
+    // Pairs are held twice, with key columns and with queries in slots, both in whole tiles.
+    static i64 plane_rows(const Tiling& tiling) {
+        const i64 keys = tiling.key_block + 4, width = tiling.tile_width;
+        if (T::ROWS == 1) return keys;
+        return slots_of<T>(keys) + (rows_of<T>(keys) * slots_of<T>(width) + width - 1) / width;
+    }
 };
 
 PANET_INLINE Vec diagonal(const float* p, i64 ld) {
@@ -605,7 +760,7 @@ float differentiate(const float* score, const float* dweight, i64 ld, const floa
 template <Pass PASS, class T, bool WINDOWED>
 class Walker {
   public:
-    Walker(const Walk& walk, i64 level, Scratch& scratch, Range key_rows)
+    Walker(const Walk& walk, i64 level, Scratch<T>& scratch, Range key_rows)
         : w_(walk), p_(*walk.problem), s_(scratch), level_(level) {
         height_ = p_.level_height[level];
         width_ = p_.level_width[level];
@@ -630,6 +785,11 @@ class Walker {
         columns_.begin -= columns_.begin % T::TERMS;
         owned_ = {owned.begin - columns_.begin, owned.end - columns_.begin};
         if constexpr (WINDOWED) hide();
+        if constexpr (T::ROWS > 1 && has_box) {
+            // What fills up tiles stays zero.
+            s_.planes.clear(5);
+            if (PASS == Pass::gradient) s_.planes.clear(10);
+        }
         Range shifts{key_rows_.begin - (w_.query_rows.end - 1), key_rows_.end - w_.query_rows.begin};
         if constexpr (WINDOWED) {
             const Range seen = Sight(p_, level_).shifts(w_.query_rows);
@@ -684,8 +844,8 @@ class Walker {
     void step(i64 row, i64 shift) {
         const bool weights = first_ <= row - 1 && row - 1 <= last_, box = has_box && begin_ <= row - 2;
         const i64 columns = columns_.size();
-        for (i64 begin = 0, done = 0, boxed = 0;; begin += Window::ROWS) {
-            const i64 end = std::min(begin + Window::ROWS, columns), ready = end == columns ? columns : end - 1;
+        for (i64 begin = 0, done = 0, boxed = 0;; begin += Scratch<T>::ROWS) {
+            const i64 end = std::min(begin + Scratch<T>::ROWS, columns), ready = end == columns ? columns : end - 1;
             products(row, row + shift, begin, end, s_.scores, 1, w_.query, p_.key_channels, w_.key);
             if constexpr (has_grad)
                 products(row, row + shift, begin, end, s_.dweights, 6, w_.grad, p_.value_channels, w_.value);
@@ -732,9 +892,12 @@ class Walker {
         const float *previous = product_plane(base, row - 1), *before = product_plane(base, row - 2);
         if (row <= end_) {
             const i64 depth = slots_of<T>(channels);
-            multiply<T>({keys + key_row * width_ + columns_.begin, 1, height_ * width_, queries + row * depth * width,
-                         width, static_cast<int>(depth)},
-                        SumOfThree{ring(base, row), sum, previous, before, width, window.ld()}, begin, end, width);
+            const i64 pixel = key_row * width_ + columns_.begin;
+            const bool tiles = T::ROWS > 1;
+            multiply(T{},
+                     {tiles ? keys + pixel * depth : keys + pixel, tiles ? depth : 1, tiles ? 1 : height_ * width_,
+                      queries + row * depth * width, width, static_cast<int>(depth)},
+                     SumOfThree{ring(base, row), sum, previous, before, width, window.ld()}, begin, end, width);
         } else {
             for (i64 r = begin; r < end; ++r)
                 for (i64 x = 0; x < width; x += LANES)
@@ -839,9 +1002,10 @@ class Walker {
                     const Vec high = r + 1 < end ? diagonal(p + ld, ld) : Vec{};
                     store(by_keys, T::slots(low, high));
                     if constexpr (PASS == Pass::gradient) {
-                        float* by_queries = queries_in_slots(plane) + (r * width + x) / T::TERMS;
+                        const i64 slots = slots_of<T>(width);
+                        float* by_queries = queries_in_slots(plane) + r * slots + x / T::TERMS;
                         T::store_lanes(by_queries, low);
-                        if (r + 1 < end) T::store_lanes(by_queries + width / T::TERMS, high);
+                        if (r + 1 < end) T::store_lanes(by_queries + slots, high);
                     }
                 }
             }
@@ -854,23 +1018,23 @@ class Walker {
     // Adds keys or values times a boxed plane, to be summed over the key columns, to one row of queries.
     void add_to_queries(const float* rows, i64 channels, i64 query_row, i64 key_row, const float* plane) {
         const i64 width = w_.tile_width, slots = slots_of<T>(width_);
-        multiply<T>({rows + key_row * slots + columns_.begin / T::TERMS, height_ * slots, 1, plane, width,
+        multiply(T{}, {rows + key_row * slots + columns_.begin / T::TERMS, height_ * slots, 1, plane, width,
                      static_cast<int>(slots_of<T>(columns_.size()))},
-                    Accumulate{w_.out + (query_row - w_.first) * channels * width, width}, 0, channels, width);
+                    Accumulate{w_.out + (query_row - w_.first) * rows_of<T>(channels) * width, width}, 0, channels, width);
     }
 
     // Adds a boxed plane times queries or the output's gradients, to be summed over the queries, to one row of keys.
     void add_to_keys(float* plane, const float* pixels, i64 channels, i64 query_row, i64 key_row, float* out) {
-        const i64 padded = round_up(channels), slots = w_.tile_width / T::TERMS;
+        const i64 padded = round_up(channels), slots = slots_of<T>(w_.tile_width);
         const i64 row = (key_row - key_rows_.grown(height_).begin) * width_ + columns_.begin;
-        multiply<T>({queries_in_slots(plane), slots, 1, pixels + query_row * slots * padded, padded,
+        multiply(T{}, {queries_in_slots(plane), slots, 1, pixels + query_row * slots * padded, padded,
                      static_cast<int>(slots_of<T>(w_.columns.size()))},
                     Accumulate{out + row * padded, padded}, 0, columns_.size(), padded);
     }
 
     const Walk& w_;
     const Problem& p_;
-    Scratch& s_;
+    Scratch<T>& s_;
     i64 level_, height_, width_;
     const float* scale_;
     Range key_rows_;         // owned rows of the level
@@ -899,7 +1063,7 @@ bool forward(const Problem& p, float* out, float* log_sums) {
     const i64 strips = parts_per_item(p.batch * tiling.tiles, p.height, p.threads, (p.height + STRIP - 1) / STRIP);
     const i64 tile = tiling.tile_width, tasks = p.batch * tiling.tiles * strips;
     const i64 query_floats = slots_of<T>(p.key_channels) * tile;
-    const i64 row_floats = p.value_channels * tile, strip_rows = (p.height + strips - 1) / strips + 2;
+    const i64 row_floats = rows_of<T>(p.value_channels) * tile, strip_rows = (p.height + strips - 1) / strips + 2;
     Buffer pasted = zeros(tasks * strip_rows * row_floats);
     const Images<T> keys(p, p.keys, p.key_channels, SumOver::channels);
     const Images<T> values(p, p.values, p.value_channels, SumOver::columns);
@@ -916,7 +1080,8 @@ bool forward(const Problem& p, float* out, float* log_sums) {
                          query.get() + (y - all_rows.begin) * query_floats);
         Buffer maximum = zeros(rows.size() * tile), sum = zeros(rows.size() * tile);
         std::fill_n(maximum.get(), rows.size() * tile, -std::numeric_limits<float>::max());
-        Scratch scratch(tiling, FORWARD_PLANES, p.visible);
+        const Unit<T> unit;
+        Scratch<T> scratch(tiling, FORWARD_PLANES, p.visible);
 
         Walk walk{};
         walk.problem = &p;
@@ -1029,7 +1194,8 @@ bool backward(const Problem& p, const float* log_sums, float* dquery, float* con
     ok = ok && parallel(p.batch * tiling.tiles * strips, p.threads, [&](i64 task) {
         Walk walk = walk_of(task / (tiling.tiles * strips), task / strips % tiling.tiles);
         walk.query_rows = part_of(p.height, strips, task % strips);
-        Scratch scratch(tiling, BACKWARD_PLANES, p.visible);
+        const Unit<T> unit;
+        Scratch<T> scratch(tiling, BACKWARD_PLANES, p.visible);
         for (i64 level = 0; level < p.levels; ++level) {
             walk.key = keys.of(level, walk.item);
             walk.value = values.of(level, walk.item);
@@ -1045,21 +1211,22 @@ bool backward(const Problem& p, const float* log_sums, float* dquery, float* con
 
     // Second pass: by key rows, because the gradients of all levels' keys and values are larger than the query's.
     const i64 parts = parts_per_item(p.batch, tallest_level(p), p.threads), tasks = p.batch * parts;
-    const i64 query_sum_floats = tiling.tiles * p.height * ck * tile;
+    const i64 row_floats = rows_of<T>(ck) * tile, query_sum_floats = tiling.tiles * p.height * row_floats;
     Buffer query_sums = zeros(tasks * query_sum_floats);
     std::vector<i64> offset(p.levels * parts + 1);  // in pixels, of every level's and part's key rows with borders
     for (i64 i = 0; i < p.levels * parts; ++i) {
         const i64 level = i / parts, height = p.level_height[level];
         const Range rows = part_of(height, parts, i % parts);
-        offset[i + 1] = offset[i] + (rows.size() > 0 ? rows.grown(height).size() * p.level_width[level] : 0);
+        offset[i + 1] = offset[i] + (rows.size() > 0 ? rows.grown(height).size() * p.level_width[level] + T::ROWS - 1 : 0);
     }
     Buffer key_sums = zeros(p.batch * offset.back() * ck_padded), value_sums = zeros(p.batch * offset.back() * cv_padded);
     ok = parallel(tasks, p.threads, [&](i64 task) {
         const i64 item = task / parts, part = task % parts;
-        Scratch scratch(tiling, BACKWARD_PLANES, p.visible);
+        const Unit<T> unit;
+        Scratch<T> scratch(tiling, BACKWARD_PLANES, p.visible);
         for (i64 t = 0; t < tiling.tiles; ++t) {
             Walk walk = walk_of(item, t);
-            walk.out = query_sums.get() + task * query_sum_floats + t * p.height * ck * tile;
+            walk.out = query_sums.get() + task * query_sum_floats + t * p.height * row_floats;
             for (i64 level = 0; level < p.levels; ++level) {
                 const i64 pixels = item * offset.back() + offset[level * parts + part];
                 walk.key = keys.of(level, item);
@@ -1079,7 +1246,7 @@ bool backward(const Problem& p, const float* log_sums, float* dquery, float* con
         for (i64 part = 0; part < parts; ++part)
             for (i64 t = 0; t < tiling.tiles; ++t) {
                 const Range columns = Borders(tiling, p.width, t).all;
-                const float* in = query_sums.get() + (item * parts + part) * query_sum_floats + (t * p.height + y) * ck * tile;
+                const float* in = query_sums.get() + (item * parts + part) * query_sum_floats + (t * p.height + y) * row_floats;
                 for (i64 c = 0; c < ck; ++c) {
                     float* o = dquery + ((item * ck + c) * p.height + y) * p.width + columns.begin;
                     for (i64 x = 0; x < columns.size(); ++x) o[x] += in[c * tile + x];
@@ -1113,6 +1280,9 @@ int run(bool bfloat16, bool windowed, const Task& task) {
         return (windowed ? task(kind, std::true_type{}) : task(kind, std::false_type{})) ? 0 : 1;
     };
     try {
+#if PANET_TILES
+        if (bfloat16 && has_tiles()) return with(BFloat16Tile{});
+#endif
 #if PANET_BFLOAT16
         if (bfloat16) return with(BFloat16Pair{});
 #endif
