@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -42,11 +43,16 @@ class WholeCheckpointHook(CheckpointHook):
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         must_be_finite(_bare(runner), Path(self.out_dir, self.filename_tmpl.format(step)))
-        with self._removing_afterwards():
-            super()._save_checkpoint_with_step(runner, step, meta)
-        if is_main_process():  # which alone has written it
-            pointer = Path(runner.work_dir, "last_checkpoint")
-            write_bytes(pointer, pointer.read_bytes())  # stored, too
+        work_dir = runner.work_dir
+        with self._removing_afterwards(), TemporaryDirectory() as elsewhere:
+            # MMEngine writes `last_checkpoint` there in place, empty at first.
+            runner._work_dir = elsewhere
+            try:
+                super()._save_checkpoint_with_step(runner, step, meta)
+            finally:
+                runner._work_dir = work_dir
+        if is_main_process():
+            write_bytes(Path(work_dir, "last_checkpoint"), str(self.last_ckpt).encode())
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         with self._removing_afterwards():
