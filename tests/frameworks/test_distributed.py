@@ -48,13 +48,11 @@ def test_training_in_two_processes(framework, run_tool, div2k, tmp_path, port):
         checkpoint = tmp_path / "experiments/panet_x2_div2k/models/net_g_4.pth"
     assert read_state_dict(checkpoint)
     options = ["--work-dir", tmp_path / "test", *small_runs.options(framework)]
-    if framework == "mmagic":
-        tested = run_tool("dist_test.sh", small_runs.config(framework), checkpoint, 2, *options, PORT=port)
-    else:  # without the half minute that the script takes
-        arguments = [small_runs.config(framework), checkpoint, "--launcher", "pytorch", *options]
-        done = run_together("tools/test.py", arguments, ranks(div2k, port))
-        assert [rank.returncode for rank in done] == [0, 0], done
-        tested = done[0].stdout + done[0].stderr
+    # Without the half minute that the script takes.
+    arguments = [small_runs.config(framework), checkpoint, "--launcher", "pytorch", *options]
+    done = run_together("tools/test.py", arguments, ranks(div2k, port))
+    assert [rank.returncode for rank in done] == [0, 0], done
+    tested = done[0].stdout + done[0].stderr
     assert re.search(r"Iter\(test\).* PSNR: [\d.]+" if framework == "mmagic" else r"# psnr: [\d.]+", tested)
 
 
@@ -67,12 +65,13 @@ def test_averaged_gradients_are_those_of_the_global_batch(framework, div2k, tmp_
         assert int(count[1]) > 20
 
 
-def test_several_nodes(run_tool):
+@pytest.mark.parametrize(("script", "given"), [("train", ["CONFIG"]), ("test", ["CONFIG", "CHECKPOINT"])])
+def test_several_nodes(run_tool, script, given):
     environment = {"NNODES": "3", "NODE_RANK": "2", "MASTER_ADDR": "10.0.0.1", "PORT": "1234", "PYTHON": "echo"}
-    output = run_tool("dist_train.sh", "CONFIG", 8, "--resume", **environment)
+    output = run_tool(f"dist_{script}.sh", *given, 8, "--more", **environment)
     for word in ("--nnodes=3", "--node_rank=2", "--master_addr=10.0.0.1", "--master_port=1234", "--nproc_per_node=8"):
         assert word in output
-    assert output.rstrip().endswith("train.py CONFIG --launcher pytorch --resume")
+    assert output.rstrip().endswith(f"{script}.py {' '.join(given)} --launcher pytorch --more")
 
 
 @pytest.mark.parametrize(("gres", "expected"), [(None, "--gres=gpu:4 "), ("", "")])
