@@ -116,12 +116,15 @@ def test_processes_may_build_at_the_same_time(source, tmp_path):
     compiler = tmp_path / "compiler"
     compiler.write_text(
         f'#!/bin/sh\ncase "$*" in *--version*) exec {build.find_compiler()[0]} --version;; esac\n'
-        f'touch {tmp_path}/$$.started\nuntil [ $(ls {tmp_path} | grep -c started) -ge 2 ]; do sleep 0.01; done\n'
+        f"touch {tmp_path}/$$.started\nuntil [ $(ls {tmp_path} | grep -c started) -ge 2 ]; do sleep 0.01; done\n"
         f'exec {build.find_compiler()[0]} "$@"\n'
     )
     compiler.chmod(0o755)
-    program = "import sys; from pathlib import Path; from panet_plugin.ops import build; build.SOURCE = Path(sys.argv[1]);"
-    command = [sys.executable, "-c", f"{program} print(build.build())", str(source)]
+    program = (
+        "import sys; from pathlib import Path; from panet_plugin.ops import build;"
+        "build.SOURCE = Path(sys.argv[1]); print(build.build())"
+    )
+    command = [sys.executable, "-c", program, str(source)]
     environment = {**os.environ, "CXX": str(compiler), "PYTHONPATH": str(Path(build.__file__).parents[2])}
     processes = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     first, second = (process.communicate()[0].strip() for process in processes)
