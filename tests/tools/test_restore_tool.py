@@ -16,6 +16,7 @@ from panet_plugin.data import read_image, write_image
 from panet_plugin.degradations import add_gaussian_noise
 from panet_plugin.inference import Restorer
 from panet_plugin.inference.colour import adapt
+from panet_plugin.inference.cost import Cost
 from panet_plugin.tasks import make_task
 from panet_plugin.weights import bundle, load_official, write_checkpoint
 
@@ -34,6 +35,8 @@ def tool(monkeypatch, capsys, tmp_path):
     write_image(tmp_path / "photo.png", COLOUR)
     write_checkpoint(gray_network(), tmp_path / "car20.safetensors", make_task("artifact_reduction", quality=20))
     monkeypatch.setattr(bundle, "BUNDLE", tmp_path)
+    # It is measured where the tool runs as a process.
+    monkeypatch.setattr(Restorer, "cost", Cost((1e-6, 0), (100, 0)))
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments, code=None):
@@ -141,7 +144,7 @@ def test_another_task_than_the_checkpoints_is_warned_of(tool):
 def test_the_level_is_read_from_every_picture_and_chooses_its_network(tool, tmp_path, monkeypatch):
     """Of pictures of quality 20, 60 and 97 and of one without, by networks for 20 alone and for 30 to 95."""
     torch.manual_seed(1)
-    blind = PANet(1, 4, 0, attention=False)
+    blind = PANet(1, 4, 0, attention={"levels": 1})
     write_checkpoint(blind, tmp_path / "car.safetensors", make_task("artifact_reduction", quality=(30, 95)))
     monkeypatch.setattr(
         "panet_plugin.frameworks.checkpoints.load_official",
@@ -169,7 +172,9 @@ def test_the_level_is_read_from_every_picture_and_chooses_its_network(tool, tmp_
     }
     for name, network in (("q20", gray_network()), ("q60", blind), ("q97", blind), ("photo", blind)):
         picture = read_image(f"{name}.jpg" if name != "photo" else "photo.png")
-        np.testing.assert_array_equal(read_image(f"restored/{name}.png"), luma_restored(picture, network))
+        restored = read_image(f"restored/{name}.png").astype(int)
+        # Alone and in a batch, halves may be rounded otherwise.
+        assert np.abs(restored - luma_restored(picture, network)).max() <= 1
 
 
 def test_an_option_overrides_the_level_of_the_file(tool, tmp_path):
@@ -189,8 +194,8 @@ def test_an_option_overrides_the_level_of_the_file(tool, tmp_path):
 def test_noise_is_estimated(tool, tmp_path):
     for name, gray in (("dn", False), ("gray", True)):
         task = make_task("denoising", sigma=(0, 20), gray=gray)
-        write_checkpoint(PANet(task.channels, 4, 0, attention=False), tmp_path / f"{name}.safetensors", task)
-    single = PANet(3, 4, 0, attention=False)
+        write_checkpoint(PANet(task.channels, 4, 0, attention={"levels": 1}), tmp_path / f"{name}.safetensors", task)
+    single = PANet(3, 4, 0, attention={"levels": 1})
     write_checkpoint(single, tmp_path / "dn50.safetensors", make_task("denoising", sigma=50))
     flat = np.full((40, 40, 3), 128, np.uint8)
     write_image(tmp_path / "flat.png", flat)
