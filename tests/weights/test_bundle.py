@@ -79,7 +79,7 @@ def test_a_network_is_found_by_the_level_and_the_channels_of_a_picture(folder):
         "q10": make_task("artifact_reduction", quality=10),
         "q30": make_task("artifact_reduction", quality=30),
         "color": make_task("artifact_reduction", quality=(25, 60), luma_only=False),
-        "x3": make_task("super_resolution", scale=3),
+        "a_x3": make_task("super_resolution", scale=3),
         "x2": make_task("super_resolution", scale=2),
     }
     for name, task in tasks.items():
