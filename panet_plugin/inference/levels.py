@@ -34,7 +34,7 @@ class Level(NamedTuple):
 
 
 def read_channels(path: Path) -> int:
-    """Return 1 for a gray picture, else 3; errors as :func:`~panet_plugin.data.pictures.picture_head`."""
+    """Return 1 for a gray picture, else 3; errors as :func:`read_level`."""
     with picture_head(path) as head:
         return 1 if Image.getmodebase(head.mode) == "L" else 3
 
@@ -44,7 +44,7 @@ def read_level(path: Path, task: Task) -> Level:
 
     Args:
         path: The file.
-        task: One with a :attr:`~panet_plugin.tasks.Task.strength`.
+        task: One with a ``strength``.
 
     Raises:
         BadImageError: If the file is damaged or no image.
