@@ -6,7 +6,10 @@ from typing import Any
 
 import torch
 
-from panet_plugin.tasks import TASKS, Task, make_task
+from panet_plugin.tasks import TASKS, ArtifactReduction, SuperResolution, Task, make_task
+
+#: Other names of tasks.
+SHORT_NAMES = {"sr": SuperResolution.name, "car": ArtifactReduction.name}
 
 
 def add_task_options(parser: ArgumentParser, required: bool = True) -> None:
@@ -17,7 +20,13 @@ def add_task_options(parser: ArgumentParser, required: bool = True) -> None:
         required: Whether there is no doing without ``--task``.
     """
     group = parser.add_argument_group("task", "what to restore from what; the other options are its parameters")
-    group.add_argument("--task", choices=TASKS, required=required)
+    group.add_argument(
+        "--task",
+        type=lambda text: SHORT_NAMES.get(text, text),
+        choices=TASKS,
+        required=required,
+        help=", ".join(f"{short}: {name}" for short, name in SHORT_NAMES.items()),
+    )
     of_tasks: dict[str, list[tuple[str, Field]]] = {}
     for name, task in TASKS.items():
         for field in fields(task):

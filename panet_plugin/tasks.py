@@ -48,12 +48,14 @@ class Task(ABC):
         title: Words for tables.
         protocol: How results are scored.
         settings: Parameters of every published setting.
+        strength: The parameter that may be a range of levels; empty if there is none.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     protocol: ClassVar[Protocol]
     settings: ClassVar[tuple[Mapping[str, Any], ...]]
+    strength: ClassVar[str] = ""
 
     @property
     @abstractmethod
@@ -74,6 +76,12 @@ class Task(ABC):
     def arch(self) -> dict[str, Any]:
         """Registered name and arguments of the network that was published for it."""
         return {"type": "PANet", "in_channels": self.channels}
+
+    @property
+    def levels(self) -> tuple[Any, Any]:
+        """The least and the greatest value of :attr:`strength`; zeros without such a parameter."""
+        value = getattr(self, self.strength, 0)
+        return value if isinstance(value, tuple) else (value, value)
 
     @property
     @abstractmethod
@@ -195,6 +203,7 @@ class Denoising(Task):
     name = "denoising"
     title = "Denoising"
     protocol = PROTOCOLS["dn_rgb"]
+    strength = "sigma"
     settings = tuple({"sigma": sigma, "gray": gray} for gray in (False, True) for sigma in (10, 30, 50, 70))
 
     def __post_init__(self) -> None:
@@ -263,6 +272,7 @@ class ArtifactReduction(Task):
     name = "artifact_reduction"
     title = "JPEG artifact reduction"
     protocol = PROTOCOLS["car_y"]
+    strength = "quality"
     settings = tuple({"quality": quality} for quality in (10, 20, 30, 40))
     published = "compression_artifact_reduction"
 
@@ -271,12 +281,9 @@ class ArtifactReduction(Task):
             object.__setattr__(self, "quality", tuple(self.quality))
             if len(self.quality) != 2 or not self.quality[0] <= self.quality[-1]:
                 raise ValueError(f"quality must be one number or a range (low, high), got {self.quality!r}")
-        for quality in self._bounds():
+        for quality in self.levels:
             # For its errors, here and not in the middle of a training.
             compress_jpeg(np.zeros((1, 1), np.uint8), quality)
-
-    def _bounds(self) -> tuple[int, int]:
-        return self.quality if isinstance(self.quality, tuple) else (self.quality, self.quality)
 
     @property
     def channels(self) -> int:
@@ -290,7 +297,7 @@ class ArtifactReduction(Task):
 
     def degrade(self, reference: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
         """Compress and decode; nothing is random but the quality, if it is drawn from a range."""
-        low, high = self._bounds()
+        low, high = self.levels
         quality = low if low == high else int(np.random.default_rng(rng).integers(low, high, endpoint=True))
         return compress_jpeg(reference, quality, self.luma_only)
 

@@ -32,6 +32,18 @@ def test_tasks_may_have_parameters_of_one_name(monkeypatch, capsys):
     assert "deblurring, default: 3.0" in " ".join(capsys.readouterr().out.split())
 
 
+def test_short_names_of_tasks(capsys):
+    parser = ArgumentParser()
+    add_task_options(parser)
+    names = ("sr", "car", "denoising")
+    assert [parser.parse_args(["--task", name]).task for name in names] == [
+        *("super_resolution", "artifact_reduction", "denoising"),
+    ]
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--task", "dn"])
+    assert "invalid choice: 'dn'" in capsys.readouterr().err
+
+
 def test_the_window():
     parser = ArgumentParser()
     add_window_option(parser, "")

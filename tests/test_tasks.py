@@ -41,6 +41,16 @@ def test_every_setting(task):
     np.testing.assert_array_equal(task.reference(PICTURE.astype(np.uint16) * 257), reference)
 
 
+def test_the_levels_of_a_strength():
+    for task, strength, levels in (
+        (make_task("denoising", sigma=(0, 75)), "sigma", (0, 75)),
+        (make_task("denoising", sigma=15), "sigma", (15, 15)),
+        (make_task("artifact_reduction", quality=(5, 95)), "quality", (5, 95)),
+        (make_task("super_resolution"), "", (0, 0)),
+    ):
+        assert (task.strength, task.levels) == (strength, levels)
+
+
 def test_degradations_are_the_published_ones():
     assert np.array_equal(
         make_task("super_resolution", scale=2).degrade(PICTURE[:12, :10]), imresize(PICTURE[:12, :10], 0.5)

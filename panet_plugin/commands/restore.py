@@ -3,11 +3,11 @@
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import nn
 
 from panet_plugin.command_line import (
     add_task_options,
@@ -19,7 +19,17 @@ from panet_plugin.command_line import (
 )
 from panet_plugin.frameworks.checkpoints import load_any, load_task
 from panet_plugin.frameworks.launch import report_errors
-from panet_plugin.inference import DTYPES, Restorer, find_jobs, piece_limit, restore_files
+from panet_plugin.inference import (
+    DTYPES,
+    Job,
+    Level,
+    Restorer,
+    find_jobs,
+    piece_limit,
+    read_channels,
+    read_level,
+    restore_files,
+)
 from panet_plugin.inference.pictures import FORMATS
 from panet_plugin.tasks import Demosaicing, SuperResolution, Task, make_task
 from panet_plugin.weights import bundled, list_bundled
@@ -37,41 +47,16 @@ def main() -> None:
         there = ", ".join(dict.fromkeys(task.name for task in list_bundled().values())) or "none here"
         parser.error(f"give --weights CHECKPOINT, or --task alone for a network that comes along ({there})")
     with report_errors():
-        network, task = choose(args, asked)
-        mode = "whole" if args.whole else "chop" if args.chop is not None else "tiles" if args.tile else "auto"
-        try:
-            restorer = Restorer(
-                network,
-                args.device,
-                dtype=DTYPES[args.dtype],
-                mode=mode,
-                # What is asked for by these names is what it was before attention had windows.
-                window=None if args.window == "trained" and mode != "auto" else args.window,
-                tile=args.tile or 192,
-                overlap=args.overlap,
-                limit=args.chop or piece_limit(task),
-                ensemble=args.self_ensemble,
-                batch=args.batch,
-                max_memory=args.max_memory,
-                max_seconds=args.max_seconds,
-            )
-            task = fit(task, restorer)
-        except ValueError as error:
-            parser.error(str(error))
-        if args.chop == 0 and task is None:
-            parser.error("--chop: say --task, or the pixels of a piece: 6800 for colour denoising, 6400 for all others")
-        if args.self_ensemble and isinstance(task, Demosaicing):
-            parser.error(
-                "--self-ensemble: a mosaic that is flipped has another pattern, which the network has not seen"
-            )
         suffix = args.format and f".{args.format}"
         jobs, failures = find_jobs(args.inputs, args.out, suffix, sys.stdin if "-" in args.inputs else ())
-        words = task.label if task else "task unknown"
-        words += f", attention in a window of {restorer.window}" if restorer.window else ""
-        print(f"{type(network).__name__}, {words}; on {restorer.device} in {args.dtype}")
         total = len(jobs) + len(failures)
+        todo = [job for job in jobs if not (args.skip_existing and job.target.exists())]
+        if skipped := len(jobs) - len(todo):
+            print(f"{skipped} skipped, since their results are there")
         progress = sys.stderr.isatty() and not args.no_progress
-        failures += restore_files(restorer, jobs, task, skip_existing=args.skip_existing, progress=progress)
+        for weights, group in choose(args, asked, todo).items():
+            restorer, task = prepare(parser, args, weights, asked)
+            failures += restore_files(restorer, group, task, progress=progress)
     for name, reason in failures:
         print(f"error: {name}: {reason}", file=sys.stderr)
     if failures:
@@ -132,18 +117,92 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def choose(args: argparse.Namespace, asked: Task | None) -> tuple[nn.Module, Task | None]:
-    """Return the network, and its task as far as it is known."""
-    parameters = task_parameters(args)
-    weights = bundled(asked.name, **parameters) if asked and not args.weights else args.weights
-    said = load_task(weights, args.config)
-    if asked is None:
-        task = said
-    else:
+def choose(args: argparse.Namespace, asked: Task | None, jobs: Sequence[Job]) -> dict[Path, list[Job]]:
+    """Return the pictures by the checkpoint that restores them; print the level of each, as far as its file tells it.
+
+    A level counts that the options do not give, and with which what a network was trained for can be compared.
+    """
+    given = task_parameters(args)
+    networks = {args.weights: load_task(args.weights, args.config)} if args.weights else {**list_bundled()}
+    task = networks.get(args.weights, asked)
+    if task and (task.strength in ("", *given) or (asked and asked.name != task.name)):
+        task = None
+    chosen: dict[Path, list[Job]] = {}
+    for job in jobs:
+        channels, level = look(job.source, task)
+        value = level.value if level else None
+        weights: Path = args.weights
+        if asked and not weights:
+            weights = bundled(asked.name, level=value, channels=channels, **given)
+        chosen.setdefault(weights, []).append(job)
+        if level and (trained := networks[weights]):
+            tell(job.source, level, trained)
+    return chosen
+
+
+def look(path: Path, task: Task | None) -> tuple[int | None, Level | None]:
+    """Return the channels of a picture and its level for a task; None for what cannot be read."""
+    try:
+        return read_channels(path), read_level(path, task) if task else None
+    # What is wrong with it is said when it is to be restored.
+    except (OSError, ValueError, MemoryError):
+        return None, None
+
+
+def tell(path: Path, level: Level, trained: Task) -> None:
+    """Print the level of a picture, and a warning where the network was not trained for it."""
+    low, high = trained.levels
+    levels = f"{low:g} to {high:g}" if low < high else f"{low:g}"
+    if level.value is None:
+        print(f"{path}: {trained.strength} not known ({level.how}); restored by a network for {levels}")
+        return
+    print(f"{path}: {trained.strength} {level.value:g} ({level.how})")
+    if not low <= level.value <= high and (level.exact or low < high):
+        print(
+            f"warning: {path}: the network was trained for {trained.strength} {levels}, not {level.value:g}",
+            file=sys.stderr,
+        )
+
+
+def prepare(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, weights: Path, asked: Task | None
+) -> tuple[Restorer, Task | None]:
+    """Load a network, and print what it is for and how it will run; end the program if it cannot run so."""
+    task, parameters = load_task(weights, args.config), task_parameters(args)
+    if asked is not None:
+        said = task
         task = make_task(**{**said.describe(), **parameters}) if said and said.name == asked.name else asked
         if said and not said.covers(task):
             print(f"warning: {weights} was trained for {said.describe()}, not {task.describe()}", file=sys.stderr)
-    return load_any(weights, args.config), task
+    network = load_any(weights, args.config)
+    mode = "whole" if args.whole else "chop" if args.chop is not None else "tiles" if args.tile else "auto"
+    try:
+        restorer = Restorer(
+            network,
+            args.device,
+            dtype=DTYPES[args.dtype],
+            mode=mode,
+            # What is asked for by these names is what it was before attention had windows.
+            window=None if args.window == "trained" and mode != "auto" else args.window,
+            tile=args.tile or 192,
+            overlap=args.overlap,
+            limit=args.chop or piece_limit(task),
+            ensemble=args.self_ensemble,
+            batch=args.batch,
+            max_memory=args.max_memory,
+            max_seconds=args.max_seconds,
+        )
+        task = fit(task, restorer)
+    except ValueError as error:
+        parser.error(str(error))
+    if args.chop == 0 and task is None:
+        parser.error("--chop: say --task, or the pixels of a piece: 6800 for colour denoising, 6400 for all others")
+    if args.self_ensemble and isinstance(task, Demosaicing):
+        parser.error("--self-ensemble: a mosaic that is flipped has another pattern, which the network has not seen")
+    words = task.label if task else "task unknown"
+    words += f", attention in a window of {restorer.window}" if restorer.window else ""
+    print(f"{type(network).__name__}, {words}; on {restorer.device} in {args.dtype}")
+    return restorer, task
 
 
 def fit(task: Task | None, restorer: Restorer) -> Task | None:

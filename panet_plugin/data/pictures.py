@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -90,7 +91,14 @@ def list_pictures(folder: str | os.PathLike, recursive: bool = False) -> list[Pa
 
 
 def picture_size(path: str | os.PathLike) -> tuple[int, int]:
-    """Return the stored height and width of a picture; only the head of the file is read.
+    """Return the stored height and width of a picture; errors as :func:`picture_head`."""
+    with picture_head(path) as head:
+        return head.height, head.width
+
+
+@contextmanager
+def picture_head(path: str | os.PathLike) -> Iterator[ImageFile.ImageFile]:
+    """Open a picture of which only the head of the file is read.
 
     Raises:
         BadImageError: If the file is not an image.
@@ -98,10 +106,11 @@ def picture_size(path: str | os.PathLike) -> tuple[int, int]:
     """
     with Path(path).open("rb") as stream:
         try:
-            with Image.open(stream) as file:
-                return file.height, file.width
+            head = Image.open(stream)
         except Exception as error:
             raise _bad(path, error) from error
+        with head:
+            yield head
 
 
 def read_picture(path: str | os.PathLike) -> Picture:

@@ -1,9 +1,13 @@
 """JPEG compression."""
 
+import functools
+from collections.abc import Sequence
+from io import BytesIO
 from numbers import Integral
 
 import cv2
 import numpy as np
+from PIL.JpegImagePlugin import JpegImageFile
 
 from panet_plugin.pixels import luma
 
@@ -36,3 +40,28 @@ def compress_jpeg(image: np.ndarray, quality: int, luma_only: bool = True) -> np
     _, file = cv2.imencode(".jpg", source, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
     decoded = cv2.imdecode(file, cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE)
     return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB) if colour else decoded.reshape(source.shape)
+
+
+def closest_quality(table: Sequence[int]) -> tuple[int, bool]:
+    """Return libjpeg's quality from a quantization table of luma.
+
+    Args:
+        table: Its 64 values from left to right and top to bottom, as Pillow gives them, not in zigzag.
+
+    Returns:
+        The quality, 1 to 100, and whether the table is exactly that of libjpeg. Of other encoders' tables it is the
+        quality whose values have the least ratios to theirs, on average over the logarithms.
+    """
+    # Without its option for baseline files, libjpeg writes values above 255, too.
+    ratios = np.log(np.clip(table, 1, 255) / _luma_tables())
+    distances = np.abs(ratios).mean(axis=1)
+    best = int(distances.argmin())
+    return best + 1, not distances[best]
+
+
+@functools.cache
+def _luma_tables() -> np.ndarray:
+    """Return the table of every quality, ``(100, 64)``, as it stands in files."""
+    pixel = np.zeros((1, 1), np.uint8)
+    files = [cv2.imencode(".jpg", pixel, [cv2.IMWRITE_JPEG_QUALITY, quality])[1] for quality in range(1, 101)]
+    return np.array([JpegImageFile(BytesIO(file.tobytes())).quantization[0] for file in files])

@@ -6,6 +6,7 @@ from panet_plugin.inference.cut import LEAST_LIMIT, SHAVE, chop, piece_limit
 from panet_plugin.inference.ensemble import self_ensemble
 from panet_plugin.inference.files import restore_files
 from panet_plugin.inference.jobs import Failure, Job, JobError, find_jobs
+from panet_plugin.inference.levels import Level, read_channels, read_level
 from panet_plugin.inference.pictures import FORMATS
 from panet_plugin.inference.plan import MODES, Layout, Plan
 from panet_plugin.inference.probe import Traits
@@ -25,6 +26,7 @@ __all__ = [
     "Job",
     "JobError",
     "Layout",
+    "Level",
     "Plan",
     "Restorer",
     "Traits",
@@ -33,6 +35,8 @@ __all__ = [
     "cover",
     "find_jobs",
     "piece_limit",
+    "read_channels",
+    "read_level",
     "restore_files",
     "self_ensemble",
 ]

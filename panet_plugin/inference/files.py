@@ -30,7 +30,6 @@ def restore_files(
     jobs: Sequence[Job],
     task: Task | None = None,
     *,
-    skip_existing: bool = False,
     report: Callable[[str], None] = print,
     progress: bool = False,
 ) -> list[Failure]:
@@ -43,7 +42,6 @@ def restore_files(
         restorer: What restores them.
         jobs: See :func:`~panet_plugin.inference.jobs.find_jobs`.
         task: Of the network, if known; see :func:`~panet_plugin.inference.adapt`.
-        skip_existing: Leave out the pictures whose results are there.
         report: Is given a line for every size of pictures, with what was chosen and what it costs, and what was lost.
         progress: Show a bar.
 
@@ -51,12 +49,9 @@ def restore_files(
         The pictures that were not restored, and why.
     """
     run = _Run(restorer, task, report)
-    todo = [job for job in jobs if not (skip_existing and job.target.exists())]
-    if skipped := len(jobs) - len(todo):
-        report(f"{skipped} skipped, since their results are there")
     bar_format = "{l_bar}{bar}| {n:.1f}/{total_fmt} [{elapsed}<{remaining}]"
-    with tqdm(total=len(todo), disable=not progress, bar_format=bar_format) as bar:
-        groups = run.by_size(todo)
+    with tqdm(total=len(jobs), disable=not progress, bar_format=bar_format) as bar:
+        groups = run.by_size(jobs)
         done = len(run.failures)
         for size, group in groups.items():
             for chunk, plan in run.chunks(size, group):

@@ -25,28 +25,34 @@ def list_bundled() -> dict[Path, Task]:
     return found
 
 
-def bundled(task: str, **parameters: Any) -> Path:
+def bundled(task: str, *, level: float | None = None, channels: int | None = None, **parameters: Any) -> Path:
     """Return the file for a task that comes with the package.
 
     Args:
         task: Name of the task.
-        **parameters: Those of its parameters that matter. A network for a range of levels is one for each of them.
-            Where a parameter is left out, one for its default is preferred, and then one for the very level.
+        level: Of the degradation, where no parameter says it: the nearest that a network was trained for counts. If it
+            is None too, a network for many levels is preferred, and then one for the task's default.
+        channels: Of the picture, 3 or 1; of networks for the same level, one with as many is preferred. None is as many
+            as the task has by default.
+        **parameters: Those of the task's parameters that matter. A network for a range of levels is one for each of
+            them; the one for the fewest levels is preferred.
 
     Raises:
         CheckpointError: If there is none; the message says what there is.
         ValueError: If there is no such task or parameter, or a value is out of range.
     """
+    asked = make_task(task, **parameters)
+    known = level is not None or asked.strength in parameters
     there, fitting = list_bundled(), []
     for path, other in there.items():
-        if other.name == task:
-            wanted = make_task(**{**other.describe(), **parameters})
-            if other.covers(wanted):
-                usual = other.covers(make_task(task, **parameters))
-                fitting.append((not usual, other != wanted, path))
+        if other.name == task and other.covers(make_task(**{**other.describe(), **parameters})):
+            low, high = other.levels
+            gap = 0 if level is None else max(low - level, level - high, 0)
+            width = high - low if known else low - high
+            fitting.append((gap, other.channels != (channels or asked.channels), width, not other.covers(asked), path))
     if fitting:
         return min(fitting)[-1]
-    asked = " ".join([task, *(f"{name}={value}" for name, value in parameters.items())])
+    words = " ".join([task, *(f"{name}={value}" for name, value in parameters.items())])
     names = [" ".join(f"{name}={value}" for name, value in other.describe().items()) for other in there.values()]
     listing = "; ".join(names).replace("name=", "") or "nothing"
-    raise CheckpointError(f"no weights for {asked} come with the package, which has {listing}: give a checkpoint")
+    raise CheckpointError(f"no weights for {words} come with the package, which has {listing}: give a checkpoint")

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from skimage.data import astronaut
 
-from panet_plugin.degradations import compress_jpeg
+from panet_plugin.degradations import closest_quality, compress_jpeg
 from panet_plugin.pixels import luma
 
 PICTURE = astronaut()[100:157, 200:243]
@@ -56,3 +56,29 @@ def test_only_8_bit(image):
 def test_other_shapes(shape):
     with pytest.raises(ValueError, match="expected"):
         compress_jpeg(np.zeros(shape, np.uint8), 10)
+
+
+def tables_of(quality):
+    file = BytesIO()
+    Image.fromarray(PICTURE).save(file, "JPEG", quality=quality)
+    return Image.open(file).quantization
+
+
+def test_the_quality_is_that_which_a_file_was_written_with():
+    for quality in range(1, 101):
+        luma, chroma = tables_of(quality).values()
+        assert closest_quality(luma) == (quality, True)
+        # Of the lowest qualities all values are 255, of the highest 1.
+        assert closest_quality(chroma)[1] == (len(set(chroma)) == 1)
+
+
+def test_the_closest_quality_to_other_tables():
+    # As libjpeg writes it without its option for baseline files: half of a value above 50 times the scale.
+    luma = np.array(tables_of(50)[0])
+    assert closest_quality(luma * 5) == (10, True)
+    assert (luma * 5).max() > 255
+    for quality in (30, 75):
+        other = np.array(tables_of(quality)[0])
+        other[-1] += 1
+        assert closest_quality(other) == (quality, False)
+        assert closest_quality([0, *other[1:]]) == (quality, False)

@@ -91,20 +91,6 @@ def test_what_goes_wrong_does_not_stop_the_rest(tmp_path):
     assert_halved(tmp_path / "out/z.png", picture(0))
 
 
-def test_what_is_there_may_be_skipped(tmp_path):
-    for name in ("a", "b"):
-        write_image(tmp_path / f"{name}.png", picture(0))
-    write_image(tmp_path / "out/a.png", picture(1))
-    jobs, _ = find_jobs([str(tmp_path / "*.png")], tmp_path / "out")
-    network, lines = Halve(), []
-    assert restore_files(make(network), jobs, skip_existing=True, report=lines.append) == []
-    np.testing.assert_array_equal(read_image(tmp_path / "out/a.png"), picture(1))
-    assert network.seen == [(1, 3, 6, 8)]
-    assert lines[0] == "1 skipped, since their results are there"
-    assert restore_files(make(network), jobs, report=lines.append) == []
-    assert_halved(tmp_path / "out/a.png", picture(0))
-
-
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_alpha_is_enlarged_along_and_metadata_stays(tmp_path, dtype):
     pixels, alpha = picture(0, dtype=dtype), picture(1, channels=1, dtype=dtype)

@@ -1,6 +1,7 @@
 """tools/restore.py, as a user runs it."""
 
 import io
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -8,10 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from panet_plugin.archs import PAEDSR, PANet
 from panet_plugin.data import read_image, write_image
+from panet_plugin.degradations import add_gaussian_noise
 from panet_plugin.inference import Restorer
+from panet_plugin.inference.colour import adapt
+from panet_plugin.inference.cost import Cost
 from panet_plugin.tasks import make_task
 from panet_plugin.weights import bundle, load_official, write_checkpoint
 
@@ -30,6 +35,8 @@ def tool(monkeypatch, capsys, tmp_path):
     write_image(tmp_path / "photo.png", COLOUR)
     write_checkpoint(gray_network(), tmp_path / "car20.safetensors", make_task("artifact_reduction", quality=20))
     monkeypatch.setattr(bundle, "BUNDLE", tmp_path)
+    # It is measured where the tool runs as a process.
+    monkeypatch.setattr(Restorer, "cost", Cost((1e-6, 0), (100, 0)))
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments, code=None):
@@ -47,17 +54,15 @@ def tool(monkeypatch, capsys, tmp_path):
     return run
 
 
-def luma_restored():
-    from panet_plugin.inference.colour import adapt
-
-    image, back, _ = adapt(COLOUR, 1)
-    restored = Restorer(gray_network()).restore_batch(torch.from_numpy(image)[None])[0].numpy()
+def luma_restored(picture, network):
+    image, back, _ = adapt(picture, 1)
+    restored = Restorer(network).restore_batch(torch.from_numpy(image)[None])[0].numpy()
     return np.rint(np.clip(back(restored), 0, 1) * 255).astype(np.uint8)
 
 
 def test_out_of_the_box(tool):
     output = tool("photo.png", "--task", "artifact_reduction")
-    np.testing.assert_array_equal(read_image("restored/photo.png"), luma_restored())
+    np.testing.assert_array_equal(read_image("restored/photo.png"), luma_restored(COLOUR, gray_network()))
     assert "PANet, JPEG artifact reduction q20; on " in output
     assert "photo.png of 40x30: whole, about " in output
     assert "luma (BT.601)" in output
@@ -134,6 +139,77 @@ def test_another_task_than_the_checkpoints_is_warned_of(tool):
     output = tool("photo.png", "--weights", "car20.safetensors", "--task", "artifact_reduction")
     assert "warning" not in output
     assert "JPEG artifact reduction q20" in output
+
+
+def test_the_level_is_read_from_every_picture_and_chooses_its_network(tool, tmp_path, monkeypatch):
+    """Of pictures of quality 20, 60 and 97 and of one without, by networks for 20 alone and for 30 to 95."""
+    torch.manual_seed(1)
+    blind = PANet(1, 4, 0, attention={"levels": 1})
+    write_checkpoint(blind, tmp_path / "car.safetensors", make_task("artifact_reduction", quality=(30, 95)))
+    monkeypatch.setattr(
+        "panet_plugin.frameworks.checkpoints.load_official",
+        lambda path: loaded.append(path.name) or load_official(path),
+    )
+    for quality in (20, 60, 97):
+        Image.fromarray(COLOUR).save(f"q{quality}.jpg", quality=quality)
+    Path("bad.jpg").write_bytes(b"")
+    pictures, loaded = ("q20.jpg", "q60.jpg", "q97.jpg", "photo.png", "bad.jpg"), []
+    output = tool(*pictures, "--task", "car", "--device", "cpu", "--format", "png", code=1)
+    tables = "(from its quantization tables)"
+    for quality in (20, 60, 97):
+        assert f"q{quality}.jpg: quality {quality} {tables}" in output
+    assert (
+        "photo.png: quality not known (no quantization tables in a PNG file); restored by a network for 30 to 95"
+        in output
+    )
+    assert output.count("warning") == 1
+    assert "warning: q97.jpg: the network was trained for quality 30 to 95, not 97" in output
+    assert output.count("bad.jpg") == 1 and "error: bad.jpg: not a readable image: the file is empty" in output
+    assert sorted(loaded) == ["car.safetensors", "car20.safetensors"]
+    assert {line.split(";")[0] for line in output.splitlines() if line.startswith("PANet, ")} == {
+        "PANet, JPEG artifact reduction q20",
+        "PANet, JPEG artifact reduction q30-95",
+    }
+    for name, network in (("q20", gray_network()), ("q60", blind), ("q97", blind), ("photo", blind)):
+        picture = read_image(f"{name}.jpg" if name != "photo" else "photo.png")
+        restored = read_image(f"restored/{name}.png").astype(int)
+        # Alone and in a batch, halves may be rounded otherwise.
+        assert np.abs(restored - luma_restored(picture, network)).max() <= 1
+
+
+def test_an_option_overrides_the_level_of_the_file(tool, tmp_path):
+    for quality in (20, 70):
+        task = make_task("artifact_reduction", quality=quality)
+        write_checkpoint(gray_network(), tmp_path / f"car{quality}.safetensors", task)
+    Image.fromarray(COLOUR).save("q20.jpg", quality=20)
+    output = tool("q20.jpg", "--task", "car", "--quality", "70", "--device", "cpu")
+    assert "JPEG artifact reduction q70; on" in output
+    assert "quantization" not in output and "warning" not in output
+    # The checkpoint that is given has a level, too.
+    output = tool("q20.jpg", "--weights", "car70.safetensors", "--device", "cpu")
+    assert "q20.jpg: quality 20 (from its quantization tables)" in output
+    assert "warning: q20.jpg: the network was trained for quality 70, not 20" in output
+
+
+def test_noise_is_estimated(tool, tmp_path):
+    for name, gray in (("dn", False), ("gray", True)):
+        task = make_task("denoising", sigma=(0, 20), gray=gray)
+        write_checkpoint(PANet(task.channels, 4, 0, attention={"levels": 1}), tmp_path / f"{name}.safetensors", task)
+    single = PANet(3, 4, 0, attention={"levels": 1})
+    write_checkpoint(single, tmp_path / "dn50.safetensors", make_task("denoising", sigma=50))
+    flat = np.full((40, 40, 3), 128, np.uint8)
+    write_image(tmp_path / "flat.png", flat)
+    write_image(tmp_path / "gray.png", add_gaussian_noise(flat[..., 0], 10, 0))
+    output = tool("flat.png", "gray.png", "photo.png", "--task", "denoising", "--device", "cpu")
+    assert "flat.png: sigma 0 (estimated from its pixels, in which there is hardly any noise)" in output
+    assert re.search(r"gray\.png: sigma (9|10|11) \(estimated from its pixels\)", output)
+    sigma = int(re.search(r"photo\.png: sigma (\d+)", output)[1])
+    assert sigma > 50
+    assert output.count("PANet, Denoising s0-20; on cpu") == 2 and "PANet, Denoising s50; on cpu" in output
+    assert "warning" not in output, "an estimate is no reason to warn of a network for one level"
+    assert (read_image("restored/flat.png") != 0).any()
+    output = tool("photo.png", "--weights", "dn.safetensors", "--device", "cpu")
+    assert f"warning: photo.png: the network was trained for sigma 0 to 20, not {sigma}" in output
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,37 @@ def test_a_network_for_a_range_is_one_for_its_levels(folder):
         bundled("denoising", quality=3)
 
 
+def test_a_network_is_found_by_the_level_and_the_channels_of_a_picture(folder):
+    tasks = {
+        "blind": make_task("artifact_reduction", quality=(20, 80)),
+        "q10": make_task("artifact_reduction", quality=10),
+        "q30": make_task("artifact_reduction", quality=30),
+        "color": make_task("artifact_reduction", quality=(25, 60), luma_only=False),
+        "a_x3": make_task("super_resolution", scale=3),
+        "x2": make_task("super_resolution", scale=2),
+    }
+    for name, task in tasks.items():
+        write_checkpoint(PANet(task.channels, 4, 1), folder / f"{name}.safetensors", task)
+    for level, channels, name in (
+        (10, 3, "q10"),
+        (3, 1, "q10"),
+        (14, 1, "q10"),
+        (16, 1, "blind"),  # nearer to 20 than to 10
+        (22, 3, "blind"),
+        (30, 1, "q30"),
+        (31, 1, "blind"),
+        (31, None, "blind"),
+        (30, 3, "color"),
+        (90, 3, "blind"),
+        (None, 1, "blind"),
+        (None, 3, "color"),
+    ):
+        assert bundled("artifact_reduction", level=level, channels=channels) == folder / f"{name}.safetensors"
+    assert bundled("artifact_reduction", level=30, channels=3, luma_only=True) == folder / "q30.safetensors"
+    assert bundled("artifact_reduction", channels=3, quality=10) == folder / "q10.safetensors"
+    assert bundled("super_resolution", channels=3) == folder / "x2.safetensors"
+
+
 def test_nothing_is_there(folder):
     with pytest.raises(CheckpointError, match="no weights for denoising come with the package, which has nothing"):
         bundled("denoising")
