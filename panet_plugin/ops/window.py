@@ -67,7 +67,8 @@ def visible_range(queries: Span, keys: Span, window: int) -> tuple[Tensor, Tenso
     )
     first = first.clamp(max=keys.size - 1)
     stop = torch.maximum(stop, first + 1)
-    first = (first - keys.start).clamp(0, keys.count - 1)
+    # One bound at a time: sizes may be numbers of a program that is being traced, which are tensors.
+    first = (first - keys.start).clamp(min=0).clamp(max=keys.count - 1)
     return first, torch.maximum((stop - keys.start).clamp(max=keys.count), first + 1)
 
 
