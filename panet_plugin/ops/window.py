@@ -94,6 +94,18 @@ def visible_keys(
     ]
 
 
+def seen_by(seen: tuple[Tensor, Tensor], keys: int) -> tuple[Tensor, Tensor]:
+    """Return which queries along one axis see each key: the first and the one after the last, which may be none.
+
+    Args:
+        seen: The keys that each query sees, as :func:`visible_range` returns them.
+        keys: How many there are.
+    """
+    first, stop = seen
+    key = torch.arange(keys)
+    return torch.searchsorted(stop, key, right=True), torch.searchsorted(first, key, right=True)
+
+
 def seen_along(visible: Visible, size: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Return whether a row of queries sees a row of a level of the given size, ``(H, h)``, and the same of columns."""
     rows, columns = (

@@ -84,9 +84,8 @@ def test_memory_of_a_block_does_not_depend_on_the_image(monkeypatch):
         return memory
 
     monkeypatch.setattr(stream._Sample, "_memory", spy)
-    for side in (8, 16, 32):
-        for window in (None, side - 2):
-            pyramid_attention(*make_inputs((side, side), 2), implementation="stream", window=window)
+    for side, window in ((8, None), (16, None), (32, None), (24, 14)):
+        pyramid_attention(*make_inputs((side, side), 2), implementation="stream", window=window)
     assert max(allocated) <= 5000
 
 
