@@ -24,6 +24,8 @@ from panet_plugin.ops.pyramid import ladder, level_size
 #: The published block: embeddings of 32 and 64 channels, five levels.
 KEY_CHANNELS, VALUE_CHANNELS, SCALES = 32, 64, ladder(5)
 BASELINE, OTHERS = "dense", ("stream", "fused", "fused-bf16", "triton")
+#: Sides of the maps on which the window is compared with none, and of those over which its time per pixel is compared.
+WINDOWED_SIDES, GROWTH_SIDES = (256, 512), (128, 256, 512, 1024)
 #: Dense attention needs some 10 GB at 128, and its memory grows with the fourth power of the side.
 LARGEST_DENSE_SIDE = 128
 PLOT_SIDES = 24, 32, 48, 64, 96, 128, 192
@@ -34,13 +36,13 @@ def main() -> None:
     options = parse_arguments()
     torch.set_num_threads(options.threads)
     if options.peak_memory:
-        implementation, training, side = options.peak_memory
-        print(grown_memory(implementation, training == "training", int(side), options.device))
+        implementation, training, side, window = [*options.peak_memory, "0"][:4]
+        print(grown_memory(implementation, training == "training", int(side), options.device, int(window) or None))
         return
 
     implementations = [name for name in OTHERS if not why_not(name, options.device)]
     skipped = {name: reason for name in OTHERS if (reason := why_not(name, options.device))}
-    report = {"machine": describe(options), "skipped": skipped, "time": [], "memory": [], "exponent": []}
+    report = {"machine": describe(options), "skipped": skipped, "time": [], "memory": [], "exponent": [], "window": []}
     print(report["machine"])
     for name, reason in skipped.items():
         print(f"{name}: skipped, {reason}")
@@ -65,6 +67,10 @@ def main() -> None:
         first, last = options.exponent
         print(f"\nMemory of the forward pass from {first}x{first} to {last}x{last}, as a power of the pixels")
         report["exponent"] = [fit_exponent(name, options.exponent, options) for name in implementations]
+
+    if options.window:
+        print(f"\nForward pass with a window of {options.window}x{options.window} pixels, of one run each")
+        report["window"] = [compare_window(name, options) for name in implementations]
 
     if options.json:
         write_bytes(options.json, (json.dumps(report, indent=2) + "\n").encode())
@@ -93,12 +99,22 @@ def parse_arguments() -> argparse.Namespace:
         default=[96, 256],
         help="two sides to fit the growth of memory to; 0 0 leaves it out",
     )
+    parser.add_argument(
+        "--window", type=int, default=48, metavar="N", help="side of the window that is compared; 0 leaves it out"
+    )
+    parser.add_argument(
+        "--longest",
+        type=float,
+        default=900,
+        metavar="SECONDS",
+        help="a run without the window that would take longer is extrapolated from the smaller map instead",
+    )
     parser.add_argument("--seconds", type=float, default=8, help="time to spend on each implementation in each case")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--plot", type=Path, help="also draw time and memory over the size to this file")
-    parser.add_argument("--peak-memory", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--peak-memory", nargs="+", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -156,12 +172,14 @@ def select(implementation: str) -> str:
     return name
 
 
-def attention_step(implementation: str, batch: int, side: int, training: bool, device: str) -> Callable[[], None]:
+def attention_step(
+    implementation: str, batch: int, side: int, training: bool, device: str, window: int | None = None
+) -> Callable[[], None]:
     """Return one forward pass, or one forward and backward pass, as a function."""
     query, keys, values = make_inputs(batch, side, training, device)
 
     def step() -> None:
-        output = pyramid_attention(query, keys, values, implementation=select(implementation))
+        output = pyramid_attention(query, keys, values, implementation=select(implementation), window=window)
         if training:
             torch.autograd.grad(output.sum(), [query, *keys, *values])
         synchronize(device)
@@ -238,18 +256,51 @@ def fit_exponent(name: str, sides: list[int], options: argparse.Namespace) -> di
     return {"implementation": name, "sides": sides, "megabytes": [small, large], "exponent": exponent}
 
 
-def peak_memory(implementation: str, training: bool, side: int, options: argparse.Namespace) -> float:
+def compare_window(name: str, options: argparse.Namespace) -> dict:
+    """Print and return what a window does to the time and memory of one implementation."""
+    attention_step(name, 1, 16, False, options.device, options.window)()  # loads libraries, starts threads
+    windowed, whole = {}, {}
+    cells, seconds = {}, 0.0
+    for side in GROWTH_SIDES:
+        windowed[side] = time_once(attention_step(name, 1, side, False, options.device, options.window))
+    for side in WINDOWED_SIDES:
+        # Without the window time grows with the square of the pixels.
+        expected = seconds * (side / WINDOWED_SIDES[0]) ** 4
+        measured = expected <= options.longest
+        whole[side] = time_once(attention_step(name, 1, side, False, options.device)) if measured else expected
+        seconds = seconds or whole[side]
+        words = "" if measured else ", extrapolated"
+        cells[f"{side}x{side}"] = f"{whole[side] / windowed[side]:.1f}x (from {whole[side]:.1f} s{words})"
+    row("", f"{name}: times faster than without", cells)
+    per_pixel = {side: taken / side**2 * 1e6 for side, taken in windowed.items()}
+    row("", f"{name}: microseconds per pixel", {str(side): f"{taken:.1f}" for side, taken in per_pixel.items()})
+    megabytes = {side: peak_memory(name, False, side, options, options.window) for side in GROWTH_SIDES}
+    row("", f"{name}: peak memory in MB", {str(side): f"{amount:.0f}" for side, amount in megabytes.items()})
+    return {
+        "implementation": name,
+        "window": options.window,
+        "seconds": windowed,
+        "seconds_without": whole,
+        "extrapolated": [side for side in WINDOWED_SIDES if "extrapolated" in cells[f"{side}x{side}"]],
+        "megabytes": megabytes,
+    }
+
+
+def peak_memory(
+    implementation: str, training: bool, side: int, options: argparse.Namespace, window: int | None = None
+) -> float:
     """Return the peak memory of one pass above its inputs, in MB, measured in a process of its own."""
     command = [sys.executable, __file__, "--threads", str(options.threads), "--device", options.device]
     command += ["--peak-memory", implementation, "training" if training else "forward", str(side)]
+    command.append(str(window or 0))
     result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return float(result.stdout.split()[-1])
 
 
-def grown_memory(implementation: str, training: bool, side: int, device: str) -> float:
+def grown_memory(implementation: str, training: bool, side: int, device: str, window: int | None) -> float:
     """Run one pass and return how far it raised this process's peak memory, in MB."""
     attention_step(implementation, 1, 10, training, device)()  # loads libraries, starts threads
-    step = attention_step(implementation, 1, side, training, device)
+    step = attention_step(implementation, 1, side, training, device, window)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

@@ -57,9 +57,11 @@ def argument_type(name: str) -> str:
     """Return the type of a kernel's argument, which its name tells."""
     if name in BLOCKS:
         return "constexpr"
-    if name.endswith(("_at", "_step")):
-        return "*i64"
-    return "i32" if name.startswith("num_") or name.endswith("_pixels") else "*fp32"
+    from panet_plugin.ops.triton import SIZES
+
+    if name in SIZES:
+        return "i32"
+    return "*i32" if name == "levels" or name.endswith(("_first", "_stop", "_from", "_to")) else "*fp32"
 
 
 if __name__ == "__main__":

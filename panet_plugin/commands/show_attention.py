@@ -6,7 +6,8 @@ The weights of a pixel are computed exactly, and those of no other; the network 
 import argparse
 from pathlib import Path
 
-from panet_plugin.command_line import device
+from panet_plugin.archs import attention_window
+from panet_plugin.command_line import add_window_option, device
 from panet_plugin.data import read_image
 from panet_plugin.files import write_bytes
 from panet_plugin.frameworks.checkpoints import load_any
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--html", action="store_true", help="also one page, to point at these pixels")
     parser.add_argument("--every", type=int, metavar="N", help="on the page, a grid of every N-th pixel each way too")
     parser.add_argument("--block", metavar="PATH", help="which attention, where a network has several")
+    add_window_option(parser, "")
     parser.add_argument(
         "--matches", type=int, default=6, metavar="K", help="how many of the best to list; default: %(default)s"
     )
@@ -61,7 +63,8 @@ def main() -> None:
         network = load_any(args.weights, args.config).to(args.device)
         # The one definition of which gray image an RGB image stands for.
         image = Denoising(gray=takes_gray(network)).reference(read_image(args.image))
-        probe = AttentionProbe(network, image, args.block)
+        with attention_window(network, args.window, getattr(network, "trained_patch", None)):
+            probe = AttentionProbe(network, image, args.block)
         # All is computed before anything is written.
         views = [probe.views([point], args.matches)[0] for point in points]
         if args.html:

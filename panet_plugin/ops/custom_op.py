@@ -52,7 +52,7 @@ def recomputing_pyramid_attention(
     # A result, not an argument: a compiled or exported program reads the setting of the day, once for both passes.
     bfloat16 = query.new_full((), float32_products("cpu") == "bf16", dtype=torch.bool)
     visible = _visible(query, keys, window, frame)
-    kernel, options = _resolve(implementation, query, ksize, hard, bfloat16, visible is not None)
+    kernel, options = _resolve(implementation, query, ksize, hard, bfloat16)
     batch, _, height, width = query.shape
     if batch == 0:
         return query.new_empty(0, values[0].shape[1], height, width), query.new_empty(0, height, width), bfloat16
@@ -76,7 +76,7 @@ def _backward(
     frame: Sequence[int],
 ) -> list[Tensor]:
     visible = _visible(query, keys, window, frame)
-    kernel, options = _resolve(implementation, query, ksize, hard, bfloat16, visible is not None)
+    kernel, options = _resolve(implementation, query, ksize, hard, bfloat16)
     if query.shape[0] == 0:
         return [torch.empty_like(x) for x in (query, *keys, *scales, *values)]
     # Unlike the forward pass this one may well run where autocast is on.
@@ -85,24 +85,15 @@ def _backward(
     return [d_query, *(d for level in d_levels for d in level)]
 
 
-#: Implementations that can do with a window.
-WINDOWED = ("fused", "stream")
-
-
-def _resolve(
-    implementation: str, query: Tensor, ksize: int, hard: bool, bfloat16: Tensor, windowed: bool
-) -> tuple[ModuleType, tuple]:
+def _resolve(implementation: str, query: Tensor, ksize: int, hard: bool, bfloat16: Tensor) -> tuple[ModuleType, tuple]:
     """Return the module of an implementation and the arguments that only some take."""
     # Only `stream` does more than the published network.
     published = ksize == 3 and not hard and query.dtype == torch.float32
-    if windowed and implementation not in ("auto", *WINDOWED):
-        raise ValueError(f"implementation {implementation!r} has no window; use 'auto' or 'stream'")
     device = query.device.type
     if implementation == "auto":
-        fitting = [name for name in ("fused", "triton") if published and not (windowed and name not in WINDOWED)]
-        if "fused" in fitting and device == "cpu" and fused.is_available():
+        if published and device == "cpu" and fused.is_available():
             implementation = "fused"
-        elif "triton" in fitting and device == "cuda" and os.environ.get(AUTO_TRITON) == "1":
+        elif published and device == "cuda" and os.environ.get(AUTO_TRITON) == "1":
             implementation = "triton"
         else:
             implementation = "stream"

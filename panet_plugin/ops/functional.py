@@ -50,7 +50,7 @@ def pyramid_attention(
         ``(N, D, H, W)``: overlap-added value patches divided by ``((ksize + 1) / 2) ** 2``. Zero padding throughout.
 
     Raises:
-        ValueError: If a shape or an argument is not as described, or a window is to be exported.
+        ValueError: If a shape or an argument is not as described.
         RuntimeError: If the implementation asked for is not available here, or on second derivatives of any but
             ``"dense"``.
     """
@@ -62,14 +62,12 @@ def pyramid_attention(
     with without_autocast(query.device):
         if dtype in (torch.float16, torch.bfloat16):
             query, keys, values = query.float(), [k.float() for k in keys], [v.float() for v in values]
-        if current_loop() is not None:
-            if window is not None:
-                raise ValueError(f"attention with a window cannot be exported; set window=None, got {window}")
-            output = portable_pyramid_attention(query, keys, values, softmax_scale, ksize, hard)
-        elif implementation == "dense" or (implementation == "auto" and torch.onnx.is_in_onnx_export()):
+        exported = current_loop() is not None
+        if exported or implementation == "dense" or (implementation == "auto" and torch.onnx.is_in_onnx_export()):
             sizes = query.shape[-2:], [key.shape[-2:] for key in keys]
             visible = None if window is None else visible_keys(window, *sizes, frame)
-            output = dense_pyramid_attention(query, keys, values, softmax_scale, ksize, hard, visible)
+            attend = portable_pyramid_attention if exported else dense_pyramid_attention
+            output = attend(query, keys, values, softmax_scale, ksize, hard, visible)
         else:
             scales = [key_scale(key, softmax_scale, ksize) for key in keys]
             options = ksize, hard, implementation, window or 0, frame

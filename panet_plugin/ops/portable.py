@@ -13,17 +13,25 @@ from torch import Tensor
 
 from panet_plugin.ops.exporting import current_loop
 from panet_plugin.ops.pyramid import key_scale, one_hot_of_maxima, overlap_divisor, unfold_patches
+from panet_plugin.ops.window import Visible, seen_along
 
 
 def portable_pyramid_attention(
-    query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], softmax_scale: float, ksize: int, hard: bool
+    query: Tensor,
+    keys: Sequence[Tensor],
+    values: Sequence[Tensor],
+    softmax_scale: float,
+    ksize: int,
+    hard: bool,
+    visible: Sequence[Visible] | None = None,
 ) -> Tensor:
     """Compute pyramid attention; see :func:`~panet_plugin.ops.pyramid_attention`."""
     size = query.shape[-2:]
     queries = unfold_patches(query, ksize).transpose(1, 2).unflatten(1, size).transpose(0, 1)
     scaled = [unfold_patches(key, ksize) * key_scale(key, softmax_scale, ksize).flatten(2) for key in keys]
     patches = torch.cat([unfold_patches(value, ksize) for value in values], -1).transpose(1, 2)
-    rows = _attend(queries, torch.cat(scaled, -1), patches, hard)
+    seen = None if visible is None else _seen([key.shape[-2:] for key in keys], visible, query.device)
+    rows = _attend(queries, torch.cat(scaled, -1), patches, hard, seen)
     pasted = F.fold(rows.permute(1, 3, 0, 2).flatten(2), size, ksize, padding=ksize // 2)
     return pasted / overlap_divisor(ksize)
 
@@ -35,28 +43,59 @@ def portable_non_local_attention(query: Tensor, key: Tensor, value: Tensor) -> T
     return output.unflatten(2, query.shape[-2:])
 
 
-def _attend(queries: Tensor, keys: Tensor, values: Tensor, hard: bool) -> Tensor:
+def _seen(
+    sizes: Sequence[Sequence[int]], visible: Sequence[Visible], device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what a row of queries sees of the rows of all levels, and a column of queries of all keys.
+
+    These are ``(H, rows)`` and ``(W, keys)``. Between them comes the row of every key, ``(keys,)``: masks of all keys
+    for every row of queries would not be linear in the pixels.
+    """
+    rows, row_of_key, columns, before = [], [], [], 0
+    for seen, (height, width) in zip(visible, sizes, strict=True):
+        along_rows, along_columns = seen_along(seen, (height, width))
+        rows.append(along_rows)
+        row_of_key.append((before + torch.arange(height))[:, None].expand(height, width).flatten())
+        columns.append(along_columns[:, None].expand(-1, height, width).flatten(1))
+        before = before + height
+    return torch.cat(rows, 1).to(device), torch.cat(row_of_key).to(device), torch.cat(columns, 1).to(device)
+
+
+def _attend(
+    queries: Tensor, keys: Tensor, values: Tensor, hard: bool, seen: tuple[Tensor, Tensor, Tensor] | None
+) -> Tensor:
     """Return rows of results ``(H, N, W, D)`` of queries ``(H, N, W, C)``, keys ``(N, C, L)``, values ``(N, L, D)``."""
     if current_loop() == "script":
-        return _scripted(_attend_in_turn)(queries, keys, values, hard)
+        return _scripted(_attend_in_turn)(queries, keys, values, hard, seen)
     from torch._higher_order_ops.scan import scan
 
-    def step(count: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
-        return count + 1, _attend_row(row, keys, values, hard)
-
     # A scan must carry something along.
-    return scan(step, torch.zeros(1), queries)[1]
+    if seen is None:
+        return scan(lambda n, row: (n + 1, _attend_row(row, keys, values, hard, None)), torch.zeros(1), queries)[1]
+    rows, row_of_key, columns = seen
+
+    def step(count: Tensor, row: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return count + 1, _attend_row(row[0], keys, values, hard, row[1][row_of_key] & columns)
+
+    return scan(step, torch.zeros(1), (queries, rows))[1]
 
 
-def _attend_in_turn(queries: Tensor, keys: Tensor, values: Tensor, hard: bool) -> Tensor:
-    rows = []
-    for row in queries:
-        rows.append(_attend_row(row, keys, values, hard))
-    return torch.stack(rows)
+def _attend_in_turn(
+    queries: Tensor, keys: Tensor, values: Tensor, hard: bool, seen: tuple[Tensor, Tensor, Tensor] | None
+) -> Tensor:
+    results = []
+    for i in range(queries.shape[0]):
+        if seen is None:
+            results.append(_attend_row(queries[i], keys, values, hard, None))
+        else:
+            results.append(_attend_row(queries[i], keys, values, hard, seen[0][i][seen[1]] & seen[2]))
+    return torch.stack(results)
 
 
-def _attend_row(row: Tensor, keys: Tensor, values: Tensor, hard: bool) -> Tensor:
+def _attend_row(row: Tensor, keys: Tensor, values: Tensor, hard: bool, seen: Tensor | None) -> Tensor:
     scores = row @ keys
+    if seen is not None:
+        scores = scores.masked_fill(~seen, -torch.inf)
     weights = one_hot_of_maxima(scores) if hard else scores.softmax(-1)
     return weights @ values
 

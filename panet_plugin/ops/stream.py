@@ -2,26 +2,27 @@
 
 A score is a sum over patch offsets of products of pixels in which query and key shift together: a sum along
 diagonals, like that of pasted weights. So no patch is ever unfolded: pixels are multiplied once and the products
-added up (:class:`_Diagonals`). A block is a tile of queries against every key, done one band of keys at a time so
-that what a band needs stays in cache. docs/attention.md has the formulas.
+added up (:class:`_Diagonals`). A block is a tile of queries against every key that some query of it sees, done one band
+of keys at a time so that what a band needs stays in cache. docs/attention.md has the formulas.
 """
 
 import copy
 import math
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from panet_plugin.ops.pyramid import overlap_divisor
-from panet_plugin.ops.window import Visible, seen_keys
+from panet_plugin.ops.window import Visible, seen_along
 
 #: Pixels of a tile of queries and of a band of keys. Larger ones spend less on their margins, smaller ones stay in
 #: a CPU's cache; other devices want fewer and larger operations.
 CPU_BLOCK = 256, 2048
 OTHER_BLOCK = 1024, 2**14
-#: Most scores of a tile, that is with all keys: tiles get smaller as the image gets very large.
+#: Most scores of a tile, that is with all keys that it sees: tiles get smaller as these get very many.
 MAX_SCORES = 2**25
 
 
@@ -108,22 +109,16 @@ def _stack(images: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
 
 
 class _Level:
-    """One level of the pyramid as lists of pixels, or its gradients.
+    """One level of the pyramid as images ``(h, w, C)`` with a margin, or its gradients.
 
-    ``radius`` zeros follow every image row, so that what a patch finds beyond either side is zero; keys and values
-    have ``radius`` rows of zeros above and below.
+    ``radius`` zeros are around keys and values, and to both sides of the scale.
     """
 
     def __init__(self, key: Tensor, scale: Tensor, value: Tensor, radius: int) -> None:
         self.height, self.width = key.shape[-2:]
         self.radius = radius
-        self.stride = self.width + radius
-        self.keys, self.values = (
-            F.pad(x, (0, radius, radius, radius)).flatten(1).t().contiguous() for x in (key, value)
-        )
-        self.scale = F.pad(scale, (0, radius)).flatten(1)
-        #: Minus infinity where there is no key.
-        self.bias = F.pad(torch.zeros_like(scale), (0, radius), value=-math.inf).flatten(1)
+        self.keys, self.values = (F.pad(x, (radius,) * 4).permute(1, 2, 0).contiguous() for x in (key, value))
+        self.scale = F.pad(scale[0], (radius, radius))
 
     def zeros_like(self) -> "_Level":
         """Return a level of zeros of the same layout."""
@@ -132,25 +127,54 @@ class _Level:
         return level
 
     def restore(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return keys, scale and values as images."""
-        inner = slice(self.radius, self.radius + self.height)
-        keys, values = (x.t().unflatten(1, (-1, self.stride))[:, inner, : self.width] for x in (self.keys, self.values))
-        return keys, self.scale.unflatten(1, (-1, self.stride))[..., : self.width], values
+        """Return keys, scale and values as images ``(C, h, w)``."""
+        rows, columns = (slice(self.radius, self.radius + side) for side in (self.height, self.width))
+        keys, values = (x[rows, columns].permute(2, 0, 1) for x in (self.keys, self.values))
+        return keys, self.scale[None, :, columns], values
 
 
-class _Band:
-    """Some image rows of one level: views of its pixels.
+class _Band(NamedTuple):
+    """A rectangle of keys of one level, some image rows of what a tile of queries sees of it.
 
-    ``keys`` and ``values`` include ``radius`` rows around them.
+    ``radius`` pixels around it go along with it: of the level, or zeros beyond the level's edges.
     """
 
-    def __init__(self, level: _Level, index: int, start: int, stop: int) -> None:
-        self.level, self.start = index, start
-        wide = slice(start * level.stride, (stop + 2 * level.radius) * level.stride)
-        self.keys, self.values = level.keys[wide], level.values[wide]
-        self.rows, self.stride = stop - start, level.stride
-        inner = slice(start * level.stride, stop * level.stride)
-        self.scale, self.bias = level.scale[:, inner], level.bias[:, inner]
+    level: int
+    rows: slice
+    columns: slice
+    radius: int
+
+    @property
+    def height(self) -> int:
+        """Image rows without margin."""
+        return self.rows.stop - self.rows.start
+
+    @property
+    def stride(self) -> int:
+        """From one image row to the next, with the margin of both sides."""
+        return self.columns.stop - self.columns.start + 2 * self.radius
+
+    def of(self, level: _Level) -> tuple[Tensor, Tensor, Tensor]:
+        """Return views of the keys and values ``(height + 2 * radius, stride, C)``, and scales ``(height, stride)``."""
+        tall, wide = (slice(side.start, side.stop + 2 * self.radius) for side in (self.rows, self.columns))
+        return level.keys[tall, wide], level.values[tall, wide], level.scale[self.rows, wide]
+
+
+class _Tile(NamedTuple):
+    """A tile of queries.
+
+    Attributes:
+        wide: Its place in a laid-out image, with the margin.
+        inner: The same without.
+        bands: All keys that some query of it sees.
+        hidden: For every level which of its rows the rows of queries do not see, and of its columns the columns, if
+            there is a window.
+    """
+
+    wide: tuple[slice, slice]
+    inner: tuple[slice, slice]
+    bands: list[_Band]
+    hidden: list[tuple[Tensor, Tensor]]
 
 
 class _Diagonals:
@@ -158,7 +182,7 @@ class _Diagonals:
 
     ``products`` is the matrix of all pixels of both with their margins. One step along the horizontal diagonal,
     to the next query and the next key, is a step of one row and one column in that matrix. Where it runs beyond the
-    first or last column it meets the zeros that end an image row.
+    first or last column of the band it is in the band's margin, whose sums mean nothing and whose weights are zero.
 
     Args:
         tile: Height and width without margin.
@@ -248,34 +272,43 @@ class _Sample:
         self.visible = visible
         self.divisor, self.hard, self.radius = overlap_divisor(ksize), hard, ksize // 2
         self.levels = [_Level(*level, self.radius) for level in zip(keys, scales, values, strict=True)]
-        area, self.band_size = CPU_BLOCK if query.is_cpu else OTHER_BLOCK
-        area = max(1, min(area, MAX_SCORES // sum(level.scale.numel() for level in self.levels)))
         self.height, self.width = query.shape[-2:]
-        tile = self.tile_height, self.tile_width = _tile_size(self.height, self.width, area)
+        area, self.band_size = CPU_BLOCK if query.is_cpu else OTHER_BLOCK
+        self._choose(area)
+        if self.most_scores > MAX_SCORES:
+            # A smaller tile sees no more than this one.
+            self._choose(max(1, MAX_SCORES * math.prod(self.tile) // self.most_scores))
         self.query = self._lay_out(query)
         #: Infinite where there is no query: added to a normaliser, it makes all weights zero.
         self.void = self._lay_out(torch.zeros_like(query[:1]), math.inf)
-        self.bands = self._cut(self.levels)
-        columns = max(len(band.keys) for band in self.bands)
-        tall, wide = tile[0] + 2 * self.radius, tile[1] + 2 * self.radius
+        tile_height, tile_width = self.tile
+        tall, wide = tile_height + 2 * self.radius, tile_width + 2 * self.radius
+        # Bands have at most so many pixels more than they should, because they are whole rows.
+        columns = max(
+            min((height + 2 * self.radius) * stride, self.band_size + (2 * self.radius + 1) * stride)
+            for height, stride in self.largest
+        )
         # One scratch memory for all bands, which therefore stays in cache.
-        scratch = query.new_empty(tall * wide * columns + 2 * self.radius), query.new_empty(tall * tile[1] * columns)
-        shapes = {(band.rows, band.stride) for band in self.bands}
-        self.diagonals = {shape: _Diagonals(tile, *shape, self.radius, scratch) for shape in shapes}
+        self.scratch = (
+            query.new_empty(tall * wide * columns + 2 * self.radius),
+            query.new_empty(tall * tile_width * columns),
+        )
+        self.diagonals: dict[tuple[int, int], _Diagonals] = {}
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Return the output ``(D, H, W)`` and the normaliser ``(H, W)``."""
-        output = self._zeros(self.levels[0].values.shape[1])
+        output = self._zeros(self.levels[0].values.shape[-1])
         normaliser = torch.zeros_like(self.void)
-        weights = self._matrices()
-        for tile, inner in self._tiles():
-            query, void = self._pixels(self.query[tile]), self._pixels(self.void[inner])
+        memory = self._memory()
+        for tile in self._tiles():
+            query, void = self._pixels(self.query[tile.wide]), self._pixels(self.void[tile.inner])
             peaks, totals = [], []
-            near = [(band, weight) for band, weight in zip(self.bands, weights, strict=True) if self._sees(inner, band)]
-            for band, weight in near:
-                self._sum_patches(band, query, band.keys, weight)
-                torch.addcmul(band.bias, weight, band.scale, out=weight)
-                self._hide(band, inner, weight)
+            weights = self._matrices(memory, tile.bands)
+            for band, weight in zip(tile.bands, weights, strict=True):
+                keys, _, scale = band.of(self.levels[band.level])
+                self._sum_patches(band, query, keys, weight)
+                weight *= scale.reshape(1, -1)
+                self._hide(tile, band, weight)
                 # Finite, even where a query sees no key of the band: then the difference stays infinite.
                 peaks.append(weight.amax(1, keepdim=True).clamp_(min=torch.finfo(weight.dtype).min))
                 if not self.hard:
@@ -289,13 +322,14 @@ class _Sample:
                 total = (factors * torch.cat(totals, 1)).sum(1, keepdim=True) + void
                 result = top + total.log()
                 factors /= total
-            normaliser[inner] += result.view_as(normaliser[inner])
-            for i, (band, weight) in enumerate(near):
+            normaliser[tile.inner] += result.view_as(normaliser[tile.inner])
+            for i, (band, weight) in enumerate(zip(tile.bands, weights, strict=True)):
                 if self.hard:
                     weight.eq_(result)
                 else:
                     weight.mul_(factors[:, i : i + 1])
-                self._paste_(output[tile], self._spread(band, weight), band.values)
+                _, values, _ = band.of(self.levels[band.level])
+                self._paste_(output[tile.wide], self._spread(band, weight), self._pixels(values))
         return self._restore(output) / self.divisor, self._restore(normaliser)[0]
 
     def backward(self, grad: Tensor, normaliser: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
@@ -304,98 +338,144 @@ class _Sample:
         normaliser = self._lay_out(normaliser[None], math.inf)
         d_query = torch.zeros_like(self.query)
         d_levels = [level.zeros_like() for level in self.levels]
-        work = list(zip(self.bands, self._cut(d_levels), *(self._matrices() for _ in range(3)), strict=True))
-        for tile, inner in self._tiles():
-            query, slope_out, log_sum = (self._pixels(x) for x in (self.query[tile], grad[tile], normaliser[inner]))
+        memories = [self._memory() for _ in range(3)]
+        for tile in self._tiles():
+            query, slope_out = (self._pixels(x[tile.wide]) for x in (self.query, grad))
+            log_sum = self._pixels(normaliser[tile.inner])
             mean = torch.zeros_like(log_sum)
-            near = [part for part in work if self._sees(inner, part[0])]
-            for band, d_band, sums, weight, slope in near:
-                self._sum_patches(band, query, band.keys, sums)
-                torch.addcmul(band.bias, sums, band.scale, out=weight)
-                self._hide(band, inner, weight)
+            work = list(zip(tile.bands, *(self._matrices(memory, tile.bands) for memory in memories), strict=True))
+            for band, sums, weight, slope in work:
+                keys, values, scale = band.of(self.levels[band.level])
+                _, d_values, _ = band.of(d_levels[band.level])
+                self._sum_patches(band, query, keys, sums)
+                torch.mul(sums, scale.reshape(1, -1), out=weight)
+                self._hide(tile, band, weight)
                 if self.hard:
                     weight.eq_(log_sum)
                 else:
                     weight.sub_(log_sum).exp_()
-                    self._sum_patches(band, slope_out, band.values, slope)
+                    self._sum_patches(band, slope_out, values, slope)
                     mean += slope.mul_(weight).sum(1, keepdim=True)
-                d_band.values.addmm_(self._spread(band, weight).t(), slope_out)
+                self._paste_(d_values, self._spread(band, weight).t(), slope_out)
             if self.hard:
                 continue
-            for band, d_band, sums, weight, slope in near:
+            for band, sums, weight, slope in work:
+                keys, _, scale = band.of(self.levels[band.level])
+                d_keys, _, d_scale = band.of(d_levels[band.level])
                 # Through the softmax: weight * (slope - mean), with the mean over all keys.
                 slope.addcmul_(weight, mean, value=-1)
-                d_band.scale.add_(sums.mul_(slope).sum(0))
-                spread = self._spread(band, slope.mul_(band.scale))
-                self._paste_(d_query[tile], spread, band.keys)
-                d_band.keys.addmm_(spread.t(), query)
+                d_scale += sums.mul_(slope).sum(0).view_as(d_scale)
+                spread = self._spread(band, slope.mul_(scale.reshape(1, -1)))
+                self._paste_(d_query[tile.wide], spread, self._pixels(keys))
+                self._paste_(d_keys, spread.t(), query)
         d_keys, d_scales, d_values = zip(*(level.restore() for level in d_levels), strict=True)
         return self._restore(d_query), list(d_keys), list(d_scales), list(d_values)
 
     def _sum_patches(self, band: _Band, pixels: Tensor, others: Tensor, out: Tensor) -> None:
         """Write the scalar products of the patches of a tile and a band."""
-        diagonals = self.diagonals[band.rows, band.stride]
-        torch.mm(pixels, others.t(), out=diagonals.products)
+        diagonals = self._diagonals(band)
+        torch.mm(pixels, self._pixels(others).t(), out=diagonals.products)
         diagonals.sum(out)
-
-    def _sees(self, tile: tuple[slice, slice], band: _Band) -> bool:
-        """Return whether a query of a tile may see a key of a band."""
-        if self.visible is None:
-            return True
-        first, stop = self.visible[band.level].rows
-        y, last = (min(row - self.radius, self.height - 1) for row in (tile[0].start, tile[0].stop - 1))
-        return bool(first[y] < band.start + band.rows and stop[last] > band.start)
-
-    def _hide(self, band: _Band, tile: tuple[slice, slice], weights: Tensor) -> None:
-        """Set the scores of keys to minus infinity that a query of a tile does not see."""
-        if self.visible is None:
-            return
-        # What reaches beyond the image looks like its edge.
-        rows, columns = (
-            torch.arange(side.start, side.stop).sub(self.radius).clamp(max=length - 1)
-            for side, length in zip(tile, (self.height, self.width), strict=True)
-        )
-        (first, stop), columns_seen = self.visible[band.level].at(rows, columns)
-        seen = seen_keys(Visible((first - band.start, stop - band.start), columns_seen), (band.rows, band.stride))
-        weights.masked_fill_(~seen.to(weights.device), -math.inf)
 
     def _spread(self, band: _Band, weights: Tensor) -> Tensor:
         """Return the weight of every pixel of a band for every pixel of a tile, both with margins."""
-        diagonals = self.diagonals[band.rows, band.stride]
+        diagonals = self._diagonals(band)
         diagonals.spread(weights)
         return diagonals.products
+
+    def _diagonals(self, band: _Band) -> _Diagonals:
+        shape = band.height, band.stride
+        if shape not in self.diagonals:
+            self.diagonals[shape] = _Diagonals(self.tile, *shape, self.radius, self.scratch)
+        return self.diagonals[shape]
+
+    def _hide(self, tile: _Tile, band: _Band, weights: Tensor) -> None:
+        """Set the scores to minus infinity of what is in a band's margin, or is not seen by a query of a tile."""
+        scores = weights.view(*self.tile, band.height, band.stride)
+        end = band.stride - self.radius
+        scores[..., : self.radius] = scores[..., end:] = -math.inf
+        if tile.hidden:
+            rows, columns = tile.hidden[band.level]
+            scores.masked_fill_(rows[:, None, band.rows, None], -math.inf)
+            scores[..., self.radius : end].masked_fill_(columns[None, :, None, band.columns], -math.inf)
 
     def _paste_(self, target: Tensor, weights: Tensor, pixels: Tensor) -> None:
         target += (weights @ pixels).view_as(target)
 
-    def _cut(self, levels: Sequence[_Level]) -> list[_Band]:
-        """Cut levels into bands of about equal heights."""
-        bands = []
-        for index, level in enumerate(levels):
-            count = math.ceil(level.scale.numel() / self.band_size)
-            rows = math.ceil(level.height / count)
-            bands += [_Band(level, index, y, min(y + rows, level.height)) for y in range(0, level.height, rows)]
-        return bands
-
-    def _matrices(self) -> list[Tensor]:
-        """Allocate a matrix of scores for every band."""
-        area = self.tile_height * self.tile_width
-        return [self.query.new_empty(area, band.rows * band.stride) for band in self.bands]
-
-    def _tiles(self) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
-        """Yield every tile's place in a laid-out image, with its margin and without."""
-        height, width, r = self.tile_height, self.tile_width, self.radius
-        for y in range(0, self.height, height):
-            for x in range(0, self.width, width):
-                yield (
-                    (slice(y, y + height + 2 * r), slice(x, x + width + 2 * r)),
-                    (slice(y + r, y + r + height), slice(x + r, x + r + width)),
+    def _choose(self, area: int) -> None:
+        """Choose the size of the tiles, and find out which rows and columns of every level they see."""
+        self.tile = _tile_size(self.height, self.width, area)
+        axes: list[Sequence[tuple[Tensor, Tensor] | None]]
+        axes = [(None, None)] * len(self.levels) if self.visible is None else list(self.visible)
+        self.spans = [
+            [
+                _spans(edges, side, length, step)
+                for edges, side, length, step in zip(
+                    of_level, (level.height, level.width), (self.height, self.width), self.tile, strict=True
                 )
+            ]
+            for of_level, level in zip(axes, self.levels, strict=True)
+        ]
+        longest = [[max(stop - first for first, stop in spans) for spans in of_level] for of_level in self.spans]
+        #: Height and stride of the most that a tile sees of every level.
+        self.largest = [(tall, wide + 2 * self.radius) for tall, wide in longest]
+        self.most_scores = math.prod(self.tile) * sum(tall * wide for tall, wide in self.largest)
+
+    def _memory(self) -> Tensor:
+        """Allocate memory for the scores of any tile."""
+        return self.query.new_empty(self.most_scores)
+
+    def _matrices(self, memory: Tensor, bands: Sequence[_Band]) -> list[Tensor]:
+        """Lay out a matrix of scores for every band."""
+        area = math.prod(self.tile)
+        columns = [band.height * band.stride for band in bands]
+        parts = memory[: area * sum(columns)].split([area * count for count in columns])
+        return [part.view(area, count) for part, count in zip(parts, columns, strict=True)]
+
+    def _tiles(self) -> Iterator[_Tile]:
+        """Yield every tile and what it sees."""
+        height, width = self.tile
+        for i, y in enumerate(range(0, self.height, height)):
+            for j, x in enumerate(range(0, self.width, width)):
+                wide, inner = (
+                    (
+                        slice(y + start, y + start + height + 2 * margin),
+                        slice(x + start, x + start + width + 2 * margin),
+                    )
+                    for start, margin in ((0, self.radius), (self.radius, 0))
+                )
+                bands = [
+                    band
+                    for index, (rows, columns) in enumerate(self.spans)
+                    for band in self._cut(index, rows[i], columns[j])
+                ]
+                yield _Tile(wide, inner, bands, self._hidden(y, x))
+
+    def _cut(self, level: int, rows: tuple[int, int], columns: tuple[int, int]) -> list[_Band]:
+        """Cut a rectangle of a level into bands of about equal heights."""
+        (top, bottom), wide = rows, slice(*columns)
+        count = math.ceil((bottom - top) * (wide.stop - wide.start + 2 * self.radius) / self.band_size)
+        step = math.ceil((bottom - top) / count)
+        return [_Band(level, slice(y, min(y + step, bottom)), wide, self.radius) for y in range(top, bottom, step)]
+
+    def _hidden(self, y: int, x: int) -> list[tuple[Tensor, Tensor]]:
+        """Return what the tile at a pixel does not see: for every level masks of its rows and its columns."""
+        # What reaches beyond the image looks like its edge.
+        rows, columns = (
+            torch.arange(start, start + step).clamp(max=length - 1)
+            for start, step, length in zip((y, x), self.tile, (self.height, self.width), strict=True)
+        )
+        masks = [
+            seen_along(seen.at(rows, columns), (level.height, level.width))
+            for seen, level in zip(self.visible or (), self.levels, strict=False)
+        ]
+        return [(~tall.to(self.query.device), ~wide.to(self.query.device)) for tall, wide in masks]
 
     def _lay_out(self, image: Tensor, fill: float = 0.0) -> Tensor:
         """Turn ``(C, H, W)`` into ``(height, width, C)``, filled up to whole tiles with a margin."""
         r = self.radius
-        right, below = -self.width % self.tile_width + r, -self.height % self.tile_height + r
+        height, width = self.tile
+        right, below = -self.width % width + r, -self.height % height + r
         return F.pad(image, (r, right, r, below), value=fill).permute(1, 2, 0).contiguous()
 
     def _restore(self, image: Tensor) -> Tensor:
@@ -409,6 +489,22 @@ class _Sample:
     @staticmethod
     def _pixels(image: Tensor) -> Tensor:
         return image.reshape(-1, image.shape[-1])
+
+
+def _spans(edges: tuple[Tensor, Tensor] | None, side: int, length: int, step: int) -> list[tuple[int, int]]:
+    """Return the keys that tiles along one axis see, the first and the one after the last for each.
+
+    Args:
+        edges: The same for every query, as in :class:`~panet_plugin.ops.window.Visible`; None where all see all.
+        side: Keys along the axis.
+        length: Queries along the axis.
+        step: Of them in a tile.
+    """
+    starts = range(0, length, step)
+    if edges is None:
+        return [(0, side)] * len(starts)
+    first, stop = (edge.tolist() for edge in edges)
+    return [(first[start], stop[min(start + step, length) - 1]) for start in starts]
 
 
 def _tile_size(height: int, width: int, area: int) -> tuple[int, int]:

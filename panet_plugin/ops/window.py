@@ -67,7 +67,8 @@ def visible_range(queries: Span, keys: Span, window: int) -> tuple[Tensor, Tenso
     )
     first = first.clamp(max=keys.size - 1)
     stop = torch.maximum(stop, first + 1)
-    first = (first - keys.start).clamp(0, keys.count - 1)
+    # One bound at a time: sizes may be numbers of a program that is being traced, which are tensors.
+    first = (first - keys.start).clamp(min=0).clamp(max=keys.count - 1)
     return first, torch.maximum((stop - keys.start).clamp(max=keys.count), first + 1)
 
 
@@ -91,6 +92,18 @@ def visible_keys(
         Visible(visible_range(rows[0], row, window), visible_range(columns[0], column, window))
         for row, column in zip(rows[1:], columns[1:], strict=True)
     ]
+
+
+def seen_by(seen: tuple[Tensor, Tensor], keys: int) -> tuple[Tensor, Tensor]:
+    """Return which queries along one axis see each key: the first and the one after the last, which may be none.
+
+    Args:
+        seen: The keys that each query sees, as :func:`visible_range` returns them.
+        keys: How many there are.
+    """
+    first, stop = seen
+    key = torch.arange(keys)
+    return torch.searchsorted(stop, key, right=True), torch.searchsorted(first, key, right=True)
 
 
 def seen_along(visible: Visible, size: Sequence[int]) -> tuple[Tensor, Tensor]:

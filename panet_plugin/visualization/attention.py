@@ -98,7 +98,8 @@ class View:
     Attributes:
         x: Column of the pixel in the image.
         y: Row of the pixel.
-        weights: For every pyramid level the weights ``(h, w)`` of its patches.
+        seen: How many patches the pixel's is compared with.
+        weights: For every pyramid level the weights ``(h, w)`` of its patches, 0 of those that it is not compared with.
         matches: Those of the largest weight, the largest first.
         width: Of the pixel's own patch in pixels of the image.
         height: The same.
@@ -106,6 +107,7 @@ class View:
 
     x: int
     y: int
+    seen: int
     weights: list[NDArray[np.floating]]
     matches: list[Match]
     width: float
@@ -130,6 +132,7 @@ class AttentionProbe:
         positions: Number of patches on every level.
         ksize: Side of the patches in pixels of the features.
         hard: Whether the block takes the best match alone.
+        window: Side of the square, in pixels of the features, in which a pixel is compared; None for the whole image.
         stride: Rows and columns of the image per pixel of the features.
         extent: Width and height in pixels of the image that the block's features cover; larger than the image where
             the network pads it.
@@ -143,7 +146,7 @@ class AttentionProbe:
         self.image = image
         self.block, attention = _find_block(network, block)
         self.scales, self.ksize, self.hard = attention.scales, attention.ksize, attention.hard
-        self._softmax_scale, self._window = attention.softmax_scale, attention.window
+        self.window, self._softmax_scale = attention.window, attention.softmax_scale
         with torch.no_grad():
             features = _input_of(attention, self.block, network.eval(), image)
             query = attention.query(features)
@@ -164,7 +167,7 @@ class AttentionProbe:
 
         Args:
             points: Column x and row y of each pixel in the image.
-            matches: How many of the best matches to list; fewer if there are not so many patches, or if ``hard``.
+            matches: How many of the best matches to list; fewer if there are not so many of any weight.
 
         Raises:
             VisualizationError: If a pixel is outside the image.
@@ -184,13 +187,22 @@ class AttentionProbe:
             for axes in (((y, x), self.stride, self._query.shape[-2:]) for x, y in points)
         ]
         settings: dict[str, Any] = {"softmax_scale": self._softmax_scale, "ksize": self.ksize, "hard": self.hard}
-        settings["window"] = self._window
+        settings["window"] = self.window
         weights = [level.cpu() for level in attention_weights(self._query, self._keys, pixels, **settings)]
         size = self.ksize * self.stride[1], self.ksize * self.stride[0]
         return [
-            View(x, y, rows := [level[index].numpy() for level in weights], self._best(rows, matches), *size)
-            for index, (x, y) in enumerate(points)
+            View(x, y, seen, rows := [level[index].numpy() for level in weights], self._best(rows, matches), *size)
+            for index, ((x, y), seen) in enumerate(zip(points, self._seen(pixels), strict=True))
         ]
+
+    def _seen(self, pixels: Sequence[tuple[int, int]]) -> list[int]:
+        """Return how many patches each pixel of the features, a row and a column, is compared with."""
+        if self.window is None:
+            return [sum(self.positions)] * len(pixels)
+        visible = visible_keys(self.window, self._query.shape[-2:], [key.shape[-2:] for key in self._keys])
+        rows, columns = torch.tensor(pixels).unbind(1)
+        counts = [[stop - first for first, stop in seen.at(rows, columns)] for seen in visible]
+        return torch.stack([tall * wide for tall, wide in counts]).sum(0).tolist()
 
     def match(self, level: int, row: int, column: int, weight: float) -> Match:
         """Return the match with the patch around one position of a level."""
@@ -206,9 +218,7 @@ class AttentionProbe:
 
     def _best(self, weights: list[NDArray[np.floating]], count: int) -> list[Match]:
         flat = torch.cat([torch.from_numpy(level).flatten() for level in weights])
-        if self.hard:
-            count = min(count, int(flat.sum()))
-        best = flat.topk(min(count, len(flat)))
+        best = flat.topk(min(count, int(flat.count_nonzero())))
         starts = np.cumsum([0, *(level.size for level in weights)])
         found = []
         for weight, index in zip(best.values.tolist(), best.indices.tolist(), strict=True):

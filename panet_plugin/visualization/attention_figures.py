@@ -44,7 +44,6 @@ def attention_figure(probe: AttentionProbe, view: View) -> Figure:
         The figure; see :func:`panet_plugin.visualization.save_figure`.
     """
     height, width = probe.image.shape[:2]
-    count = sum(probe.positions)
     columns = min(1 + len(view.weights), 3 if len(view.weights) < 6 else 4)
     rows = math.ceil((1 + len(view.weights)) / columns)
     # Inches that the panels and their titles take; very tall pictures are shown smaller than they could be.
@@ -52,7 +51,7 @@ def attention_figure(probe: AttentionProbe, view: View) -> Figure:
     below = math.ceil((1 + len(view.matches)) / _PATCHES) * (_WIDTH / _PATCHES + 0.6)
     figure = Figure(figsize=(_WIDTH, above + below + 0.5), layout="constrained")
     figure.suptitle(
-        f"Where {probe.block} looks from pixel ({view.x}, {view.y}), among {count:,} patches of "
+        f"Where {probe.block} looks from pixel ({view.x}, {view.y}), among {view.seen:,} patches of "
         f"{len(view.weights)} pyramid level{'s'[: len(view.weights) > 1]}",
         fontsize=13,
     )
@@ -76,8 +75,9 @@ def _draw_maps(figure: FigureBase, axes: list[Axes], probe: AttentionProbe, view
     _box(axes[0], view, _OWN)
     axes[0].plot(view.x, view.y, "+", color=_OWN, markersize=14)
     axes[0].set_title("input, with the pixel", fontsize=10)
-    largest = max(float(level.max()) for level in view.weights)
-    lowest = max(min(float(level.min()) for level in view.weights), largest * _LOWEST)
+    weighty = np.concatenate([level[level > 0] for level in view.weights])
+    largest = float(weighty.max())
+    lowest = max(float(weighty.min()), largest * _LOWEST)
     # From a number to itself there would be no scale.
     lowest = min(lowest, largest * 0.99)
     norm = LogNorm(lowest, largest)
@@ -102,7 +102,7 @@ def _draw_maps(figure: FigureBase, axes: list[Axes], probe: AttentionProbe, view
         axis.set_title(f"level {index + 1}, scale {probe.scales[index]:g}: {share} of the weight", fontsize=10)
     bar = figure.colorbar(ScalarMappable(norm, _COLOURS), ax=axes, fraction=0.02, pad=0.01)
     bar.set_label("weight of a patch, logarithmic", fontsize=10)
-    even = 1 / sum(probe.positions)
+    even = 1 / view.seen
     if lowest < even < largest:
         bar.ax.axhline(even, color=_OWN, linewidth=2)
         bar.ax.annotate(

@@ -68,19 +68,20 @@ def attention_page(
         for start in range(0, len(points), block):
             views += map(_plain, probe.views(points[start : start + block], matches))
             bar.update(min(block, len(points) - start))
+    around = f", in a square of {probe.window}x{probe.window} pixels around it," if probe.window else ""
     corner = [probe.match(level, 0, 0, 0.0) for level in range(len(probe.scales))]
     content = {
         "title": f"{name}: where {probe.block} looks",
         "explanation": (
             f"Point at a pixel, or move with the arrow keys. The block compares the pixel's patch with "
-            f"{sum(probe.positions):,} patches on {len(probe.scales)} levels of the picture's pyramid. Shown are those "
+            f"{max(view['seen'] for view in views):,} patches{around} on {len(probe.scales)} levels of the picture's "
+            "pyramid. Shown are those "
             f"of the largest weight, up to {matches}, each as large as what it covers in the picture; the bars are "
             "parts of the first one's weight, the last column says how many times what each of them would have if all "
             f"were alike. Computed at {len(points):,} pixels: the nearest one is shown."
         ),
         "size": probe.image.shape[1::-1],
         "ksize": probe.ksize,
-        "even": 1 / sum(probe.positions),
         "own": [probe.ksize * side for side in probe.stride[::-1]],
         "levels": [
             {"scale": f"{match.scale:g}", "step": [match.width / probe.ksize, match.height / probe.ksize]}
@@ -97,6 +98,7 @@ def _plain(view: View) -> dict[str, Any]:
     """Keep of a view what the page shows."""
     return {
         "at": [view.x, view.y],
+        "seen": view.seen,
         "matches": [[match.level, match.row, match.column, _short(match.weight)] for match in view.matches],
         "shares": [_short(level.sum()) for level in view.weights],
     }

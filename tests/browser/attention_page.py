@@ -52,7 +52,7 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope="module")
 def probe():
     torch.manual_seed(0)
-    network = PANet(mid_channels=8, num_blocks=2, attention={"levels": 3, "softmax_scale": 30.0})
+    network = PANet(mid_channels=8, num_blocks=2, attention={"levels": 3, "softmax_scale": 30.0, "window": 21})
     return AttentionProbe(network, np.ascontiguousarray(data.chelsea()[90:130, 120:184]))
 
 
@@ -103,7 +103,7 @@ def check(page, probe, x, y):
         assert [float(at) for at in row[3].split(", ")] == pytest.approx([match.x, match.y], abs=0.0501)
         assert percent(row[4]) == pytest.approx(match.weight, rel=0.006)
         assert float(row[5].removesuffix(" times").replace(",", "")) == pytest.approx(
-            match.weight * sum(probe.positions), rel=0.06
+            match.weight * view.seen, rel=0.06
         )
     shares = [percent(row[1]) for row in rows(page, "levels")]
     assert shares == pytest.approx([float(level.sum()) for level in view.weights], rel=0.006)

@@ -1,5 +1,7 @@
 """What is exported does what the network does, at sizes that it was not exported with, and without this project."""
 
+import sys
+
 import onnx
 import onnxruntime
 import pytest
@@ -7,15 +9,18 @@ import torch
 from torch import nn
 
 from panet_plugin.archs import PAEDSR, RNAN, PANet, insert_pyramid_attention
+from panet_plugin.commands import export
 from panet_plugin.export import ExportError, export_network
-from panet_plugin.weights import load_official
+from panet_plugin.weights import load_official, write_checkpoint
 
 # 90 * 0.7 is 62 in double precision and 63 in single precision.
 SIZES = ((1, 12, 90), (3, 21, 16))
+# A window that some of the sides are within and others are not.
+SETTINGS = {"scales": [1, 0.7], "softmax_scale": 3.0, "res_scale": 0.5, "window": 15}
 
 
 def panet():
-    return PANet(mid_channels=8, num_blocks=2, attention={"scales": [1, 0.7], "softmax_scale": 3.0, "res_scale": 0.5})
+    return PANet(mid_channels=8, num_blocks=2, attention=SETTINGS)
 
 
 def pa_edsr(scale=3):
@@ -113,6 +118,34 @@ def test_safetensors_needs_nothing_else(network, tmp_path):
     assert loaded.arguments.keys() == network.arguments.keys()
     images = torch.rand(1, network.arguments["in_channels"], 9, 11)
     assert torch.equal(loaded(images), network.eval()(images))
+
+
+def test_the_command_exports_the_window_of_the_training_unless_told_otherwise(tmp_path, monkeypatch, capsys):
+    network = draw(pa_edsr)
+    network.trained_patch = 12
+    write_checkpoint(network, tmp_path / "net.pth")
+    exported = []
+
+    def spy(network, path, opset):
+        exported.append([module.window for module in network.modules() if hasattr(module, "window")])
+        return []
+
+    monkeypatch.setattr(export, "export_network", spy)
+
+    def run(target, *options):
+        monkeypatch.setattr(sys, "argv", ["export", str(tmp_path / "net.pth"), str(tmp_path / target), *options])
+        export.main()
+        return capsys.readouterr().out
+
+    assert "M parameters, attention in a window of 12\n" in run("a.onnx")
+    assert "M parameters, attention in a window of 20\n" in run("a.pt2", "--window", "20")
+    # Whoever loads weights chooses the window then.
+    for target, *options in (("a.pt", "--window", "none"), ("a.safetensors",)):
+        assert run(target, *options).endswith("M parameters\n")
+    assert exported == [[12], [20], [None], [None]]
+    with pytest.raises(SystemExit):
+        run("a.safetensors", "--window", "20")
+    assert "--window is for programs" in capsys.readouterr().err
 
 
 def test_the_network_stays_as_it_was(tmp_path):

@@ -76,16 +76,16 @@ def test_memory_of_a_block_does_not_depend_on_the_image(monkeypatch):
     """However large the image, all scores that exist at one time are within the cap."""
     monkeypatch.setattr(stream, "MAX_SCORES", 5000)
     allocated = []
-    original = stream._Sample._matrices
+    original = stream._Sample._memory
 
     def spy(self):
-        matrices = original(self)
-        allocated.append(sum(matrix.numel() for matrix in matrices))
-        return matrices
+        memory = original(self)
+        allocated.append(memory.numel())
+        return memory
 
-    monkeypatch.setattr(stream._Sample, "_matrices", spy)
-    for side in (8, 16, 32):
-        pyramid_attention(*make_inputs((side, side), 2), implementation="stream")
+    monkeypatch.setattr(stream._Sample, "_memory", spy)
+    for side, window in ((8, None), (16, None), (32, None), (24, 14)):
+        pyramid_attention(*make_inputs((side, side), 2), implementation="stream", window=window)
     assert max(allocated) <= 5000
 
 

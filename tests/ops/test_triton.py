@@ -16,17 +16,26 @@ from attention_cases import gradients, leaves, make_inputs
 from panet_plugin.ops import pyramid_attention
 
 cases = [
-    dict(size=(5, 6), scales=(1.0, 0.5), batch=2, channels=3, depth=5),
-    dict(size=(1, 4), scales=1, channels=17, depth=70),  # more than one block of channels
-    dict(size=(6, 1), scales=1, channels=40, depth=3),
+    dict(size=(4, 5), scales=(1.0, 0.5), batch=2, channels=3, depth=5),
+    dict(size=(1, 3), scales=1, channels=40, depth=35),  # more than one block of channels
+    dict(size=(9, 3), scales=(0.9, 0.4), window=4),  # wider than the map on one side only
+    dict(size=(2, 9), scales=1, window=3),
 ]
 for case in cases:
+    options = dict(softmax_scale=2.0, window=case.pop("window", None))
     inputs, exact = make_inputs(**case, dtype=torch.float32), make_inputs(**case)
-    output = pyramid_attention(*inputs, softmax_scale=2.0, implementation="triton")
-    oracle = pyramid_attention(*exact, softmax_scale=2.0, implementation="dense")
+    output = pyramid_attention(*inputs, **options, implementation="triton")
+    oracle = pyramid_attention(*exact, **options, implementation="dense")
     pairs = [(output, oracle), *zip(gradients(output, leaves(*inputs)), gradients(oracle, leaves(*exact)), strict=True)]
     for mine, theirs in pairs:
         assert (mine - theirs).abs().max() <= 1e-5 * theirs.abs().max(), case
+
+# What no query of a block sees is not even loaded: there a number that is none would spoil the results.
+query, keys, values = make_inputs((4, 24), 1, dtype=torch.float32)
+with torch.no_grad():
+    keys[0][..., 12:] = values[0][..., 12:] = torch.nan
+    output = pyramid_attention(query, keys, values, window=5, implementation="triton")
+assert output[..., :7].isfinite().all() and output[..., 12:].isnan().all()
 """
 
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from panet_plugin.archs import PyramidAttention
 from panet_plugin.ops import custom_op, fused, pyramid_attention, stream
-from panet_plugin.ops.exporting import exporting
 from panet_plugin.ops.pyramid import key_scale
 from panet_plugin.visualization import attention_weights
 
@@ -166,7 +165,3 @@ def test_bad_arguments():
         pyramid_attention(*inputs, frame=(0, 0, 6, 6) * 2)
     with pytest.raises(ValueError, match="window must be at least 1 pixel"):
         PyramidAttention(4, window=0)
-    with exporting("scan"), pytest.raises(ValueError, match="cannot be exported"):
-        pyramid_attention(*inputs, window=3)
-    with pytest.raises(ValueError, match="'triton' has no window"):
-        pyramid_attention(*make_inputs((6, 6), 1, dtype=torch.float32), window=3, implementation="triton")

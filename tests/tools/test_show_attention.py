@@ -10,7 +10,7 @@ import pytest
 import torch
 from evaluation_sets import PICTURES
 
-from panet_plugin.archs import PANet
+from panet_plugin.archs import PANet, attention_window
 from panet_plugin.data import read_image, write_image
 from panet_plugin.visualization import AttentionProbe
 from panet_plugin.weights import write_checkpoint
@@ -21,6 +21,7 @@ def run(monkeypatch, tmp_path, capsys):
     """Return a function that runs the tool on a picture with a gray network, and returns what it printed."""
     torch.manual_seed(0)
     network = PANet(1, 8, 2, attention={"levels": 2}).eval()
+    network.trained_patch = 9
     write_checkpoint(network, tmp_path / "net.pth")
     write_image(tmp_path / "chelsea.png", PICTURES["chelsea"])
 
@@ -40,27 +41,46 @@ def run(monkeypatch, tmp_path, capsys):
     return run
 
 
+def read_page(tmp_path):
+    page = (tmp_path / "out/chelsea.html").read_text(encoding="utf-8")
+    return json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
+
+
+def compare(found, network, window):
+    """Check one point of a page; a gray network is shown the luma."""
+    luma = np.rint(PICTURES["chelsea"] @ [65.481, 128.553, 24.966] / 255 + 16).astype(np.uint8)
+    with attention_window(network, window):
+        (view,) = AttentionProbe(network, luma[..., None]).views([(20, 31)], 3)
+    shown = next(point for point in found["points"] if point["at"] == [20, 31])
+    assert shown["seen"] == view.seen
+    assert [match[:3] for match in shown["matches"]] == [[m.level, m.row, m.column] for m in view.matches]
+    assert [match[3] for match in shown["matches"]] == pytest.approx([m.weight for m in view.matches], rel=0.006)
+
+
 def test_figures_and_a_page(run, tmp_path):
-    output = run("--at", 3, 4, 20, 31, "--html", "--every", 10, "--matches", 3, "--dpi", 30)
+    output = run("--at", 3, 4, 20, 31, "--html", "--every", 10, "--matches", 3, "--dpi", 30, "--window", "none")
     assert output.split() == [str(tmp_path / "out" / f"chelsea{end}") for end in ("_3_4.png", "_20_31.png", ".html")]
     assert len(list((tmp_path / "out").iterdir())) == 3
     first, second = (read_image(tmp_path / f"out/chelsea_{at}.png") for at in ("3_4", "20_31"))
     assert first.shape == second.shape
     assert first.shape[1] == 13 * 30
     assert (first != second).any()
-    page = (tmp_path / "out/chelsea.html").read_text(encoding="utf-8")
-    found = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
+    found = read_page(tmp_path)
     assert found["title"] == "chelsea.png: where body.blocks.1 looks"
     grid = [(x, y) for y in (0, 10, 20, 30) for x in (3, 13, 23)]
     assert [tuple(point["at"]) for point in found["points"]] == sorted(
         [*grid, (3, 4), (20, 31)], key=lambda at: at[::-1]
     )
-    # A gray network is shown the luma.
-    luma = np.rint(PICTURES["chelsea"] @ [65.481, 128.553, 24.966] / 255 + 16).astype(np.uint8)
-    (view,) = AttentionProbe(run.network, luma[..., None]).views([(20, 31)], 3)
-    shown = next(point for point in found["points"] if point["at"] == [20, 31])
-    assert [match[:3] for match in shown["matches"]] == [[m.level, m.row, m.column] for m in view.matches]
-    assert [match[3] for match in shown["matches"]] == pytest.approx([m.weight for m in view.matches], rel=0.006)
+    compare(found, run.network, None)
+    assert "with 1,596 patches on 2 levels" in found["explanation"]
+
+
+def test_the_window(run, tmp_path):
+    for options, window in (((), 9), (("--window", 14), 14), (("--window", "none"), None)):
+        run("--at", 20, 31, "--html", "--matches", 3, "--dpi", 30, *options)
+        found = read_page(tmp_path)
+        compare(found, run.network, window)
+        assert (f"patches, in a square of {window}x{window} pixels around it," in found["explanation"]) == bool(window)
 
 
 @pytest.mark.parametrize(

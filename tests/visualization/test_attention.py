@@ -12,6 +12,7 @@ from panet_plugin.ops import build_pyramid
 from panet_plugin.ops import pyramid_attention as attend
 from panet_plugin.ops.dense import dense_weights
 from panet_plugin.ops.pyramid import overlap_divisor
+from panet_plugin.ops.window import visible_keys
 from panet_plugin.visualization import AttentionProbe, VisualizationError, attention_weights, takes_gray
 
 SETTINGS = [(levels, ksize, hard) for levels in (1, 2, 3, 4, 5) for ksize in (1, 3) for hard in (False, True)]
@@ -83,6 +84,7 @@ def image(height, width, channels=3, seed=0):
         (PAEDSR(2, mid_channels=8, num_blocks=2, attention={"levels": 5, "reduction": 2}), 3),
         (PANet(3, 8, 2, attention={"scales": (1, 0.55), "ksize": 1, "softmax_scale": 30.0}), 3),
         (PANet(3, 8, 2, attention={"levels": 2, "hard": True}), 3),
+        (PANet(3, 8, 2, attention={"levels": 2, "window": 2}), 3),
     ],
 )
 def test_views_of_a_network(network, channels, monkeypatch):
@@ -94,7 +96,9 @@ def test_views_of_a_network(network, channels, monkeypatch):
     with torch.no_grad():
         network(torch.from_numpy(picture).permute(2, 0, 1)[None].double() / 255)
         keys = [block.key(level) for level in build_pyramid(caught[0], block.scales)]
-        matrix = dense_weights(block.query(caught[0]), keys, block.softmax_scale, block.ksize, block.hard)[0]
+        query, sizes = block.query(caught[0]), [key.shape[2:] for key in keys]
+        visible = block.window and visible_keys(block.window, query.shape[2:], sizes)
+        matrix = dense_weights(query, keys, block.softmax_scale, block.ksize, block.hard, visible)[0]
     hook.remove()
 
     # The attention of the whole image is not computed.
@@ -102,7 +106,7 @@ def test_views_of_a_network(network, channels, monkeypatch):
     probe = AttentionProbe(network, picture)
     assert probe.positions == [key[0, 0].numel() for key in keys]
     for view, (x, y) in zip(
-        probe.views([(0, 0), (13, 10), (5, 2)], matches=4), [(0, 0), (13, 10), (5, 2)], strict=True
+        probe.views([(0, 0), (13, 10), (5, 2)], matches=9), [(0, 0), (13, 10), (5, 2)], strict=True
     ):
         row = np.concatenate([level.ravel() for level in view.weights])
         np.testing.assert_allclose(row, matrix[y * 14 + x], rtol=0, atol=1e-10)
@@ -111,7 +115,10 @@ def test_views_of_a_network(network, channels, monkeypatch):
             assert [match.weight for match in view.matches] == [1.0]
         else:
             assert row.sum() == pytest.approx(1)
-            assert [match.weight for match in view.matches] == sorted(row.tolist(), reverse=True)[:4]
+            # No patch that it does not see.
+            assert [match.weight for match in view.matches] == sorted(row[row > 0].tolist(), reverse=True)[:9]
+            assert view.seen == np.count_nonzero(row)
+            assert len(view.matches) == min(9, view.seen)
         for match in view.matches:
             assert match.weight == view.weights[match.level][match.row, match.column]
             assert match.scale == block.scales[match.level]

@@ -14,7 +14,7 @@ from panet_plugin.visualization import AttentionProbe, attention_figure, save_fi
 def probe():
     torch.manual_seed(0)
     picture = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
-    return AttentionProbe(PANet(3, 8, 2, attention={"levels": 3, "softmax_scale": 30.0}), picture)
+    return AttentionProbe(PANet(3, 8, 2, attention={"levels": 3, "softmax_scale": 30.0, "window": 9}), picture)
 
 
 def shown(axis):
@@ -24,12 +24,14 @@ def shown(axis):
 def test_what_the_figure_shows(probe, tmp_path):
     (view,) = probe.views([(5, 7)], matches=8)
     figure = attention_figure(probe, view)
+    assert f"among {view.seen:,} patches" in figure.get_suptitle()
     panels = [axis for axis in figure.axes if axis.get_visible() and axis.get_title()]
     maps, patches = panels[1:4], panels[4:]
     np.testing.assert_array_equal(shown(panels[0])[0], probe.image)
     largest = max(level.max() for level in view.weights)
     (bar,) = (axis for axis in figure.axes if axis.get_label() == "<colorbar>")
-    assert bar.get_ylim() == pytest.approx((max(min(w.min() for w in view.weights), largest * 1e-4), largest), rel=1e-3)
+    smallest = min(w[w > 0].min() for w in view.weights)
+    assert bar.get_ylim() == pytest.approx((max(smallest, largest * 1e-4), largest), rel=1e-3)
     assert "logarithmic" in bar.get_ylabel()
     scale = LogNorm(*bar.get_ylim())
     for number, (axis, weights) in enumerate(zip(maps, view.weights, strict=True), 1):
@@ -39,6 +41,8 @@ def test_what_the_figure_shows(probe, tmp_path):
         assert colours.shape == (*weights.shape, 4)
         # One scale for all levels: a patch has the colour that the bar has at its weight.
         row, column = np.unravel_index(weights.argmax(), weights.shape)
+        # What the pixel does not see is left as it is in the picture.
+        assert (axis.images[1].get_alpha()[weights == 0] == 0).all() and (weights == 0).any()
         np.testing.assert_allclose(colours[row, column], colormaps["inferno"](scale(weights.max())), atol=0.02)
         # The map lies over the whole picture, whatever its own size.
         assert axis.get_xlim() == (-0.5, 15.5)
