@@ -293,7 +293,7 @@ def test_the_environment_chooses_triton_whenever_it_is_set(monkeypatch, value, e
     if value is not None:
         monkeypatch.setenv(custom_op.AUTO_TRITON, value)
     query = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
-    module, _ = custom_op._resolve("auto", query, 3, False, torch.tensor(False), windowed=False)
+    module, _ = custom_op._resolve("auto", query, 3, False, torch.tensor(False))
     assert module.__name__ == f"panet_plugin.ops.{expected}"
 
 
