@@ -1,8 +1,10 @@
 """Trainings that are stopped, starved and poisoned: what was reached is kept, and what happened is said."""
 
+import argparse
 import errno
 import logging
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -13,7 +15,7 @@ import torch
 from preloaded import preloaded
 
 from panet_plugin.archs import PAEDSR
-from panet_plugin.frameworks.launch import framework_of
+from panet_plugin.frameworks.launch import framework_of, report_errors
 from panet_plugin.frameworks.mmagic import hooks
 from panet_plugin.frameworks.trainings import Interruption, TrainingError, alone_in
 from panet_plugin.weights import read_state_dict
@@ -110,6 +112,58 @@ def test_without_a_checkpoint_training_starts_from_scratch(train, tmp_path, capl
     with caplog.at_level(logging.WARNING):
         assert checkpoints(train(resume=True)) == ["iter_2.pth", "iter_4.pth"]
     assert "no checkpoint to resume from; training starts from scratch" in caplog.text
+
+
+class Program:
+    """Makes a folder when it is unpickled by a loader that obeys."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch):
+    """Return a function that puts checkpoints that must not be read in the place of one, and trains each time."""
+    load = torch.load
+    # The default of PyTorch before 2.6.
+    monkeypatch.setattr(torch, "load", lambda file, **options: load(file, **{"weights_only": False, **options}))
+
+    def check(path, train, kinds=("program", "object", "cut")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for kind in kinds:
+            harm = {"program": Program(tmp_path / "harmed"), "object": argparse.Namespace(a=1)}.get(kind)
+            torch.save({"params": {}, "state_dict": {}, "harm": harm}, path)
+            if kind == "cut":
+                path.write_bytes(path.read_bytes()[:300])
+            with pytest.raises(SystemExit) as left, report_errors():
+                train()
+            # A text as its code is all that is printed.
+            assert re.match(f"error: {path}: (refused|not a checkpoint file)", left.value.code), left.value.code
+            assert "weights_only" not in left.value.code
+        assert not (tmp_path / "harmed").exists()
+
+    return check
+
+
+def test_checkpoints_that_are_no_data_are_refused(train, refused, tmp_path):
+    refused(tmp_path / "weights.pth", lambda: train(load_from=str(tmp_path / "weights.pth")))
+    # One that is cut is passed over.
+    refused(tmp_path / "run/iter_2.pth", lambda: train(resume=True), kinds=("program", "object"))
+
+
+def test_basicsr_refuses_checkpoints_that_are_no_data(train_basicsr, refused, tmp_path):
+    weights, state = tmp_path / "weights.pth", tmp_path / "2.state"
+    refused(weights, lambda: train_basicsr(path__pretrain_network_g=str(weights)))
+    refused(state, lambda: train_basicsr(path__resume_state=str(state)))
+    experiment = tmp_path / "experiments/panet_x2_div2k"
+    (experiment / "models").mkdir()
+    torch.save({}, experiment / "models/net_g_2.pth")
+    refused(
+        experiment / "training_states/2.state", lambda: train_basicsr(resume=True), kinds=("program", "object")
+    )
 
 
 # Signals
