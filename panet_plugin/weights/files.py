@@ -85,7 +85,9 @@ def _only_inert(names: Iterable[str]) -> Iterator[None]:
         torch.serialization.clear_safe_globals()
         # Classes of these names: PyTorch before 2.6 takes no pair of a class and a name.
         parts = (name.rpartition(".") for name in names)
-        torch.serialization.add_safe_globals([type(name, (_Inert,), {"__module__": module}) for module, _, name in parts])
+        torch.serialization.add_safe_globals(
+            [type(name, (_Inert,), {"__module__": module}) for module, _, name in parts]
+        )
         try:
             yield
         finally:

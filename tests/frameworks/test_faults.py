@@ -159,11 +159,9 @@ def test_basicsr_refuses_checkpoints_that_are_no_data(train_basicsr, refused, tm
     refused(weights, lambda: train_basicsr(path__pretrain_network_g=str(weights)))
     refused(state, lambda: train_basicsr(path__resume_state=str(state)))
     experiment = tmp_path / "experiments/panet_x2_div2k"
-    (experiment / "models").mkdir()
+    (experiment / "models").mkdir(parents=True)
     torch.save({}, experiment / "models/net_g_2.pth")
-    refused(
-        experiment / "training_states/2.state", lambda: train_basicsr(resume=True), kinds=("program", "object")
-    )
+    refused(experiment / "training_states/2.state", lambda: train_basicsr(resume=True), kinds=("program", "object"))
 
 
 # Signals
@@ -201,6 +199,10 @@ def test_the_second_sigterm_is_the_systems():
 
 
 # NaN
+
+
+def poisoned_in_validation(forward):
+    return lambda self, x: forward(self, x) * (1 if self.training else float("nan"))
 
 
 def test_steps_that_are_not_finite_are_skipped(train, monkeypatch, caplog):
@@ -245,14 +247,13 @@ def test_weights_that_are_not_finite_replace_no_checkpoint(train, monkeypatch, t
 @pytest.fixture
 def train_basicsr(div2k, monkeypatch, tmp_path):
     """Return a function that trains in this process and returns the folder of the experiment."""
-    config = Path(small_runs.config("basicsr"))
 
-    def run(resume=False, **changes):
+    def run(resume=False, config=small_runs.config("basicsr"), **changes):
         options = {**small_runs.changes("basicsr"), "logger.use_tb_logger": False, "val.val_freq": 100}
         options |= {key.replace("__", "."): value for key, value in changes.items()}
         data = shutil.copytree(div2k, tmp_path / os.urandom(4).hex())
         monkeypatch.setenv("DIV2K_ROOT", str(data))
-        framework_of(config).train(config, work_dir=tmp_path, resume=resume, options=options)
+        framework_of(Path(config)).train(Path(config), work_dir=tmp_path, resume=resume, options=options)
 
     return run
 
@@ -286,6 +287,75 @@ def test_basicsr_saves_and_leaves_on_a_signal(train_basicsr, monkeypatch, tmp_pa
     train_basicsr(resume=True)
     assert sorted(path.name for path in states.iterdir()) == ["2.state", "3.state", "4.state"]
     assert torch.load(states / "4.state", weights_only=True)["iter"] == 4
+
+
+def test_basicsr_goes_on_as_if_it_had_not_stopped(train_basicsr, monkeypatch, tmp_path):
+    noise = "configs/basicsr/panet_dn30_div2k.yml"
+    options = {"config": noise, "datasets__train__num_worker_per_gpu": 2, "train__total_iter": 5}
+    weights = tmp_path / "experiments/panet_dn30_div2k/models/net_g_latest.pth"
+    train_basicsr(**options)
+    whole = shutil.copy(weights, tmp_path / "whole.pth")
+    with monkeypatch.context() as patch:
+        before_step(patch, 3, lambda model: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(SystemExit):
+            train_basicsr(**options)
+    # In the middle of a pass over the four images, and with other processes.
+    train_basicsr(resume=True, **{**options, "datasets__train__num_worker_per_gpu": 1})
+    assert equal(weights, whole)
+
+
+def test_basicsr_leaves_a_validation_on_a_signal(train_basicsr, monkeypatch, tmp_path):
+    from panet_plugin.frameworks.basicsr.models import RestorationModel
+
+    restored, test = [], RestorationModel.test
+
+    def signaled(self):
+        test(self)
+        restored.append(self)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RestorationModel, "test", signaled)
+        with pytest.raises(SystemExit) as left:
+            train_basicsr(val__val_freq=3)
+    assert left.value.code == 128 + signal.SIGTERM
+    assert len(restored) == 1  # of two images
+    states = tmp_path / "experiments/panet_x2_div2k/training_states"
+    assert torch.load(states / "3.state", weights_only=True)["iter"] == 3
+
+
+def test_basicsr_ends_where_an_output_is_not_finite(train_basicsr, monkeypatch):
+    from panet_plugin.frameworks.basicsr.models import RestorationModel
+
+    scores = []
+    monkeypatch.setattr(PAEDSR, "forward", poisoned_in_validation(PAEDSR.forward))
+    monkeypatch.setattr(RestorationModel, "_log_validation_metric_values", lambda self, *_: scores.append(self))
+    with pytest.raises(TrainingError, match=r"the output for .*/chelsea is not finite"):
+        train_basicsr(val__val_freq=3)
+    assert not scores
+
+
+def test_basicsr_says_which_settings_stay_the_checkpoints(train_basicsr, caplog):
+    with caplog.at_level(logging.INFO):
+        train_basicsr()
+        assert "resumed at" not in caplog.text
+        train_basicsr(resume=True, train__total_iter=5, train__optim_g__lr=3e-4, train__scheduler__milestones=[9])
+    assert (
+        "resumed at iteration 4: optimizer (learning rate) and schedule are those of the checkpoint; len" in caplog.text
+    )
+    assert (
+        "optimizer initial_lr=0.0003 (the checkpoint has 0.0001); schedule milestones=[9] (the checkpo" in caplog.text
+    )
+    cosine = {"train__scheduler": {"_delete_": True, "type": "CosineAnnealingRestartLR", "eta_min": 0}}
+    with pytest.raises(TrainingError, match=r"schedule of the learning rate has .*milestones.*, expected .*periods"):
+        train_basicsr(resume=True, **cosine)
+
+
+def test_basicsr_refuses_to_outlive_its_schedule(train_basicsr):
+    cosine = {"train__scheduler": {"_delete_": True, "type": "CosineAnnealingRestartLR", "eta_min": 0}}
+    train_basicsr(**cosine)
+    with pytest.raises(TrainingError, match=r"ends at iteration 4, expected one of train\.total_iter=6"):
+        train_basicsr(resume=True, train__total_iter=6, **cosine)
 
 
 def test_basicsr_skips_steps_that_are_not_finite(train_basicsr, monkeypatch, tmp_path, caplog):
