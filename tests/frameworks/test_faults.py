@@ -18,7 +18,7 @@ from panet_plugin.archs import PAEDSR
 from panet_plugin.frameworks.launch import framework_of, report_errors
 from panet_plugin.frameworks.mmagic import hooks
 from panet_plugin.frameworks.trainings import Interruption, TrainingError, alone_in
-from panet_plugin.weights import read_state_dict
+from panet_plugin.weights import CheckpointError, read_state_dict
 
 WHOLE: list = []
 
@@ -28,9 +28,10 @@ def train(div2k, monkeypatch, tmp_path):
     """Return a function that trains in this process, into ``tmp_path / name``."""
     config = Path(small_runs.config("mmagic"))
 
-    def run(name="run", resume=False, **changes):
-        options = {**small_runs.changes("mmagic"), "val_cfg": None, "val_dataloader": None, "val_evaluator": None}
-        options |= {"train_cfg.val_interval": 100, "default_hooks.checkpoint.save_best": None}
+    def run(name="run", resume=False, validate=False, **changes):
+        options = {**small_runs.changes("mmagic"), "default_hooks.checkpoint.save_best": None}
+        if not validate:
+            options |= {"val_cfg": None, "val_dataloader": None, "val_evaluator": None, "train_cfg.val_interval": 100}
         options |= {"experiment_name": f"{name}-{os.urandom(4).hex()}"}
         # A process opens a LMDB once only, and the one of a training that has failed is still open.
         data = shutil.copytree(div2k, tmp_path / options["experiment_name"])
@@ -198,6 +199,54 @@ def test_the_second_sigterm_is_the_systems():
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def test_a_signal_leaves_a_validation(train, monkeypatch, tmp_path):
+    """With averaged weights, which are in the place of the others then."""
+    seen, leave = [], hooks.SaveWhenAsked.after_val_iter
+
+    def signaled(self, *args, **kwargs):
+        seen.append(self)
+        os.kill(os.getpid(), signal.SIGTERM)
+        leave(self, *args, **kwargs)
+
+    averaged = [{"type": "EMAHook", "momentum": 0.5}]
+    options = {"validate": True, "train_cfg__val_interval": 3, "custom_hooks": averaged}
+    train("undisturbed", **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(hooks.SaveWhenAsked, "after_val_iter", signaled)
+        with pytest.raises(SystemExit) as left:
+            train(**options)
+    assert left.value.code == 128 + signal.SIGTERM
+    assert len(seen) == 1  # of two images
+    folder = train(resume=True, **options)
+    assert checkpoints(folder) == ["iter_2.pth", "iter_3.pth", "iter_4.pth"]
+    for name in ("state_dict", "ema_state_dict"):
+        first, other = (torch.load(tmp_path / run / "iter_4.pth")[name] for run in ("undisturbed", "run"))
+        assert all(torch.equal(first[key], other[key]) for key in first)
+
+
+def test_settings_that_stay_the_checkpoints_are_logged(train, caplog):
+    with caplog.at_level(logging.INFO):
+        train()
+        assert "resumed at" not in caplog.text
+        changed = {"optim_wrapper__optimizer__lr": 3e-4, "param_scheduler__milestones": [9]}
+        train(resume=True, train_cfg__max_iters=5, **changed)
+    assert (
+        "resumed at iteration 4: optimizer (learning rate) and schedule are those of the checkpoint; len" in caplog.text
+    )
+    for setting in (
+        "optimizer initial_lr=0.0003 (the checkpoint has 0.0001)",
+        "schedule milestones=[9] (",
+        "schedule end=5 (",
+    ):
+        assert setting in caplog.text
+    cosine = {"_delete_": True, "type": "CosineAnnealingLR", "by_epoch": False}
+    with pytest.raises(TrainingError, match=r"schedule of the learning rate has .*milestones.*, expected .*T_max"):
+        train(resume=True, param_scheduler=cosine)
+    torch.save({"state_dict": {}}, train("other") / "iter_4.pth")
+    with pytest.raises(CheckpointError, match=r"iter_4\.pth: a training cannot be resumed without message_hub, meta"):
+        train("other", resume=True)
+
+
 # NaN
 
 
@@ -248,12 +297,13 @@ def test_weights_that_are_not_finite_replace_no_checkpoint(train, monkeypatch, t
 def train_basicsr(div2k, monkeypatch, tmp_path):
     """Return a function that trains in this process and returns the folder of the experiment."""
 
-    def run(resume=False, config=small_runs.config("basicsr"), **changes):
+    def run(resume=False, config=None, **changes):
+        config = Path(config or small_runs.config("basicsr"))
         options = {**small_runs.changes("basicsr"), "logger.use_tb_logger": False, "val.val_freq": 100}
         options |= {key.replace("__", "."): value for key, value in changes.items()}
         data = shutil.copytree(div2k, tmp_path / os.urandom(4).hex())
         monkeypatch.setenv("DIV2K_ROOT", str(data))
-        framework_of(Path(config)).train(Path(config), work_dir=tmp_path, resume=resume, options=options)
+        framework_of(config).train(config, work_dir=tmp_path, resume=resume, options=options)
 
     return run
 

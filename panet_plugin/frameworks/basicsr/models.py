@@ -87,8 +87,13 @@ class RestorationModel(SRModel):
         Raises:
             TrainingError: If the schedule cannot be gone on with.
         """
-        built = [[part.state_dict() for part in parts] for parts in (self.optimizers, self.schedulers)]
-        report_resumed(resume_state["iter"], *built, resume_state["optimizers"], resume_state["schedulers"])
+        report_resumed(
+            resume_state["iter"],
+            [optimizer.state_dict() for optimizer in self.optimizers],
+            [schedule.state_dict() for schedule in self.schedulers],
+            resume_state["optimizers"],
+            resume_state["schedulers"],
+        )
         total = self.opt["train"]["total_iter"]
         for schedule in resume_state["schedulers"]:
             if schedule.get("cumulative_period", [total])[-1] < total:

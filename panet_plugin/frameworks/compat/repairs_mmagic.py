@@ -201,7 +201,8 @@ def checkpoint_globals() -> None:
     """
     from mmengine.logging import HistoryBuffer
 
-    rebuild_array, rebuild_scalar = np.empty(0).__reduce__()[0], np.float64().__reduce__()[0]
+    rebuild_array: Any = np.empty(0).__reduce__()[0]
+    rebuild_scalar: Any = np.float64().__reduce__()[0]
     allowed: list[Any] = [
         HistoryBuffer,
         np.ndarray,

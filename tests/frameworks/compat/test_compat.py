@@ -199,7 +199,6 @@ def test_packages_that_are_too_new_are_hidden_only_during_the_import(tmp_path: P
 @fresh
 def test_mmagic_repairs_do_nothing_on_a_stack_that_needs_none(tmp_path: Path) -> None:
     import numpy as np
-    import torch
 
     np.bool8 = type("bool8", (np.float64,), {})
     given = {name: fake(name) for name in (*ABSENT, "mmcv._ext", "pkg_resources")}
