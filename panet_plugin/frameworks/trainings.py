@@ -5,11 +5,11 @@ import os
 import signal
 import threading
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -98,8 +98,11 @@ class Interruption:
             self.number = int(number)
         return self.number != 0
 
-    def leave(self, saved: object) -> None:
+    def leave(self, saved: object) -> NoReturn:
         """End the program as a shell expects it of one that a signal ended: with 128 and the signal's number."""
+        if dist.is_available() and dist.is_initialized():
+            # The first process may still be writing, and launchers end all others once one has ended.
+            dist.barrier()
         logger.warning("ended by %s; resume from %s", signal.Signals(self.number).name, saved)
         raise SystemExit(128 + self.number)
 
@@ -150,3 +153,61 @@ def must_be_finite(network: nn.Module, path: Path) -> None:
     """Raise TrainingError if a network's weights are not finite and so must not replace a checkpoint."""
     if not all_finite(network.state_dict().values()):
         raise TrainingError(f"{path} is not written: the network's weights are not finite")
+
+
+#: What optimizers and schedules count or derive, beside names that begin with an underscore.
+_COUNTERS = frozenset({"params", "lr", "last_step", "last_epoch", "base_values", "base_lrs", "verbose"})
+
+
+def report_resumed(
+    iteration: int,
+    optimizers: Sequence[Mapping[str, Any]],
+    schedules: Sequence[Mapping[str, Any]],
+    stored_optimizers: Sequence[Mapping[str, Any]],
+    stored_schedules: Sequence[Mapping[str, Any]],
+) -> None:
+    """Log which settings of a resumed training are the checkpoint's, which the config's, and where these differ.
+
+    Args:
+        iteration: Of the checkpoint.
+        optimizers: State dicts as the config has made them.
+        schedules: Those of the schedules of the learning rate.
+        stored_optimizers: State dicts of the checkpoint.
+        stored_schedules: Those of its schedules.
+
+    Raises:
+        TrainingError: If the checkpoint's schedules are of another kind, which can be neither loaded nor ignored.
+    """
+    kinds, stored_kinds = ([sorted(_settings(schedule)) for schedule in all] for all in (schedules, stored_schedules))
+    if kinds != stored_kinds:
+        raise TrainingError(
+            f"the checkpoint's schedule of the learning rate has {stored_kinds}, expected {kinds} as in the config: "
+            "resume with the former schedule, or start a new training from the checkpoint's weights"
+        )
+    logger.info(
+        "resumed at iteration %d: optimizer (learning rate) and schedule are those of the checkpoint; length, data, "
+        "batch size, loss and intervals those of the config",
+        iteration,
+    )
+    groups, stored_groups = ([g for o in all for g in o["param_groups"]] for all in (optimizers, stored_optimizers))
+    ignored = {
+        f"{what} {name}={wanted} (the checkpoint has {stored[name]})"
+        for what, pairs in (
+            ("optimizer", zip(groups, stored_groups, strict=False)),
+            ("schedule", zip(schedules, stored_schedules, strict=True)),
+        )
+        for built, stored in ((_settings(one), _settings(other)) for one, other in pairs)
+        for name, wanted in built.items()
+        if name in stored and stored[name] != wanted
+    }
+    if ignored:
+        logger.warning("the config is not followed in: %s", "; ".join(sorted(ignored)))
+
+
+def _settings(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        # Tuples and counters are what lists of a config have become.
+        name: list(value) if isinstance(value, tuple | Mapping) else value
+        for name, value in state.items()
+        if not name.startswith("_") and name not in _COUNTERS
+    }

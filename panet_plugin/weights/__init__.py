@@ -4,6 +4,7 @@ from panet_plugin.weights.bundle import bundled, list_bundled
 from panet_plugin.weights.errors import CheckpointError
 from panet_plugin.weights.files import (
     PATCH,
+    load_safely,
     read_mmengine_config,
     read_patch,
     read_state_dict,
@@ -19,6 +20,7 @@ __all__ = [
     "identify",
     "list_bundled",
     "load_official",
+    "load_safely",
     "load_weights",
     "read_mmengine_config",
     "read_patch",

@@ -60,7 +60,6 @@ _MMENGINE_LOG = (
     "numpy.dtypes.Int64DType",
     "_codecs.encode",
     "builtins.getattr",
-    "getattr",
 )
 
 
@@ -81,13 +80,14 @@ class _Inert:
 @contextlib.contextmanager
 def _only_inert(names: Iterable[str]) -> Iterator[None]:
     """Let ``torch.load`` take inert objects for these classes, and nothing that a program has allowed elsewhere."""
-    if not hasattr(torch.serialization, "safe_globals"):  # PyTorch < 2.5: files with such classes are refused
-        yield
-        return
     with _allow_list:
         allowed = torch.serialization.get_safe_globals()
         torch.serialization.clear_safe_globals()
-        torch.serialization.add_safe_globals([(type("_Inert", (_Inert,), {}), name) for name in names])
+        # Classes of these names: PyTorch before 2.6 takes no pair of a class and a name.
+        parts = (name.rpartition(".") for name in names)
+        torch.serialization.add_safe_globals(
+            [type(name, (_Inert,), {"__module__": module}) for module, _, name in parts]
+        )
         try:
             yield
         finally:
@@ -195,7 +195,6 @@ def _read_safetensors(path: Path, weights: bool = True) -> tuple[dict[str, Tenso
 
 def _read_pth(path: Path, mmap: bool = False) -> tuple[Any, Mapping[str, Any]]:
     """Return what a file of ``torch.save`` holds, and the same as a mapping, empty if it is none."""
-    _must_exist(path)
     found = _load(path, mmap=mmap and zipfile.is_zipfile(path))
     return found, found if isinstance(found, Mapping) else {}
 
@@ -250,25 +249,43 @@ def read_mmengine_config(path: str | os.PathLike) -> str | None:
 
 
 def _load(path: Path, mmap: bool = False) -> Any:
+    with _only_inert(_MMENGINE_LOG):
+        return load_safely(path, map_location="cpu", mmap=mmap)
+
+
+def load_safely(path: str | os.PathLike, **options: Any) -> Any:
+    """Return what a file of ``torch.save`` holds, if that is tensors, plain values and what the program has allowed.
+
+    Args:
+        path: The file.
+        **options: For ``torch.load``, whose own ``weights_only`` depends on the version of PyTorch.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it is damaged, or holds anything else.
+    """
+    path = Path(path)
+    _must_exist(path)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if any(re.fullmatch(r"[^/]+/constants\.pkl", name) for name in archive.namelist()):
                 raise CheckpointError(f"{path}: a TorchScript program, expected a checkpoint of tensors")
     try:
-        with _only_inert(_MMENGINE_LOG):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        return torch.load(path, **{**options, "weights_only": True})
     except pickle.UnpicklingError as error:
         _must_not_be_a_page(path, error)
-        # Past PyTorch's advice on how to load it all the same, which we do not pass on.
-        found = re.search(r"(?:WeightsUnpickler error:\s*|(?=Trying to load unsupported ))(.*)", str(error))
-        raise CheckpointError(
-            f"{path}: refused, since it is no plain checkpoint of tensors ({found[1] if found else error})"
-        ) from error
+        raise CheckpointError(refusal(path, error)) from error
     except Exception as error:
         # A damaged or foreign file fails anywhere inside the unpickler, and says what helps nobody.
         _must_not_be_a_page(path, error)
         reason = f"{type(error).__name__}: {error}".split("\n")[0]
         raise CheckpointError(f"{path}: not a checkpoint file, or damaged ({reason})") from error
+
+
+def refusal(name: str | os.PathLike, error: pickle.UnpicklingError) -> str:
+    """Return what PyTorch has refused, without its advice on how to load it all the same."""
+    found = re.search(r"(?:WeightsUnpickler error:\s*|(?=Trying to load unsupported ))(.*)", str(error))
+    return f"{name}: refused, since it is no plain checkpoint of tensors ({found[1] if found else error})"
 
 
 def _must_not_be_a_page(path: Path, error: Exception) -> None:

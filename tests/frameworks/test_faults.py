@@ -1,8 +1,10 @@
 """Trainings that are stopped, starved and poisoned: what was reached is kept, and what happened is said."""
 
+import argparse
 import errno
 import logging
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -13,10 +15,10 @@ import torch
 from preloaded import preloaded
 
 from panet_plugin.archs import PAEDSR
-from panet_plugin.frameworks.launch import framework_of
+from panet_plugin.frameworks.launch import framework_of, report_errors
 from panet_plugin.frameworks.mmagic import hooks
 from panet_plugin.frameworks.trainings import Interruption, TrainingError, alone_in
-from panet_plugin.weights import read_state_dict
+from panet_plugin.weights import CheckpointError, read_state_dict
 
 WHOLE: list = []
 
@@ -26,9 +28,10 @@ def train(div2k, monkeypatch, tmp_path):
     """Return a function that trains in this process, into ``tmp_path / name``."""
     config = Path(small_runs.config("mmagic"))
 
-    def run(name="run", resume=False, **changes):
-        options = {**small_runs.changes("mmagic"), "val_cfg": None, "val_dataloader": None, "val_evaluator": None}
-        options |= {"train_cfg.val_interval": 100, "default_hooks.checkpoint.save_best": None}
+    def run(name="run", resume=False, validate=False, **changes):
+        options = {**small_runs.changes("mmagic"), "default_hooks.checkpoint.save_best": None}
+        if not validate:
+            options |= {"val_cfg": None, "val_dataloader": None, "val_evaluator": None, "train_cfg.val_interval": 100}
         options |= {"experiment_name": f"{name}-{os.urandom(4).hex()}"}
         # A process opens a LMDB once only, and the one of a training that has failed is still open.
         data = shutil.copytree(div2k, tmp_path / options["experiment_name"])
@@ -112,6 +115,56 @@ def test_without_a_checkpoint_training_starts_from_scratch(train, tmp_path, capl
     assert "no checkpoint to resume from; training starts from scratch" in caplog.text
 
 
+class Program:
+    """Makes a folder when it is unpickled by a loader that obeys."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch):
+    """Return a function that puts checkpoints that must not be read in the place of one, and trains each time."""
+    load = torch.load
+    # The default of PyTorch before 2.6.
+    monkeypatch.setattr(torch, "load", lambda file, **options: load(file, **{"weights_only": False, **options}))
+
+    def check(path, train, kinds=("program", "object", "cut")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for kind in kinds:
+            harm = {"program": Program(tmp_path / "harmed"), "object": argparse.Namespace(a=1)}.get(kind)
+            torch.save({"params": {}, "state_dict": {}, "harm": harm}, path)
+            if kind == "cut":
+                path.write_bytes(path.read_bytes()[:300])
+            with pytest.raises(SystemExit) as left, report_errors():
+                train()
+            # A text as its code is all that is printed.
+            assert re.match(f"error: {path}: (refused|not a checkpoint file)", left.value.code), left.value.code
+            assert "weights_only" not in left.value.code
+        assert not (tmp_path / "harmed").exists()
+
+    return check
+
+
+def test_checkpoints_that_are_no_data_are_refused(train, refused, tmp_path):
+    refused(tmp_path / "weights.pth", lambda: train(load_from=str(tmp_path / "weights.pth")))
+    # One that is cut is passed over.
+    refused(tmp_path / "run/iter_2.pth", lambda: train(resume=True), kinds=("program", "object"))
+
+
+def test_basicsr_refuses_checkpoints_that_are_no_data(train_basicsr, refused, tmp_path):
+    weights, state = tmp_path / "weights.pth", tmp_path / "2.state"
+    refused(weights, lambda: train_basicsr(path__pretrain_network_g=str(weights)))
+    refused(state, lambda: train_basicsr(path__resume_state=str(state)))
+    experiment = tmp_path / "experiments/panet_x2_div2k"
+    (experiment / "models").mkdir(parents=True)
+    torch.save({}, experiment / "models/net_g_2.pth")
+    refused(experiment / "training_states/2.state", lambda: train_basicsr(resume=True), kinds=("program", "object"))
+
+
 # Signals
 
 
@@ -146,7 +199,59 @@ def test_the_second_sigterm_is_the_systems():
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def test_a_signal_leaves_a_validation(train, monkeypatch, tmp_path):
+    """With averaged weights, which are in the place of the others then."""
+    seen, leave = [], hooks.SaveWhenAsked.after_val_iter
+
+    def signaled(self, *args, **kwargs):
+        seen.append(self)
+        os.kill(os.getpid(), signal.SIGTERM)
+        leave(self, *args, **kwargs)
+
+    averaged = [{"type": "EMAHook", "momentum": 0.5}]
+    options = {"validate": True, "train_cfg__val_interval": 3, "custom_hooks": averaged}
+    train("undisturbed", **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(hooks.SaveWhenAsked, "after_val_iter", signaled)
+        with pytest.raises(SystemExit) as left:
+            train(**options)
+    assert left.value.code == 128 + signal.SIGTERM
+    assert len(seen) == 1  # of two images
+    folder = train(resume=True, **options)
+    assert checkpoints(folder) == ["iter_2.pth", "iter_3.pth", "iter_4.pth"]
+    for name in ("state_dict", "ema_state_dict"):
+        first, other = (torch.load(tmp_path / run / "iter_4.pth")[name] for run in ("undisturbed", "run"))
+        assert all(torch.equal(first[key], other[key]) for key in first)
+
+
+def test_settings_that_stay_the_checkpoints_are_logged(train, caplog):
+    with caplog.at_level(logging.INFO):
+        train()
+        assert "resumed at" not in caplog.text
+        changed = {"optim_wrapper__optimizer__lr": 3e-4, "param_scheduler__milestones": [9]}
+        train(resume=True, train_cfg__max_iters=5, **changed)
+    assert (
+        "resumed at iteration 4: optimizer (learning rate) and schedule are those of the checkpoint; len" in caplog.text
+    )
+    for setting in (
+        "optimizer initial_lr=0.0003 (the checkpoint has 0.0001)",
+        "schedule milestones=[9] (",
+        "schedule end=5 (",
+    ):
+        assert setting in caplog.text
+    cosine = {"_delete_": True, "type": "CosineAnnealingLR", "by_epoch": False}
+    with pytest.raises(TrainingError, match=r"schedule of the learning rate has .*milestones.*, expected .*T_max"):
+        train(resume=True, param_scheduler=cosine)
+    torch.save({"state_dict": {}}, train("other") / "iter_4.pth")
+    with pytest.raises(CheckpointError, match=r"iter_4\.pth: a training cannot be resumed without message_hub, meta"):
+        train("other", resume=True)
+
+
 # NaN
+
+
+def poisoned_in_validation(forward):
+    return lambda self, x: forward(self, x) * (1 if self.training else float("nan"))
 
 
 def test_steps_that_are_not_finite_are_skipped(train, monkeypatch, caplog):
@@ -191,9 +296,9 @@ def test_weights_that_are_not_finite_replace_no_checkpoint(train, monkeypatch, t
 @pytest.fixture
 def train_basicsr(div2k, monkeypatch, tmp_path):
     """Return a function that trains in this process and returns the folder of the experiment."""
-    config = Path(small_runs.config("basicsr"))
 
-    def run(resume=False, **changes):
+    def run(resume=False, config=None, **changes):
+        config = Path(config or small_runs.config("basicsr"))
         options = {**small_runs.changes("basicsr"), "logger.use_tb_logger": False, "val.val_freq": 100}
         options |= {key.replace("__", "."): value for key, value in changes.items()}
         data = shutil.copytree(div2k, tmp_path / os.urandom(4).hex())
@@ -232,6 +337,75 @@ def test_basicsr_saves_and_leaves_on_a_signal(train_basicsr, monkeypatch, tmp_pa
     train_basicsr(resume=True)
     assert sorted(path.name for path in states.iterdir()) == ["2.state", "3.state", "4.state"]
     assert torch.load(states / "4.state", weights_only=True)["iter"] == 4
+
+
+def test_basicsr_goes_on_as_if_it_had_not_stopped(train_basicsr, monkeypatch, tmp_path):
+    noise = "configs/basicsr/panet_dn30_div2k.yml"
+    options = {"config": noise, "datasets__train__num_worker_per_gpu": 2, "train__total_iter": 5}
+    weights = tmp_path / "experiments/panet_dn30_div2k/models/net_g_latest.pth"
+    train_basicsr(**options)
+    whole = shutil.copy(weights, tmp_path / "whole.pth")
+    with monkeypatch.context() as patch:
+        before_step(patch, 3, lambda model: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(SystemExit):
+            train_basicsr(**options)
+    # In the middle of a pass over the four images, and with other processes.
+    train_basicsr(resume=True, **{**options, "datasets__train__num_worker_per_gpu": 1})
+    assert equal(weights, whole)
+
+
+def test_basicsr_leaves_a_validation_on_a_signal(train_basicsr, monkeypatch, tmp_path):
+    from panet_plugin.frameworks.basicsr.models import RestorationModel
+
+    restored, test = [], RestorationModel.test
+
+    def signaled(self):
+        test(self)
+        restored.append(self)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RestorationModel, "test", signaled)
+        with pytest.raises(SystemExit) as left:
+            train_basicsr(val__val_freq=3)
+    assert left.value.code == 128 + signal.SIGTERM
+    assert len(restored) == 1  # of two images
+    states = tmp_path / "experiments/panet_x2_div2k/training_states"
+    assert torch.load(states / "3.state", weights_only=True)["iter"] == 3
+
+
+def test_basicsr_ends_where_an_output_is_not_finite(train_basicsr, monkeypatch):
+    from panet_plugin.frameworks.basicsr.models import RestorationModel
+
+    scores = []
+    monkeypatch.setattr(PAEDSR, "forward", poisoned_in_validation(PAEDSR.forward))
+    monkeypatch.setattr(RestorationModel, "_log_validation_metric_values", lambda self, *_: scores.append(self))
+    with pytest.raises(TrainingError, match=r"the output for .*/chelsea is not finite"):
+        train_basicsr(val__val_freq=3)
+    assert not scores
+
+
+def test_basicsr_says_which_settings_stay_the_checkpoints(train_basicsr, caplog):
+    with caplog.at_level(logging.INFO):
+        train_basicsr()
+        assert "resumed at" not in caplog.text
+        train_basicsr(resume=True, train__total_iter=5, train__optim_g__lr=3e-4, train__scheduler__milestones=[9])
+    assert (
+        "resumed at iteration 4: optimizer (learning rate) and schedule are those of the checkpoint; len" in caplog.text
+    )
+    assert (
+        "optimizer initial_lr=0.0003 (the checkpoint has 0.0001); schedule milestones=[9] (the checkpo" in caplog.text
+    )
+    cosine = {"train__scheduler": {"_delete_": True, "type": "CosineAnnealingRestartLR", "eta_min": 0}}
+    with pytest.raises(TrainingError, match=r"schedule of the learning rate has .*milestones.*, expected .*periods"):
+        train_basicsr(resume=True, **cosine)
+
+
+def test_basicsr_refuses_to_outlive_its_schedule(train_basicsr):
+    cosine = {"train__scheduler": {"_delete_": True, "type": "CosineAnnealingRestartLR", "eta_min": 0}}
+    train_basicsr(**cosine)
+    with pytest.raises(TrainingError, match=r"ends at iteration 4, expected one of train\.total_iter=6"):
+        train_basicsr(resume=True, train__total_iter=6, **cosine)
 
 
 def test_basicsr_skips_steps_that_are_not_finite(train_basicsr, monkeypatch, tmp_path, caplog):

@@ -4,7 +4,7 @@ import functools
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from basicsr.models.sr_model import SRModel
@@ -22,6 +22,7 @@ from panet_plugin.frameworks.trainings import (
     TrainingError,
     all_finite,
     must_be_finite,
+    report_resumed,
 )
 from panet_plugin.weights import PATCH
 
@@ -46,7 +47,7 @@ class RestorationModel(SRModel):
     def init_training_settings(self) -> None:
         """Prepare the training as SRModel does, and watch the optimizer's steps."""
         super().init_training_settings()
-        self._epoch, self._iteration = 0, 0
+        self._iteration = 0
         steps = NonFinite(self.opt["train"].get("max_nonfinite_steps", MAX_NONFINITE_STEPS))
         step = self.optimizer_g.step
 
@@ -74,26 +75,45 @@ class RestorationModel(SRModel):
         super().optimize_parameters(current_iter)
         interruption = Interruption.current
         if interruption is not None and interruption.asked(current_iter):
-            self.save(self._epoch, current_iter)
-            interruption.leave(Path(self.opt["path"]["training_states"], f"{current_iter}.state"))
+            self._save_and_leave(interruption)
+
+    def _save_and_leave(self, interruption: Interruption) -> NoReturn:
+        self.save(0, self._iteration)  # BasicSR's epochs have no part in resuming
+        interruption.leave(Path(self.opt["path"]["training_states"], f"{self._iteration}.state"))
 
     def resume_training(self, resume_state: Mapping[str, Any]) -> None:
-        """Go on from a training state."""
-        super().resume_training(resume_state)
-        self._epoch = resume_state["epoch"]
+        """Go on from a training state, and log which settings are the state's and which the options'.
 
-    def save(self, epoch: int, current_iter: int) -> None:
-        """Write the weights and the training state."""
-        # BasicSR tells models their epoch nowhere else; at the end it is -1.
-        self._epoch = max(epoch, 0)
-        super().save(epoch, current_iter)
+        Raises:
+            TrainingError: If the schedule cannot be gone on with.
+        """
+        report_resumed(
+            resume_state["iter"],
+            [optimizer.state_dict() for optimizer in self.optimizers],
+            [schedule.state_dict() for schedule in self.schedulers],
+            resume_state["optimizers"],
+            resume_state["schedulers"],
+        )
+        total = self.opt["train"]["total_iter"]
+        for schedule in resume_state["schedulers"]:
+            if schedule.get("cumulative_period", [total])[-1] < total:
+                raise TrainingError(
+                    f"the schedule of the training state ends at iteration {schedule['cumulative_period'][-1]}, "
+                    f"expected one of train.total_iter={total}: lower that, or start a new training with "
+                    "path.pretrain_network_g"
+                )
+        super().resume_training(resume_state)
 
     def test(self) -> None:
-        """Restore the images of ``feed_data``.
+        """Restore the images of ``feed_data``; in a validation, first save and leave if a signal came.
 
         Raises:
             TrainingError: If the output is not finite.
         """
+        interruption = Interruption.current
+        # Of several processes one alone validates, so they wait for the next step to leave together.
+        if interruption is not None and interruption.number and not self.opt["dist"]:
+            self._save_and_leave(interruption)
         network = self.net_g_ema if hasattr(self, "net_g_ema") else self.net_g
         with attention_window(network, self.opt.get("window", "trained"), self._patch):
             super().test()

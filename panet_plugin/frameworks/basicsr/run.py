@@ -17,12 +17,13 @@ from mmengine.config import Config
 
 from panet_plugin.data import missing_data
 from panet_plugin.frameworks.basicsr.archs import build_arch
+from panet_plugin.frameworks.basicsr.loading import numbered_samples
 from panet_plugin.frameworks.configs import ConfigError, read_plain
 from panet_plugin.frameworks.patches import patch_of_options
 from panet_plugin.frameworks.registered import unregistered
 from panet_plugin.frameworks.trainings import Interruption, alone_in, is_whole
 from panet_plugin.tasks import make_task
-from panet_plugin.weights import load_weights, read_patch
+from panet_plugin.weights import CheckpointError, load_safely, load_weights, read_patch
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ def train(
     Raises:
         FileNotFoundError: If a dataset does not exist.
         TrainingError: If another training uses the experiment's folder; see also ``RestorationModel``.
+        CheckpointError: If a checkpoint or training state is damaged, or holds more than data.
         SystemExit: With 128 + the signal's number after SIGTERM or SIGINT, once a ``RestorationModel`` has been saved.
     """
     opt = load_options(config, options)
@@ -56,7 +58,12 @@ def train(
         opt["path"]["resume_state"] = str(state)
     elif resume:
         logger.warning("%s has no training state to resume from; training starts from scratch", experiment)
-    with alone_in(experiment), Interruption().noted(), _command_line(config, opt, launcher):
+    for key, weights in opt["path"].items():
+        if key.startswith("pretrain_network") and weights:
+            _read(weights)  # before BasicSR makes or renames folders
+    # All processes have to shuffle alike: where the options leave the seed to chance, not by that.
+    samples = numbered_samples(opt.get("manual_seed") or 0, *_position(opt["path"].get("resume_state")))
+    with alone_in(experiment), Interruption().noted(), _command_line(config, opt, launcher), samples:
         train_pipeline(str(root))
 
 
@@ -154,6 +161,23 @@ def last_state(experiment: Path) -> Path | None:
             return state
         logger.warning("%s or %s is not whole; looking for an older one", state, network)
     return None
+
+
+def _position(state: str | None) -> tuple[int, int]:
+    """Return iteration and epoch of a training state, zeros without one."""
+    if not state:
+        return 0, 0
+    found = _read(state)
+    if not isinstance(found, Mapping) or not found.keys() >= {"iter", "epoch", "optimizers", "schedulers"}:
+        raise CheckpointError(
+            f"{state}: expected a training state of BasicSR, with iter, epoch, optimizers, schedulers"
+        )
+    return found["iter"], found["epoch"]
+
+
+def _read(checkpoint: str) -> Any:
+    path = Path(checkpoint).expanduser()
+    return load_safely(path, map_location="cpu", mmap=path.is_file() and is_whole(path))
 
 
 @contextmanager

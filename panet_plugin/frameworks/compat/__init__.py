@@ -9,6 +9,7 @@ import functools
 import importlib
 
 from panet_plugin.frameworks.compat import repairs_basicsr, repairs_mmagic
+from panet_plugin.frameworks.compat.safe_loads import safe_downloads, safe_loads
 
 __all__ = ["enable_basicsr", "enable_mmagic"]
 
@@ -27,6 +28,7 @@ def enable_basicsr() -> None:
     """
     with repairs_basicsr.functional_tensor():
         importlib.import_module("basicsr")
+    safe_loads("basicsr.models.base_model", "basicsr.train", "basicsr.archs.vgg_arch")
     repairs_basicsr.jpeg_quality()
     repairs_basicsr.resume_on_cpu()
     repairs_basicsr.distributed_on_cpu()
@@ -43,6 +45,8 @@ def enable_mmagic() -> None:
         ImportError: MMagic, mmcv or MMEngine is not installed.
     """
     repairs_mmagic.package_lookup()
+    safe_loads("mmengine.runner.checkpoint")
+    safe_downloads("mmengine.runner.checkpoint")
     repairs_mmagic.checkpoint_globals()
     repairs_mmagic.plain_files()
     repairs_mmagic.whole_files()

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from panet_plugin.frameworks.distributed import init_gloo
+from panet_plugin.weights import load_safely
 
 
 @contextlib.contextmanager
@@ -89,7 +90,7 @@ def _load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     path = opt["path"].get("resume_state")
     if not path:
         return None
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = load_safely(path, map_location="cpu")
     check_resume(opt, state["iter"])
     return state
 

@@ -1,5 +1,6 @@
 """What MMagic 1.2.0, mmcv 2.1 and MMEngine 0.10 need on today's PyTorch and NumPy."""
 
+import codecs
 import importlib
 import importlib.util
 import pickle
@@ -197,24 +198,33 @@ def checkpoint_globals() -> None:
     Symptom: resuming raises UnpicklingError, weights only load failed.
     Cause: MMEngine's checkpoints hold the log as HistoryBuffer objects: NumPy arrays, and methods which pickle as
     ``getattr(HistoryBuffer, name)``. The latter is granted by a ``getattr`` that serves nothing else.
-    Does nothing if PyTorch has no such list (it then has no such check by default either).
     """
-    if not hasattr(torch.serialization, "add_safe_globals"):
-        return
     from mmengine.logging import HistoryBuffer
 
-    rebuild_array, rebuild_scalar = np.empty(0).__reduce__()[0], np.float64().__reduce__()[0]
+    rebuild_array: Any = np.empty(0).__reduce__()[0]
+    rebuild_scalar: Any = np.float64().__reduce__()[0]
     allowed: list[Any] = [
         HistoryBuffer,
         np.ndarray,
         np.dtype,
-        (_history_buffer_method, "builtins.getattr"),
+        codecs.encode,  # of the bytes of a number; PyTorch 2.4 does not allow it by itself
+        _named("builtins", "getattr", _history_buffer_method),
         # Files written with NumPy 1 say numpy.core, those written with NumPy 2 numpy._core.
-        *((rebuild_array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
-        *((rebuild_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+        *(_named(f"numpy.{core}.multiarray", "_reconstruct", rebuild_array) for core in ("core", "_core")),
+        *(_named(f"numpy.{core}.multiarray", "scalar", rebuild_scalar) for core in ("core", "_core")),
         *{type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"},
     ]
     torch.serialization.add_safe_globals(allowed)
+
+
+def _named(module: str, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of another name: PyTorch before 2.6 looks there, and takes no pair of both."""
+
+    def renamed(*args: Any) -> Any:
+        return function(*args)
+
+    renamed.__module__, renamed.__name__, renamed.__qualname__ = module, name, name
+    return renamed
 
 
 def _history_buffer_method(owner: Any, name: str) -> Callable[..., Any]:

@@ -7,19 +7,26 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from mmengine.dist import all_reduce, is_distributed, is_main_process
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
 from panet_plugin.files import write_bytes
-from panet_plugin.frameworks.trainings import Interruption, NonFinite, all_finite, is_whole, must_be_finite
-from panet_plugin.weights import PATCH
+from panet_plugin.frameworks.trainings import (
+    Interruption,
+    NonFinite,
+    all_finite,
+    is_whole,
+    must_be_finite,
+    report_resumed,
+)
+from panet_plugin.weights import PATCH, CheckpointError
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +116,34 @@ class SayPatch(Hook):
             checkpoint[PATCH] = self._patch
 
 
+class ReportResumed(Hook):
+    """Log which settings of a resumed training are the checkpoint's, and which the config's."""
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Compare both, before the checkpoint's are loaded.
+
+        Raises:
+            CheckpointError: If a training cannot be resumed from it.
+            TrainingError: If its schedule is of another kind than the config's.
+        """
+        if not runner._resume:
+            return
+        if missing := {"meta", "message_hub", "optimizer", "param_schedulers"} - checkpoint.keys():
+            raise CheckpointError(
+                f"{runner._load_from}: a training cannot be resumed without {', '.join(sorted(missing))}: expected a "
+                "checkpoint of MMEngine with optimizer and schedule"
+            )
+        wrapper: Any = runner.optim_wrapper
+        schedules: Any = runner.param_schedulers
+        report_resumed(
+            checkpoint["meta"]["iter"],
+            [wrapper.optimizer.state_dict()],
+            [schedule.state_dict() for schedule in schedules],
+            [checkpoint["optimizer"]],
+            checkpoint["param_schedulers"],
+        )
+
+
 class SaveWhenAsked(Hook):
     """On SIGTERM or SIGINT, finish the step, save and leave. Processes of a distributed training leave together."""
 
@@ -119,8 +154,20 @@ class SaveWhenAsked(Hook):
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Look whether a signal came."""
-        if not self._interruption.asked(runner.iter + 1):
+        if self._interruption.asked(runner.iter + 1):
+            self._save_and_leave(runner)
+
+    def after_val_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Look in a validation, too, unless other processes take part in it."""
+        if not self._interruption.number or is_distributed() or not hasattr(runner.train_loop, "dataloader_iterator"):
             return
+        for hook in runner.hooks:
+            if isinstance(hook, EMAHook):
+                hook.after_val_epoch(runner)  # it has put the averaged weights in the place of the others
+        runner.train_loop._iter -= 1  # hooks save in an iteration, and it is over
+        self._save_and_leave(runner)
+
+    def _save_and_leave(self, runner: Runner) -> NoReturn:
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
                 hook._save_checkpoint(runner)

@@ -14,7 +14,13 @@ from mmengine.runner import Runner
 import panet_plugin.frameworks.mmagic  # noqa: F401 - a config that does not import the bridge finds it all the same
 from panet_plugin.archs import attention_window
 from panet_plugin.frameworks.distributed import init_gloo
-from panet_plugin.frameworks.mmagic.hooks import SaveWhenAsked, SayPatch, SkipNonFinite, newest_checkpoint
+from panet_plugin.frameworks.mmagic.hooks import (
+    ReportResumed,
+    SaveWhenAsked,
+    SayPatch,
+    SkipNonFinite,
+    newest_checkpoint,
+)
 from panet_plugin.frameworks.patches import patch_of_loader
 from panet_plugin.frameworks.trainings import MAX_NONFINITE_STEPS, Interruption, alone_in
 from panet_plugin.weights import load_weights, read_patch
@@ -42,6 +48,7 @@ def train(
 
     Raises:
         FileNotFoundError: If ``load_from`` is no checkpoint and no work dir with one.
+        CheckpointError: If a checkpoint is damaged, or holds more than data.
         TrainingError: If another training uses ``work_dir``, or ``max_nonfinite_steps`` of the config (10, 0 for any
             number) steps in a row had a loss or gradient that is not finite.
         SystemExit: With 128 + the signal's number after SIGTERM or SIGINT, once the step is done and a checkpoint is
@@ -62,7 +69,7 @@ def train(
         runner = _runner(cfg, launcher)
         # What training sees in its patches is what its validation sees in whole images.
         patch = patch_of_loader(cfg.get("train_dataloader"))
-        for hook in (SayPatch(patch), SkipNonFinite(most), SaveWhenAsked(interruption)):
+        for hook in (SayPatch(patch), SkipNonFinite(most), SaveWhenAsked(interruption), ReportResumed()):
             runner.register_hook(hook)
         with attention_window(runner.model, "trained", patch):
             runner.train()

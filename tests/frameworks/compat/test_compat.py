@@ -199,7 +199,6 @@ def test_packages_that_are_too_new_are_hidden_only_during_the_import(tmp_path: P
 @fresh
 def test_mmagic_repairs_do_nothing_on_a_stack_that_needs_none(tmp_path: Path) -> None:
     import numpy as np
-    import torch
 
     np.bool8 = type("bool8", (np.float64,), {})
     given = {name: fake(name) for name in (*ABSENT, "mmcv._ext", "pkg_resources")}
@@ -221,12 +220,8 @@ def test_mmagic_repairs_do_nothing_on_a_stack_that_needs_none(tmp_path: Path) ->
     import mmengine.utils
 
     lookup = mmengine.utils.is_installed, mmengine.utils.get_installed_path
-    from panet_plugin.frameworks.compat import enable_mmagic, repairs_mmagic
+    from panet_plugin.frameworks.compat import enable_mmagic
 
-    add_safe_globals = torch.serialization.add_safe_globals
-    del torch.serialization.add_safe_globals  # torch itself calls it on import, so only for the repair
-    repairs_mmagic.checkpoint_globals()
-    torch.serialization.add_safe_globals = add_safe_globals
     enable_mmagic()
     assert all(sys.modules[name] is module for name, module in before.items())
     assert lookup == (mmengine.utils.is_installed, mmengine.utils.get_installed_path)
@@ -276,6 +271,7 @@ def test_basicsr_repairs_do_nothing_on_a_stack_that_needs_none(tmp_path: Path) -
 @fresh
 def test_mmengine_resumes_safely(tmp_path: Path) -> None:
     from panet_plugin.frameworks.compat import enable_mmagic
+    from panet_plugin.weights import CheckpointError
 
     enable_mmagic()
     import torch
@@ -337,7 +333,7 @@ def test_mmengine_resumes_safely(tmp_path: Path) -> None:
 
     for name, harm in {"command": Hostile(tmp_path / "harmed"), "lookup": Lookup()}.items():
         torch.save({**checkpoint, "harm": harm}, tmp_path / "hostile.pth")
-        with pytest.raises(Exception, match="Weights only load failed"):
+        with pytest.raises(CheckpointError, match=r"hostile\.pth: refused, since it is no plain checkpoint"):
             runner(name, resume=True, load_from=str(tmp_path / "hostile.pth")).train()
     assert not (tmp_path / "harmed").exists()
 
@@ -345,6 +341,7 @@ def test_mmengine_resumes_safely(tmp_path: Path) -> None:
 @fresh
 def test_basicsr_trains_and_resumes_safely_on_cpu(tmp_path: Path) -> None:
     from panet_plugin.frameworks.compat import enable_basicsr
+    from panet_plugin.weights import CheckpointError
 
     enable_basicsr()
     assert "mmengine" not in sys.modules
@@ -407,7 +404,7 @@ def test_basicsr_trains_and_resumes_safely_on_cpu(tmp_path: Path) -> None:
         assert torch.equal(expected, got)
 
     torch.save({**state, "harm": Hostile(tmp_path / "harmed")}, states / "20.state")
-    with pytest.raises(Exception, match="Weights only load failed"):
+    with pytest.raises(CheckpointError, match=r"20\.state: refused, since it is no plain checkpoint"):
         basicsr.train.load_resume_state(options())
     assert not (tmp_path / "harmed").exists()
 
