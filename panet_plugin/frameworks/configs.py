@@ -65,9 +65,27 @@ def read_plain(path: Path, *, _within: tuple[Path, ...] = ()) -> dict[str, Any]:
     try:
         merged = Config(inherited)
         merged.merge_from_dict(values, allow_list_keys=False)
+        return merged.to_dict()
     except (AttributeError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: it does not fit its _base_ ({error})") from error
-    return merged.to_dict()
+
+
+def override(config: Config, options: Mapping[str, Any], name: str | os.PathLike) -> None:
+    """Change a config by dotted names.
+
+    Args:
+        config: Is changed.
+        options: The new values.
+        name: What errors call the config.
+
+    Raises:
+        ConfigError: If a name leads into a value that holds no others.
+    """
+    for key, value in options.items():
+        try:
+            config.merge_from_dict({key: value})
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{name}: it has no place for the override {key}={value!r} ({error})") from error
 
 
 def parse_yaml(text: str) -> Any:
