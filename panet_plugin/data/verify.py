@@ -17,7 +17,7 @@ from panet_plugin.data.images import PNG_COMPRESSION
 from panet_plugin.data.lmdb_reader import LmdbRecords
 from panet_plugin.data.manifest import FORMAT, digest, read_json, sha256_of
 from panet_plugin.data.parallel import in_threads
-from panet_plugin.data.pictures import BadImageError
+from panet_plugin.data.pictures import READABLE, BadImageError
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ def _check(
 
 def _meta_line(name: str, content: bytes) -> str:
     try:
-        with Image.open(BytesIO(content)) as image:
+        with Image.open(BytesIO(content), formats=READABLE) as image:
             channels = 1 if image.mode in ("1", "L") or image.mode.startswith("I") else 3
             line = f"{name} ({image.height},{image.width},{channels}) {PNG_COMPRESSION}"
             # PNG files carry checksums.

@@ -5,12 +5,16 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from mmengine.config import Config
+
+#: Values that a config may hold, and how deep one may lie in others: those of honest ones are some hundred. A few
+#: lines that name one value in another, and that in others, stand for billions.
+MOST_VALUES, DEEPEST = 100_000, 50
 
 _KINDS = {".py": (".py",), ".yml": (".yml", ".yaml"), ".yaml": (".yml", ".yaml")}
 
@@ -84,7 +88,7 @@ def override(config: Config, options: Mapping[str, Any], name: str | os.PathLike
     for key, value in options.items():
         try:
             config.merge_from_dict({key: value})
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ConfigError(f"{name}: it has no place for the override {key}={value!r} ({error})") from error
 
 
@@ -95,7 +99,7 @@ def parse_yaml(text: str) -> Any:
         ConfigError: If it is not; the message names the line.
     """
     try:
-        return yaml.load(text, _PlainLoader)
+        return _bounded(yaml.load(text, _PlainLoader))
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ConfigError(f"{line}{error.problem}") from error
@@ -149,7 +153,20 @@ def assignments(text: str) -> dict[str, Any]:
         except (ValueError, TypeError, RecursionError, MemoryError):
             value = NotPlain(line)
         values |= dict.fromkeys(names, value)
-    return values
+    return _bounded(values)
+
+
+def _bounded(value: Any) -> Any:
+    """Return a value; ConfigError if it holds too many others, counted as often as they are named."""
+    level = [value]
+    count = depth = 0
+    while level:
+        count, depth = count + len(level), depth + 1
+        if count > MOST_VALUES or depth > DEEPEST:
+            raise ConfigError(f"more than {MOST_VALUES} values, or more than {DEEPEST} deep in each other")
+        within = (item.values() if isinstance(item, Mapping) else item for item in level)
+        level = [other for items in within if isinstance(items, Iterable) and not isinstance(items, str) for other in items]
+    return value
 
 
 def _literal(node: ast.expr, names: Mapping[str, Any]) -> Any:
