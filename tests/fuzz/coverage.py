@@ -1,6 +1,6 @@
 """Fuzz readers of files from strangers, guided by coverage: ``python tests/fuzz/coverage.py [TARGET ...]``.
 
-All targets together take ``SECONDS`` of the environment, or ten minutes. What was found to reach new code is kept in
+All targets together take ``FUZZ_SECONDS`` of the environment, or ten minutes. What was found to reach new code is kept in
 ``work_dirs/fuzz/TARGET`` for the next time, and what broke a reader beside it.
 """
 
@@ -10,13 +10,17 @@ import sys
 from pathlib import Path
 
 WORK = Path("work_dirs/fuzz")
+INSTRUMENTED = [
+    *("panet_plugin.data", "panet_plugin.weights", "panet_plugin.frameworks.configs", "PIL", "zipfile", "tarfile"),
+    *("torch.serialization", "torch._weights_only_unpickler", "yaml", "mmengine.config"),
+]
 
 
 def fuzz(name: str, *options: str) -> None:
     """Fuzz one target in this process, which libFuzzer ends."""
     import atheris
 
-    with atheris.instrument_imports(include=["panet_plugin", "PIL", "torch", "zipfile", "tarfile", "yaml", "mmengine"]):
+    with atheris.instrument_imports(include=INSTRUMENTED):
         import targets
     target = targets.TARGETS[name]
     corpus = WORK / name
@@ -33,7 +37,7 @@ def main() -> None:
     import targets
 
     names = sys.argv[1:] or list(targets.TARGETS)
-    seconds = int(os.environ.get("SECONDS", "600")) // len(names)
+    seconds = int(os.environ.get("FUZZ_SECONDS", "600")) // len(names)
     limits = ["-timeout=60", "-rss_limit_mb=4096", "-max_len=65536", "-print_final_stats=1"]
     broken = []
     for name in names:
