@@ -1,6 +1,6 @@
 """What is fuzzed: readers of files from strangers, small files to begin with, and what must hold whatever they are given.
 
-``test_fuzz.py`` tries what hypothesis makes of the seeds, ``coverage.py`` what atheris finds.
+``test_fuzz.py`` tries what hypothesis makes of the seeds, ``guided.py`` what atheris finds.
 """
 
 import argparse
