@@ -199,7 +199,7 @@ def _read_safetensors(path: Path, weights: bool = True) -> tuple[dict[str, Tenso
 def _read_pth(path: Path, mmap: bool = False) -> tuple[Any, Mapping[str, Any]]:
     """Return what a file of ``torch.save`` holds, and the same as a mapping, empty if it is none."""
     _must_exist(path)
-    found = _load(path, mmap=mmap and zipfile.is_zipfile(path))
+    found = _load(path, mmap)
     return found, found if isinstance(found, Mapping) else {}
 
 
@@ -253,11 +253,13 @@ def read_mmengine_config(path: str | os.PathLike) -> str | None:
 
 
 def _load(path: Path, mmap: bool = False) -> Any:
-    if zipfile.is_zipfile(path):
+    with path.open("rb") as file:
+        zipped = file.read(4) == b"PK\3\4"  # as PyTorch tells
+    if zipped:
         _must_be_plain(path)
     try:
         with _only_inert(_MMENGINE_LOG):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipped)
     except pickle.UnpicklingError as error:
         _must_not_be_a_page(path, error)
         # Past PyTorch's advice on how to load it all the same, which we do not pass on.

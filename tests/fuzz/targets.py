@@ -119,7 +119,8 @@ def _note(event: str, arguments: tuple) -> None:
     if event in _RUNNING:
         raise Forbidden(f"{event}: {arguments}")
     writes = event in _CHANGING or (event == "open" and arguments[2] & _WRITING)
-    if writes and not isinstance(arguments[0], int):
+    within = event in ("os.mkdir", "os.remove", "os.rmdir") and arguments[-1] != -1  # a folder that was opened before
+    if writes and not within and not isinstance(arguments[0], int):
         # As it is told, in the folder or on the way to it: links are forbidden.
         path = Path(os.path.abspath(os.fsdecode(arguments[0])))  # noqa: PTH100 - resolve() would look at the disk
         if path != Path(os.devnull) and not path.is_relative_to(_folder):
