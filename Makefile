@@ -8,14 +8,16 @@ RUN = "$(VENV)/bin/python"
 
 # Folder of the benchmark sets: Set5/HR/*.png and so on.
 BENCHMARKS ?= data/benchmarks
+# How much of its work test-faults does.
+FAULTS_SHARE ?= 1
 # Files of requirements/ that only one target needs.
 WITH =
 
-.PHONY: help env pins demo test test-browser lint docs bench bench-data paper-check paper-check-slow check-wheel sanitize clean
+.PHONY: help env pins demo test test-browser test-faults fuzz lint docs bench bench-data paper-check paper-check-slow check-wheel sanitize clean
 
 help: ## show this list (the default)
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
-	@echo "Variables: VENV (default .venv), PYTHON (to make it with), BENCHMARKS (default data/benchmarks), ARGS (for test and the checks)"
+	@echo "Variables: VENV (default .venv), PYTHON (to make it with), BENCHMARKS (default data/benchmarks), FAULTS_SHARE (default 1), ARGS (for test and the checks)"
 
 env: ## make or update the environment
 	@command -v "$(PYTHON)" >/dev/null || { echo "error: no Python 3.10 to 3.14 with the modules venv and ensurepip found" \
@@ -24,7 +26,7 @@ env: ## make or update the environment
 
 pins: env ## renew requirements/constraints.txt: ARGS=--upgrade for the newest of everything
 	@$(RUN) -m uv pip compile --quiet --universal --python-version 3.10 --no-annotate --custom-compile-command "make pins" \
-		$(filter-out %/frameworks.txt %/constraints.txt,$(wildcard requirements/*.txt)) -o requirements/constraints.txt $(ARGS)
+		$(filter-out %/frameworks.txt %/fuzz.txt %/constraints.txt,$(wildcard requirements/*.txt)) -o requirements/constraints.txt $(ARGS)
 
 demo: env ## train a small PANet on sample photographs and restore held-out ones: see work_dirs/demo
 	@$(RUN) tools/demo.py
@@ -36,6 +38,13 @@ test: env ## run the tests; e.g. ARGS="tests/ops -x"
 test-browser: WITH = browser
 test-browser: env ## test the page of tools/show_attention.py in Chromium; needs: apt-get install chromium chromium-driver
 	@$(RUN) -m pytest tests/browser/attention_page.py $(ARGS)
+
+test-faults: env ## test long runs, some 20 minutes: 10 000 pictures, 500 epochs, 20 resumes; FAULTS_SHARE=0.1: a tenth of it
+	@FAULTS_SHARE=$(FAULTS_SHARE) $(RUN) -m pytest tests/faults/long_runs.py -s $(ARGS)
+
+fuzz: WITH = fuzz
+fuzz: env ## fuzz the readers of files from strangers for ten minutes, on Linux on x86-64; e.g. ARGS="picture lmdb"
+	@$(RUN) tests/fuzz/guided.py $(ARGS)
 
 lint: env ## check style, formatting and types
 	@$(RUN) -m ruff check .

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from weakref import WeakValueDictionary
 
-import lmdb
 import numpy as np
 
 from panet_plugin.data.images import decode_image, read_image
+from panet_plugin.data.lmdb_reader import LmdbRecords
 from panet_plugin.data.missing import missing_data
 from panet_plugin.data.pictures import SUFFIXES, BadImageError, list_pictures
-
-# A process may open a LMDB once only: its environment is shared by all who read it, for as long as one of them lives.
-_ENVIRONMENTS: WeakValueDictionary[tuple[int, str], lmdb.Environment] = WeakValueDictionary()
 
 
 class CleanImages:
@@ -28,6 +24,7 @@ class CleanImages:
 
     Raises:
         FileNotFoundError: If there is nothing of that name, or no image in it.
+        BadImageError: If the LMDB is damaged.
         ValueError: If two files differ in their suffix alone.
     """
 
@@ -38,7 +35,9 @@ class CleanImages:
             raise missing_data(self.root)
         self._files: dict[str, Path] = {}
         if self.is_lmdb:
-            lines = (self.root / "meta_info.txt").read_text(encoding="ascii").splitlines()
+            self._records = LmdbRecords(self.root)
+            # A name that is not ASCII has no record.
+            lines = (self.root / "meta_info.txt").read_text(encoding="ascii", errors="replace").splitlines()
             names = {line.split(".")[0] for line in lines if line.strip()}
         else:
             paths = list_pictures(self.root)
@@ -52,7 +51,6 @@ class CleanImages:
                 f"{self.root}: no image in it; expected files ending in {', '.join(sorted(SUFFIXES))}"
             )
         self.names = sorted(names)
-        self._kept: lmdb.Environment | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -66,27 +64,11 @@ class CleanImages:
         """
         if not self.is_lmdb:
             return read_image(self._files[name])
-        with self._environment().begin() as transaction:
-            content = transaction.get(name.encode("ascii"))
-            if content is None:
-                raise BadImageError(f"{self.root}: {name}: no such record, expected an image")
-            return decode_image(content, f"{self.root}: {name}")
-
-    def _environment(self) -> lmdb.Environment:
-        path = str(self.root.resolve())
-        key = (os.getpid(), path)
-        if (environment := _ENVIRONMENTS.get(key)) is None:
-            for other, inherited in list(_ENVIRONMENTS.items()):
-                # A forked process must not use its parent's, and cannot open the same one beside it.
-                if other[0] != key[0] and other[1] == path:
-                    inherited.close()
-            environment = lmdb.open(path, readonly=True, lock=False, readahead=False, meminit=False)
-            _ENVIRONMENTS[key] = environment
-        self._kept = environment
-        return environment
-
-    def __getstate__(self) -> dict:
-        return {**vars(self), "_kept": None}
+        try:
+            content = self._records[name.encode()]
+        except KeyError:
+            raise BadImageError(f"{self.root}: {name}: no such record, expected an image") from None
+        return decode_image(content, f"{self.root}: {name}")
 
     def read_patchable(self, name: str, side: int | None) -> np.ndarray:
         """Return an image from which a patch of ``side`` pixels can be cut; BadImageError if it is smaller."""

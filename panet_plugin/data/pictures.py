@@ -19,6 +19,9 @@ from PIL.ExifTags import Base
 # Of files that are looked for among others.
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 
+#: Formats of Pillow's that are read. Others run programs: what calls itself EPS would be given to Ghostscript.
+READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "GIF", "JPEG2000")
+
 #: What turns a stored picture upright, by EXIF's orientation.
 UPRIGHT: dict[int, Callable[[NDArray], NDArray]] = {
     1: lambda image: image,
@@ -106,7 +109,7 @@ def picture_head(path: str | os.PathLike) -> Iterator[ImageFile.ImageFile]:
     """
     with Path(path).open("rb") as stream:
         try:
-            head = Image.open(stream)
+            head = Image.open(stream, formats=READABLE)
         except Exception as error:
             raise _bad(path, error) from error
         with head:
@@ -124,7 +127,7 @@ def read_picture(path: str | os.PathLike) -> Picture:
 
 
 def decode_picture(content: bytes, name: str | os.PathLike) -> Picture:
-    """Decode PNG, JPEG, WebP, TIFF, BMP, PPM or another of Pillow's formats, gray, RGB, with a palette or alpha.
+    """Decode a picture of one of the :data:`READABLE` formats, gray, RGB, with a palette or alpha.
 
     Pictures of 9 to 15 bits get 16. Those of other colors, such as CMYK, become RGB. Of several pictures in a file the
     first is taken. The format is told by the content, not by the file's name.
@@ -137,7 +140,7 @@ def decode_picture(content: bytes, name: str | os.PathLike) -> Picture:
         BadImageError: If it is empty, damaged or no image, or holds what cannot be read without loss.
     """
     try:
-        with Image.open(BytesIO(content)) as file:
+        with Image.open(BytesIO(content), formats=READABLE) as file:
             return _decode(file, content)
     # Decoders fail in many ways on damaged bytes: OSError, SyntaxError, struct.error ...
     except Exception as error:

@@ -10,13 +10,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import lmdb
 from PIL import Image
 from tqdm import tqdm
 
 from panet_plugin.data.images import PNG_COMPRESSION
+from panet_plugin.data.lmdb_reader import LmdbRecords
 from panet_plugin.data.manifest import FORMAT, digest, read_json, sha256_of
 from panet_plugin.data.parallel import in_threads
+from panet_plugin.data.pictures import READABLE, BadImageError
 
 logger = logging.getLogger(__name__)
 
@@ -81,18 +82,13 @@ def _verify_set(path: Path, manifest: dict[str, Any], workers: int | None) -> li
 
 def _verify_lmdb(path: Path, expected: dict[str, Any], workers: int | None) -> tuple[list[str], list[str]]:
     """What is wrong with an LMDB, and its keys."""
-
-    def images() -> Iterator[tuple[str, bytes]]:
-        with (
-            lmdb.open(str(path), readonly=True, lock=False, readahead=True) as environment,
-            environment.begin() as transaction,
-        ):
-            for key, content in transaction.cursor():
-                yield f"{key.decode(errors='replace')}.png", content
-
     try:
-        checked = _check(path, images(), expected, workers)
-    except (lmdb.Error, OSError) as error:
+        records = LmdbRecords(path)
+        images = ((f"{key.decode(errors='replace')}.png", records[key]) for key in records.places)
+        checked = _check(path, images, expected, workers)
+    except BadImageError as error:
+        return [str(error)], []
+    except OSError as error:
         return [f"{path}: damaged: {error}"], []
     problems = _compare(path, expected, checked)
     meta_info = path / "meta_info.txt"
@@ -129,7 +125,7 @@ def _check(
 
 def _meta_line(name: str, content: bytes) -> str:
     try:
-        with Image.open(BytesIO(content)) as image:
+        with Image.open(BytesIO(content), formats=READABLE) as image:
             channels = 1 if image.mode in ("1", "L") or image.mode.startswith("I") else 3
             line = f"{name} ({image.height},{image.width},{channels}) {PNG_COMPRESSION}"
             # PNG files carry checksums.

@@ -13,7 +13,7 @@ from PIL import Image
 
 from panet_plugin.data import BadImageError, read_image
 from panet_plugin.data.manifest import sha256_of
-from panet_plugin.data.pictures import SUFFIXES, list_pictures
+from panet_plugin.data.pictures import READABLE, SUFFIXES, list_pictures
 from panet_plugin.evaluation.errors import EvaluationError, listing
 from panet_plugin.tasks import Task
 
@@ -120,8 +120,9 @@ def image_size(path: Path) -> tuple[int, int]:
         BadImageError: If it is no image.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=READABLE) as file:
             turned = file.getexif().get(_ORIENTATION, 1) >= 5
             return file.size if turned else file.size[::-1]
-    except OSError as error:
+    # As many as there are ways to be damaged.
+    except Exception as error:
         raise BadImageError(f"{path}: not a readable image") from error

@@ -5,12 +5,17 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from mmengine.config import Config
+
+#: Values that a config may hold, and how deep one may lie in others: those of honest ones are some hundred. A few
+#: lines that name one value in another, and that in others, stand for billions.
+MOST_VALUES, DEEPEST = 100_000, 50
 
 _KINDS = {".py": (".py",), ".yml": (".yml", ".yaml"), ".yaml": (".yml", ".yaml")}
 
@@ -65,9 +70,28 @@ def read_plain(path: Path, *, _within: tuple[Path, ...] = ()) -> dict[str, Any]:
     try:
         merged = Config(inherited)
         merged.merge_from_dict(values, allow_list_keys=False)
+        return merged.to_dict()
     except (AttributeError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: it does not fit its _base_ ({error})") from error
-    return merged.to_dict()
+
+
+def override(config: Config, options: Mapping[str, Any], name: str | os.PathLike) -> None:
+    """Change a config by dotted names.
+
+    Args:
+        config: Is changed.
+        options: The new values.
+        name: What errors call the config.
+
+    Raises:
+        ConfigError: If a name leads into a value that holds no others.
+    """
+    for key, value in options.items():
+        try:
+            config.merge_from_dict({key: _bounded(value)})
+        except (AttributeError, ConfigError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
+            shown = reprlib.repr(value)  # however deep
+            raise ConfigError(f"{name}: it has no place for the override {key}={shown} ({error})") from error
 
 
 def parse_yaml(text: str) -> Any:
@@ -77,13 +101,14 @@ def parse_yaml(text: str) -> Any:
         ConfigError: If it is not; the message names the line.
     """
     try:
-        return yaml.load(text, _PlainLoader)
+        found = yaml.load(text, _PlainLoader)
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ConfigError(f"{line}{error.problem}") from error
     # Of values such as `!!int one`, or what is nested too deeply.
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ConfigError(f"not YAML of plain values ({' '.join(str(error).split())})") from error
+    return _bounded(found)
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -131,7 +156,22 @@ def assignments(text: str) -> dict[str, Any]:
         except (ValueError, TypeError, RecursionError, MemoryError):
             value = NotPlain(line)
         values |= dict.fromkeys(names, value)
-    return values
+    return _bounded(values)
+
+
+def _bounded(value: Any) -> Any:
+    """Return a value; ConfigError if it holds too many others, counted as often as they are named."""
+    level = [value]
+    count = depth = 0
+    while level:
+        count, depth = count + len(level), depth + 1
+        if count > MOST_VALUES or depth > DEEPEST:
+            raise ConfigError(f"more than {MOST_VALUES} values, or more than {DEEPEST} deep in each other")
+        within = (item.values() if isinstance(item, Mapping) else item for item in level)
+        level = [
+            other for items in within if isinstance(items, Iterable) and not isinstance(items, str) for other in items
+        ]
+    return value
 
 
 def _literal(node: ast.expr, names: Mapping[str, Any]) -> Any:

@@ -1,5 +1,6 @@
 """What the command-line tools share: which framework runs a config, overrides, errors without a traceback."""
 
+import argparse
 import importlib
 import multiprocessing
 import re
@@ -8,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from mmengine.config import DictAction as Overrides
+from mmengine.config import DictAction
 
 from panet_plugin.data import BadImageError
 from panet_plugin.evaluation import EvaluationError
@@ -44,6 +46,21 @@ _EXPECTED = (
 # of BasicSR's datasets: the repairs must come first. Our own datasets for MMagic bring them along.
 if multiprocessing.parent_process() is not None and any(word.endswith((".yml", ".yaml")) for word in sys.argv):
     enable_basicsr()
+
+
+class Overrides(DictAction):
+    """MMEngine's action of argparse for ``KEY=VALUE ...``, which ends the program with a message for anything else."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
+        """Read the words and keep them by key."""
+        for word in values:
+            key, equals, _ = word.partition("=")
+            if not equals or not all(key.split(".")):
+                raise argparse.ArgumentError(self, f"expected KEY=VALUE, got {word!r}")
+            try:
+                super().__call__(parser, namespace, [word], option)
+            except (AssertionError, RecursionError) as error:
+                raise argparse.ArgumentError(self, f"brackets that do not match, or too many, in {word!r}") from error
 
 
 def framework_of(config: Path) -> ModuleType:

@@ -139,7 +139,10 @@ class NonFinite:
 
 def is_whole(checkpoint: Path) -> bool:
     """Return whether a checkpoint was written to its end: the directory there is the last that is written."""
-    return zipfile.is_zipfile(checkpoint)
+    try:
+        return zipfile.is_zipfile(checkpoint)
+    except zipfile.BadZipFile:  # a directory that contradicts itself: some versions of Python raise this
+        return False
 
 
 def all_finite(tensors: Iterable[Tensor | None]) -> bool:

@@ -161,7 +161,8 @@ def _draw(figure: FigureBase, comparison: Comparison, rows: int, columns: int, _
     axis.add_patch(
         Rectangle((box.x - 1, box.y - 1), box.width + 1, box.height + 1, fill=False, edgecolor=_BOX, linewidth=2)
     )
-    axis.set_xlabel(comparison.name, fontsize=10)
+    # Names are no formulas, whatever they hold.
+    axis.set_xlabel(comparison.name, fontsize=10, parse_math=False)
     scores = [(panel.psnr, panel.ssim) for panel in comparison.panels if panel.psnr is not None]
     best = max((f"{psnr:.2f}" for psnr, _ in scores), key=float, default=None)
     for index, panel in enumerate([Panel("ground truth", reference), *comparison.panels]):
@@ -172,7 +173,7 @@ def _draw(figure: FigureBase, comparison: Comparison, rows: int, columns: int, _
         for spine in axis.spines.values():
             spine.set_visible(True)
             spine.set_color(_BOX)
-        axis.set_title(panel.name, fontsize=10, pad=3)
+        axis.set_title(panel.name, fontsize=10, pad=3, parse_math=False)
         if index == 0:
             axis.set_xlabel("PSNR / SSIM", fontsize=10)
         elif panel.psnr is None:

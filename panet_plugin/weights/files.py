@@ -63,6 +63,9 @@ _MMENGINE_LOG = (
 )
 
 
+#: How many times larger than what is stored the tensors of a checkpoint may be together, but for a few bytes.
+LARGEST_RATIO, LEAST_BYTES = 4, 1 << 20
+
 #: PyTorch's list is one for all threads.
 _allow_list = threading.Lock()
 
@@ -195,7 +198,8 @@ def _read_safetensors(path: Path, weights: bool = True) -> tuple[dict[str, Tenso
 
 def _read_pth(path: Path, mmap: bool = False) -> tuple[Any, Mapping[str, Any]]:
     """Return what a file of ``torch.save`` holds, and the same as a mapping, empty if it is none."""
-    found = _load(path, mmap=mmap and zipfile.is_zipfile(path))
+    _must_exist(path)
+    found = _load(path, mmap)
     return found, found if isinstance(found, Mapping) else {}
 
 
@@ -253,11 +257,12 @@ def _load(path: Path, mmap: bool = False) -> Any:
         return load_safely(path, map_location="cpu", mmap=mmap)
 
 
-def load_safely(path: str | os.PathLike, **options: Any) -> Any:
+def load_safely(path: str | os.PathLike, mmap: bool = False, **options: Any) -> Any:
     """Return what a file of ``torch.save`` holds, if that is tensors, plain values and what the program has allowed.
 
     Args:
         path: The file.
+        mmap: Map the tensors instead of reading them, where the file's format allows it.
         **options: For ``torch.load``, whose own ``weights_only`` depends on the version of PyTorch.
 
     Raises:
@@ -266,12 +271,12 @@ def load_safely(path: str | os.PathLike, **options: Any) -> Any:
     """
     path = Path(path)
     _must_exist(path)
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(re.fullmatch(r"[^/]+/constants\.pkl", name) for name in archive.namelist()):
-                raise CheckpointError(f"{path}: a TorchScript program, expected a checkpoint of tensors")
+    with path.open("rb") as file:
+        zipped = file.read(4) == b"PK\3\4"  # as PyTorch tells
+    if zipped:
+        _must_be_plain(path)
     try:
-        return torch.load(path, **{**options, "weights_only": True})
+        return torch.load(path, **{**options, "mmap": mmap and zipped, "weights_only": True})
     except pickle.UnpicklingError as error:
         _must_not_be_a_page(path, error)
         raise CheckpointError(refusal(path, error)) from error
@@ -286,6 +291,19 @@ def refusal(name: str | os.PathLike, error: pickle.UnpicklingError) -> str:
     """Return what PyTorch has refused, without its advice on how to load it all the same."""
     found = re.search(r"(?:WeightsUnpickler error:\s*|(?=Trying to load unsupported ))(.*)", str(error))
     return f"{name}: refused, since it is no plain checkpoint of tensors ({found[1] if found else error})"
+
+
+def _must_be_plain(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+    except Exception as error:
+        raise CheckpointError(f"{path}: not a checkpoint file, or damaged ({error})") from error
+    if any(re.fullmatch(r"[^/]+/constants\.pkl", record.filename) for record in records):
+        raise CheckpointError(f"{path}: a TorchScript program, expected a checkpoint of tensors")
+    # PyTorch never compresses, and a small file would become as large as it says.
+    if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+        raise CheckpointError(f"{path}: its records are compressed, which those of torch.save are not")
 
 
 def _must_not_be_a_page(path: Path, error: Exception) -> None:
@@ -324,6 +342,7 @@ def _unwrap(found: Any, name: str) -> dict[str, Tensor]:
     if not tensors or len(tensors) < len(found):
         others = ", ".join(f"{key!r} ({type(value).__name__})" for key, value in found.items() if key not in tensors)
         raise CheckpointError(f"{name}: expected a state dict of tensors, found {shorten(others) or 'an empty one'}")
+    _must_be_dense(tensors, name)
     for prefix in PREFIXES:
         if inner := {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}:
             strangers = [key for key in tensors if not key.startswith((prefix, *FOREIGN_PREFIXES))]
@@ -333,6 +352,19 @@ def _unwrap(found: Any, name: str) -> dict[str, Tensor]:
                 )
             tensors = inner
     return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+
+
+def _must_be_dense(tensors: Mapping[Any, Tensor], name: str) -> None:
+    """Raise CheckpointError unless these are plain tensors of about the size of what was stored."""
+    for key, value in tensors.items():
+        if not isinstance(key, str):
+            raise CheckpointError(f"{name}: expected names of tensors, found {shorten(repr(key))}")
+        if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex():
+            raise CheckpointError(f"{name}: {key!r} is no plain tensor of real numbers")
+    stored = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in tensors.values()}
+    # Tensors may share what is stored, and one may be stored once and shown many times.
+    if sum(value.nbytes for value in tensors.values()) > LARGEST_RATIO * sum(stored.values()) + LEAST_BYTES:
+        raise CheckpointError(f"{name}: its tensors are more than {LARGEST_RATIO} times as large as what it stores")
 
 
 def write_checkpoint(network: nn.Module, path: str | os.PathLike, task: Task | None = None) -> None:

@@ -147,6 +147,14 @@ def test_what_would_lose_precision_is_refused():
             decode_picture(tiff(RAMP.astype(dtype)), "deep.tif")
 
 
+def test_programs_are_not_run(monkeypatch):
+    """EPS is a program, which Pillow would give to Ghostscript."""
+    monkeypatch.setattr("subprocess.Popen", lambda *command, **options: pytest.fail(f"runs {command}"))
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 5\n%%EndComments\n(x) (w) file\n%%EOF\n"
+    with pytest.raises(BadImageError, match=r"photo\.png: not a readable image: no known image format"):
+        decode_picture(eps, "photo.png")
+
+
 def test_the_resolution_is_read(tmp_path):
     image = Image.fromarray((RGB16 // 257).astype(np.uint8))
     for kind in ("PNG", "JPEG", "TIFF", "BMP"):

@@ -88,7 +88,7 @@ def other_keys(root):
 def cut_lmdb(root):
     with (root / "train_HR_sub.lmdb/data.mdb").open("r+b") as file:
         file.truncate(10)
-    return r"train_HR_sub\.lmdb: damaged"
+    return r"train_HR_sub\.lmdb/data\.mdb: damaged"
 
 
 def other_shape_in_meta_info(root):

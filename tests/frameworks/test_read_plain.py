@@ -41,6 +41,16 @@ def test_our_configs(path):
 
 
 @pytest.mark.parametrize("suffix", ["py", "yml"])
+def test_few_lines_that_stand_for_billions_of_values(tmp_path, suffix):
+    line = "l{0}: &l{0} [{1}]" if suffix == "yml" else "l{0} = [{1}]"
+    name = "*l{}" if suffix == "yml" else "l{}"
+    lines = [line.format(n, ", ".join([name.format(n - 1) if n else "1"] * 9)) for n in range(9)]
+    (tmp_path / f"x.{suffix}").write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match=rf"x\.{suffix}: more than 100000 values, or more than 50 deep"):
+        read_plain(tmp_path / f"x.{suffix}")
+
+
+@pytest.mark.parametrize("suffix", ["py", "yml"])
 def test_what_mmengine_understands(tmp_path, monkeypatch, suffix):
     monkeypatch.setenv("HOME_OF_DATA", "/data")
     yml = """

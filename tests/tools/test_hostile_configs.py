@@ -149,6 +149,27 @@ def test_they_import_nothing_that_a_config_names(tool, tmp_path, monkeypatch, sc
     assert not mark.exists()
 
 
+@pytest.mark.parametrize("config", ["x.yml", "x.py"])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("name.x=1", r"x\.\w+: it has no place for the override name\.x=1"),
+        ("numbers.7=1", "it has no place for the override numbers.7=1"),
+        ("a=" + "[" * 400 + "]" * 400, "it has no place for the override a="),
+    ],
+)
+def test_overrides_that_do_not_fit_are_named(tool, tmp_path, config, override, message):
+    Path("x.yml").write_text(json.dumps({**GOOD, "numbers": [1]}))
+    Path("x.py").write_text("name = 'n'\nnumbers = [1]\n")
+    assert_refused(tool("train.py", config, "--cfg-options", override), message, tmp_path / "executed")
+
+
+@pytest.mark.parametrize("override", ["name", "=1", "a..b=1", "a=(1,", "a=[1,2"])
+def test_overrides_that_cannot_be_read_are_named(tool, capsys, override):
+    assert tool("train.py", "x.yml", "--cfg-options", override) == "2"
+    assert capsys.readouterr().err.endswith(f" {override!r}\n")
+
+
 @pytest.mark.parametrize("script", TRAINERS)
 @pytest.mark.parametrize(
     ("override", "message"),

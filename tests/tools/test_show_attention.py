@@ -25,8 +25,8 @@ def run(monkeypatch, tmp_path, capsys):
     write_checkpoint(network, tmp_path / "net.pth")
     write_image(tmp_path / "chelsea.png", PICTURES["chelsea"])
 
-    def run(*arguments, message=None):
-        files = (tmp_path / "chelsea.png", "--weights", tmp_path / "net.pth", "--out", tmp_path / "out")
+    def run(*arguments, picture="chelsea.png", message=None):
+        files = (tmp_path / picture, "--weights", tmp_path / "net.pth", "--out", tmp_path / "out")
         monkeypatch.setattr(sys, "argv", ["show_attention.py", *map(str, (*files, *arguments))])
         if message is None:
             runpy.run_path("tools/show_attention.py", run_name="__main__")
@@ -102,6 +102,15 @@ def test_the_window(run, tmp_path):
 )
 def test_what_is_wrong_is_said(run, arguments, message):
     run(*arguments, message=message)
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)<script>.png", '"><img onerror=alert(1)>.png', "$\\x$.png"])
+def test_names_of_pictures_are_text(run, tmp_path, name):
+    (tmp_path / "chelsea.png").rename(tmp_path / name)
+    run("--at", 3, 4, "--html", "--dpi", 30, picture=name)
+    page = (tmp_path / f"out/{name[:-4]}.html").read_text(encoding="utf-8")
+    assert name not in page
+    assert json.loads(re.search(r'id="data">(.*?)</script>', page)[1])["title"].startswith(f"{name}: where")
 
 
 def test_the_picture_is_named(run, tmp_path):

@@ -2,7 +2,9 @@
 
 import base64
 import json
+import os
 import re
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -63,12 +65,43 @@ def test_pixels_are_computed_in_blocks(monkeypatch):
     assert [p["at"] for p in blocks["points"]] == [p["at"] for p in content(whole)["points"]][:11]
 
 
-def test_names_are_text():
-    name = "</script><img src=x onerror=alert(1)>&amp;\u2028.png"
-    page = attention_page(make_probe(), [(0, 0)], name)
-    assert content(page)["title"].startswith(name)
-    assert page.count("</script>") == 2
-    assert "<img src=x" not in page
+class Elements(HTMLParser):
+    """Notes the elements of a page with their attributes, and the text of the one that holds the data."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found, self.data, self._inside = [], "", False
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, attributes))
+        self._inside = ("id", "data") in attributes
+
+    def handle_data(self, text):
+        self.data += text if self._inside else ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "</script><img src=x onerror=alert(1)>&amp;\u2028.png",
+        "<script>alert(1)</script>",
+        "<!--<script>",
+        '"><img onerror=alert(1)>.png',
+        "' onload='alert(1)",
+        "{{data}} \\u003c ${1}",
+        os.fsdecode(b"\xff.png"),  # a name that is no UTF-8
+    ],
+)
+def test_names_are_text(name):
+    probe = make_probe()
+    harmless = Elements(attention_page(probe, [(0, 0)], "photo.png"))
+    probe.block = name
+    page = attention_page(probe, [(0, 0)], name)
+    found = Elements(page.encode().decode())
+    assert found.found == harmless.found
+    assert json.loads(found.data)["title"] == f"{name}: where {name} looks"
 
 
 def test_it_needs_no_other_file():

@@ -61,6 +61,12 @@ def comparison(box=BOX, **changes):
     return Comparison(**{"name": "noise", "reference": TRUTH, "box": box, "panels": panels, **changes})
 
 
+def test_names_are_no_formulas(tmp_path):
+    named = comparison(name=r"$\x$", panels=[Panel(r"$\frac$", TRUTH)])
+    save_figure(tmp_path / "figure.png", comparison_figure([named]), 30)
+    assert (tmp_path / "figure.png").exists()
+
+
 def test_what_the_figure_shows(tmp_path):
     figure = comparison_figure([comparison(), comparison(name="again")], "scores of " + "whole pictures " * 30)
     whole, truth, *panels = figure.axes[:6]

@@ -1,6 +1,7 @@
 import os
 import pickle
 import warnings
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import golden_networks as golden
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panet_plugin.archs import PAEDSR, RNAN, PANet
+from panet_plugin.frameworks.trainings import is_whole
 from panet_plugin.tasks import make_task
 from panet_plugin.weights import (
     CheckpointError,
@@ -451,6 +453,48 @@ def test_a_missing_file_is_named(tmp_path):
 def test_an_unknown_suffix_is_refused(official, tmp_path):
     with pytest.raises(ValueError, match=r"\.onnx"):
         write_checkpoint(load_official(official), tmp_path / "x.onnx")
+
+
+def with_compressed_records(path):
+    with zipfile.ZipFile(path) as file:
+        records = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in records.items():
+            file.writestr(name, content)
+
+
+def test_small_files_do_not_become_large(official, tmp_path):
+    path = tmp_path / "net.pth"
+    torch.save({**official, "tail.0.bias": torch.zeros(1, dtype=torch.half).expand(10**9)}, path)
+    with pytest.raises(
+        CheckpointError, match=r"net\.pth: its tensors are more than 4 times as large as what it stores"
+    ):
+        read_state_dict(path)
+    torch.save(official, path)
+    with_compressed_records(path)
+    for read in (read_state_dict, read_task):
+        with pytest.raises(CheckpointError, match=r"net\.pth: its records are compressed"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    "value", [torch.eye(3).to_sparse(), torch.zeros(3, device="meta"), torch.zeros(3, dtype=torch.complex64)]
+)
+def test_odd_tensors_are_refused(official, value):
+    with pytest.raises(CheckpointError, match=r"'tail\.0\.bias' is no plain tensor of real numbers"):
+        load_official({**official, "tail.0.bias": value})
+
+
+def test_a_directory_that_contradicts_itself(official, tmp_path):
+    torch.save(official, tmp_path / "net.pth")
+    content = bytearray((tmp_path / "net.pth").read_bytes())
+    disks = content.rindex(b"PK\6\7") + 16
+    content[disks : disks + 4] = b"\2\0\0\0"
+    (tmp_path / "net.pth").write_bytes(content)
+    for read in (read_state_dict, read_task):
+        with pytest.raises(CheckpointError, match=r"net\.pth: not a checkpoint file, or damaged"):
+            read(tmp_path / "net.pth")
+    assert not is_whole(tmp_path / "net.pth")
 
 
 @pytest.mark.parametrize("name", ["params-ema", "Params_EMA"])

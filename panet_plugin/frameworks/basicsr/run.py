@@ -18,7 +18,7 @@ from mmengine.config import Config
 from panet_plugin.data import missing_data
 from panet_plugin.frameworks.basicsr.archs import build_arch
 from panet_plugin.frameworks.basicsr.loading import numbered_samples
-from panet_plugin.frameworks.configs import ConfigError, read_plain
+from panet_plugin.frameworks.configs import ConfigError, override, read_plain
 from panet_plugin.frameworks.patches import patch_of_options
 from panet_plugin.frameworks.registered import unregistered
 from panet_plugin.frameworks.trainings import Interruption, alone_in, is_whole
@@ -120,7 +120,7 @@ def load_options(config: Path, options: Mapping[str, Any] | None = None) -> dict
         ValueError: If there is no such task, or its parameters are out of range.
     """
     cfg = Config(read_plain(config))
-    cfg.merge_from_dict(dict(options or {}))
+    override(cfg, options or {}, config)
     opt = cfg.to_dict()
     for name, network in opt.items():
         if name.startswith("network_") and network and (unknown := unregistered(network, "basicsr")):

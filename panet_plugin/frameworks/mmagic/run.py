@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 
 import panet_plugin.frameworks.mmagic  # noqa: F401 - a config that does not import the bridge finds it all the same
 from panet_plugin.archs import attention_window
+from panet_plugin.frameworks.configs import override
 from panet_plugin.frameworks.distributed import init_gloo
 from panet_plugin.frameworks.mmagic.hooks import (
     ReportResumed,
@@ -140,7 +141,7 @@ def _load(config: Path, work_dir: Path | None, options: Mapping[str, Any] | None
         for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
             if loader in cfg:
                 cfg[loader].dataset.data_root = str(data_root)
-    cfg.merge_from_dict(dict(options or {}))
+    override(cfg, options or {}, config)
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
         if cfg.get(name) and not cfg[name].get("num_workers"):
             cfg[name].persistent_workers = False  # PyTorch has no such thing without worker processes
