@@ -47,8 +47,8 @@ _WHITE_IS_ZERO, _PREMULTIPLIED, _ALPHA = 0, 1, 2
 #: Bytes per pixel that Pillow keeps of a picture by its mode, where these are not 4; I;16 and its like have 2.
 _STORED = {"1": 1, "L": 1, "P": 1}
 
-#: Bytes per pixel that decoders take besides, at most: measured. They keep the coefficients of a progressive JPEG, and a
-#: TIFF's strip may be as large as the picture.
+#: Bytes per pixel that decoders take besides, at most: measured. A progressive JPEG's coefficients are kept, and the
+#: strip of a TIFF may be as large as the picture.
 _DECODERS = {**dict.fromkeys(("PNG", "BMP", "PPM", "GIF", "JPEG", "MPO"), 0), "TIFF": 8, "WEBP": 16, "AVIF": 10}
 _PROGRESSIVE, _OTHER_DECODERS = 8, 30
 
@@ -231,14 +231,15 @@ def _assemble(convert: Callable[[slice], NDArray], height: int, width: int) -> t
 
     No more than a band of it is there twice.
     """
-    pixels = alpha = None
+    pixels: NDArray
+    alpha: NDArray | None
     for rows in bands(height, width):
         layers = np.atleast_3d(convert(rows))
         opaque = layers.shape[2] % 2 == 1
         color = layers if opaque else layers[..., :-1]
         if color.shape[2] == 1:
             color = color[..., 0]
-        if pixels is None:
+        if rows.start == 0:
             pixels = np.empty((height, *color.shape[1:]), layers.dtype)
             alpha = None if opaque else np.empty((height, width), layers.dtype)
         pixels[rows] = color
