@@ -196,7 +196,7 @@ def _write_png_of_16_bit(
     if not done:
         raise ValueError("OpenCV cannot encode it")
     # Behind the header, which takes 33 bytes: pixels per meter.
-    content = memoryview(encoded)
+    content = encoded.data
     stream.write(content[:33])
     if dpi:
         chunk = b"pHYs" + struct.pack(">IIB", *(round(value / 0.0254) for value in dpi), 1)

@@ -205,16 +205,14 @@ def make_plan(
             return whole
         if layout.mode == "tiles":
             return tiles("")
-        limits = f"{duration(budget.seconds)} and {size(budget.memory)}"
-        why = (
-            f"; the whole would take about {duration(whole.seconds)} and {size(whole.memory)}, the limits are {limits}"
-        )
+        limits = f"the limits are {duration(budget.seconds)} and {size(budget.memory)}"
+        why = f"; the whole would take about {duration(whole.seconds)} and {size(whole.memory)}, {limits}"
         tiled = tiles(why)
         if whole.seconds > max(budget.seconds, tiled.seconds):
             return tiled
         if whole.lacking is None:
             slow = "; tiles would take no less" if whole.seconds > budget.seconds else ""
-            return whole._replace(why=f" (the limits are {limits}{slow})")
+            return whole._replace(why=f" ({limits}{slow})")
         if tiled.lacking:
             return tiled
         reach = find_reach()

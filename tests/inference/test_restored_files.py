@@ -109,8 +109,8 @@ def test_what_is_there_may_be_skipped(tmp_path):
 def test_alpha_is_enlarged_along_and_metadata_stays(tmp_path, dtype):
     pixels, alpha = picture(0, dtype=dtype), picture(1, channels=1, dtype=dtype)
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    content, _ = encode_picture(Picture(pixels, alpha, icc=profile), ".png")
-    (tmp_path / "in.png").write_bytes(content)
+    with (tmp_path / "in.png").open("wb") as stream:
+        encode_picture(Picture(pixels, alpha, icc=profile), ".png", stream)
     lines = []
     jobs = [Job(tmp_path / "in.png", tmp_path / "out" / name) for name in ("a.png", "a.jpg")]
     assert restore_files(make(Halve(2)), jobs, report=lines.append) == []
