@@ -21,13 +21,18 @@ def high_water_mark() -> int:
     return maximum if sys.platform == "darwin" else maximum * 1024
 
 
+def give_back() -> None:
+    """Give what was freed back to the system, where the C library keeps some of it: on Linux."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def reset_high_water_mark() -> None:
     """Let :func:`high_water_mark` forget the past, where the system can: on Linux.
 
-    What was freed before is given back to the system, so that memory counts anew when it is used again.
+    What was freed before is given back, so that memory counts anew when it is used again.
     """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    give_back()
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

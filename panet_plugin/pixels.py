@@ -8,7 +8,7 @@ from numpy.typing import DTypeLike, NDArray
 PEAK = 255.0
 
 #: Pixels of a band, whose copies in other types are small whatever the image.
-BAND = 2**17
+BAND = 2**16
 
 #: Weights of R, G, B and the offset of luma for 8-bit images: ITU-R BT.601, as MATLAB's rgb2ycbcr.
 LUMA_WEIGHTS = np.array([65.481, 128.553, 24.966]) / 255.0

@@ -10,6 +10,7 @@ from panet_plugin.files import replacing
 from panet_plugin.inference.colour import adapt, enlarge
 from panet_plugin.inference.jobs import Job
 from panet_plugin.inference.pictures import encode_picture
+from panet_plugin.memory import give_back
 from panet_plugin.pixels import bands, quantize
 from panet_plugin.tasks import Task
 
@@ -66,6 +67,8 @@ class Restoration:
             result.pixels[place] = quantize(pixels, result.pixels.dtype)
             if source is not None and result.alpha is not None:
                 result.alpha[place] = enlarge(lambda *part: source[part], self.size, scale, rows, columns)
+        # The many small arrays of a part would keep as much memory as large ones.
+        give_back()
 
     def write(self) -> list[str]:
         """Write the result, and keep nothing, since memory for what was read would be missing.
@@ -79,6 +82,7 @@ class Restoration:
         """
         result, note = self._result, self._adapted.note
         del self._source, self._adapted, self._result
+        give_back()
         with replacing(self.job.target) as stream:
             notes = encode_picture(result, self.job.target.suffix, stream)
         return [*result.notes, *notes, *filter(None, [note])]

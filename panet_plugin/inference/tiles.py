@@ -83,7 +83,7 @@ def restore_tiles(
     """
     height, width = rows.tile * scale, columns.tile * scale
     down, across = rows.weights(scale), columns.weights(scale)
-    begun: Tensor
+    begun: Tensor | None = None
     for i, top in enumerate(rows.starts):
         band: Tensor
         for first in range(0, len(columns.starts), batch):
@@ -92,8 +92,7 @@ def restore_tiles(
             results = run(torch.cat(tiles)).split(len(tiles[0]))
             if first == 0:
                 band = results[0].new_zeros(*results[0].shape[:2], height, (columns.starts[-1] + columns.tile) * scale)
-                if i:
-                    # What the tiles above have begun.
+                if begun is not None:
                     band[..., : begun.shape[-2], :] = begun
             for j, (left, restored) in enumerate(zip(lefts, results, strict=True), start=first):
                 weight = (down[i][:, None] * across[j]).to(restored)

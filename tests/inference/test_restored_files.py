@@ -218,16 +218,18 @@ def test_the_limit_is_kept_by_what_is_said_to_be_enough(pictures, tmp_path, sour
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Return a folder of large pictures; noise, so that no file is small."""
+    """Return a folder of large pictures: noise, so that files are large, but what is compressed for long."""
     folder = tmp_path_factory.mktemp("pictures")
     deep, alpha = picture(0, 1500, 1500, dtype=np.uint16), picture(1, 1500, 1500, 1, np.uint16)
-    write(folder / "rgb.png", Picture((deep >> 8).astype(np.uint8)))
-    write(folder / "gray.tif", Picture((alpha >> 8).astype(np.uint8)))
     write(folder / "deep.tif", Picture(deep, alpha))
-    write(folder / "alpha.webp", Picture((deep >> 8).astype(np.uint8), (alpha >> 8).astype(np.uint8)))
+    pixels, alpha = ((layers >> 8).astype(np.uint8) for layers in (deep, alpha))
+    write(folder / "rgb.png", Picture(pixels))
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
-    Image.fromarray((deep >> 8).astype(np.uint8)).save(folder / "turned.jpg", exif=exif, progressive=True)
+    Image.fromarray(pixels).save(folder / "turned.jpg", exif=exif, progressive=True)
+    pixels, alpha = (layers[:75, :75].repeat(20, 0).repeat(20, 1) for layers in (pixels, alpha))
+    write(folder / "gray.tif", Picture(alpha))
+    write(folder / "alpha.webp", Picture(pixels, alpha))
     return folder
 
 
