@@ -6,17 +6,29 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 logger = logging.getLogger(__name__)
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
-    """Write a file under a temporary name, have it stored, and rename it, so that it is either whole or not there.
+    """Write a file so that it is either whole or not there; see :func:`replacing`."""
+    with replacing(path, f"its {len(content)} bytes") as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: str | os.PathLike, what: str = "it") -> Iterator[BinaryIO]:
+    """Open a file under a temporary name; at the end have it stored, and rename it. After an error it is removed.
 
     Missing folders are made.
 
+    Args:
+        path: Of the file.
+        what: What the message of an error says cannot be written.
+
     Raises:
-        OSError: If that fails; what was there before is unharmed. The message names the file and its size.
+        OSError: If that fails; what was there before is unharmed. The message names the file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,14 +36,14 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
     temporary = path.with_name(f".{path.name[:30]}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            reason = f"cannot write its {len(content)} bytes: {error.strerror or error}"
+            reason = f"cannot write {what}: {error.strerror or error}"
             raise type(error)(error.errno, reason, str(path)) from error
         raise
 

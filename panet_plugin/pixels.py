@@ -1,13 +1,25 @@
-"""What a pixel's numbers mean: 8-bit rounding, the range of a type, luma."""
+"""What a pixel's numbers mean: 8-bit rounding, the range of a type, luma; and images band by band."""
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 PEAK = 255.0
 
+#: Pixels of a band, whose copies in other types are small whatever the image.
+BAND = 2**16
+
 #: Weights of R, G, B and the offset of luma for 8-bit images: ITU-R BT.601, as MATLAB's rgb2ycbcr.
 LUMA_WEIGHTS = np.array([65.481, 128.553, 24.966]) / 255.0
 LUMA_OFFSET = 16.0
+
+
+def bands(height: int, width: int) -> Iterator[slice]:
+    """Yield the rows of an image in bands of at most :data:`BAND` pixels, or one row."""
+    rows = max(1, BAND // width)
+    for top in range(0, height, rows):
+        yield slice(top, min(top + rows, height))
 
 
 def quantize(image: NDArray, dtype: DTypeLike = np.uint8) -> NDArray:

@@ -6,15 +6,18 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.ExifTags import Base
+
+from panet_plugin.pixels import bands
 
 # Of files that are looked for among others.
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
@@ -44,6 +47,17 @@ _STRUCTURE = frozenset({
 #: TIFF's tags for what the values stand for, and their values that matter here.
 _BITS, _PHOTOMETRIC, _EXTRA = 258, 262, 338
 _WHITE_IS_ZERO, _PREMULTIPLIED, _ALPHA = 0, 1, 2
+
+#: Bytes per pixel that Pillow keeps of a picture by its mode, where these are not 4; I;16 and its like have 2.
+_STORED = {"1": 1, "L": 1, "P": 1}
+
+#: Bytes per pixel that decoders take besides, at most: measured. A progressive JPEG's coefficients are kept, and the
+#: strip of a TIFF may be as large as the picture.
+_DECODERS = {**dict.fromkeys(("PNG", "BMP", "PPM", "GIF", "JPEG", "MPO"), 0), "TIFF": 8, "WEBP": 16, "AVIF": 10}
+_PROGRESSIVE, _OTHER_DECODERS = 8, 30
+
+
+_Read = TypeVar("_Read")
 
 
 class BadImageError(ValueError):
@@ -93,25 +107,50 @@ def list_pictures(folder: str | os.PathLike, recursive: bool = False) -> list[Pa
     )
 
 
-def picture_size(path: str | os.PathLike) -> tuple[int, int]:
-    """Return the stored height and width of a picture; errors as :func:`picture_head`."""
-    with picture_head(path) as head:
-        return head.height, head.width
+class Head(NamedTuple):
+    """What the head of a file says about its picture.
+
+    Attributes:
+        height: Of the stored picture, in pixels.
+        width: In pixels.
+        channels: 1 or 3, without alpha.
+        alpha: Whether there is an alpha.
+        depth: Bytes per value, 1 or 2.
+        reading: Bytes of memory that reading the picture takes at most, the picture included.
+    """
+
+    height: int
+    width: int
+    channels: int
+    alpha: bool
+    depth: int
+    reading: int
+
+    @property
+    def held(self) -> int:
+        """Bytes of the picture."""
+        return self.height * self.width * (self.channels + self.alpha) * self.depth
 
 
-@contextmanager
-def picture_head(path: str | os.PathLike) -> Iterator[ImageFile.ImageFile]:
-    """Open a picture of which only the head of the file is read.
+def read_head(path: str | os.PathLike) -> Head:
+    """Read the head of a picture file, and no more.
 
     Raises:
         BadImageError: If the file is not an image.
         OSError: If it cannot be read.
     """
     with Path(path).open("rb") as stream:
+        return _open(stream, path, _head)
+
+
+@contextmanager
+def picture_head(path: str | os.PathLike) -> Iterator[ImageFile.ImageFile]:
+    """Open a picture of which only the head of the file is read; errors as :func:`read_head`."""
+    with Path(path).open("rb") as stream:
         try:
             head = Image.open(stream, formats=READABLE)
         except Exception as error:
-            raise _bad(path, error) from error
+            raise _bad(path, error, empty=not stream.seek(0, os.SEEK_END)) from error
         with head:
             yield head
 
@@ -123,7 +162,8 @@ def read_picture(path: str | os.PathLike) -> Picture:
         BadImageError: If it is empty, damaged or no image, or holds what cannot be read without loss.
         OSError: If it cannot be read.
     """
-    return decode_picture(Path(path).read_bytes(), path)
+    with Path(path).open("rb") as stream:
+        return _open(stream, path, _decode)
 
 
 def decode_picture(content: bytes, name: str | os.PathLike) -> Picture:
@@ -139,26 +179,44 @@ def decode_picture(content: bytes, name: str | os.PathLike) -> Picture:
     Raises:
         BadImageError: If it is empty, damaged or no image, or holds what cannot be read without loss.
     """
+    return _open(BytesIO(content), name, _decode)
+
+
+def _open(stream: BinaryIO, name: str | os.PathLike, read: Callable[[ImageFile.ImageFile, BinaryIO], _Read]) -> _Read:
     try:
-        with Image.open(BytesIO(content), formats=READABLE) as file:
-            return _decode(file, content)
+        with Image.open(stream, formats=READABLE) as file:
+            return read(file, stream)
     # Decoders fail in many ways on damaged bytes: OSError, SyntaxError, struct.error ...
     except Exception as error:
-        raise _bad(name, error, empty=not content) from error
+        raise _bad(name, error, empty=not stream.seek(0, os.SEEK_END)) from error
 
 
-def _bad(name: str | os.PathLike, error: Exception, empty: bool | None = None) -> BadImageError:
+def _bad(name: str | os.PathLike, error: Exception, empty: bool) -> BadImageError:
     reason = str(error) or type(error).__name__
     if isinstance(error, UnidentifiedImageError):
-        if empty is None:
-            empty = Path(name).stat().st_size == 0
         reason = "the file is empty" if empty else "no known image format"
     elif isinstance(error, Image.DecompressionBombError) and Image.MAX_IMAGE_PIXELS is not None:
         reason = f"it has more than {2 * Image.MAX_IMAGE_PIXELS} pixels (twice PIL.Image.MAX_IMAGE_PIXELS)"
     return BadImageError(f"{name}: not a readable image: {reason}")
 
 
-def _decode(file: ImageFile.ImageFile, content: bytes) -> Picture:
+def _head(file: ImageFile.ImageFile, stream: BinaryIO) -> Head:
+    raw = _raw_modes(file)
+    alpha = "transparency" in file.info or file.mode in ("LA", "La", "RGBA", "RGBa", "PA")
+    gray = file.mode in ("1", "L", "LA", "La") or file.mode.startswith("I")
+    deep = file.mode.startswith("I") or (not gray and _bits_of_color(file, raw, stream) > 8)
+    height, width = file.height, file.width
+    head = Head(height, width, 1 if gray else 3, alpha, 2 if deep else 1, 0)
+    stored = 2 if file.mode.startswith("I;16") else _STORED.get(file.mode, 4)
+    decoder = _PROGRESSIVE if file.info.get("progressive") else _DECODERS.get(str(file.format), _OTHER_DECODERS)
+    reading = height * width * (stored + decoder) + head.held
+    if deep and not gray:
+        # OpenCV takes the file's bytes, and needs its result twice.
+        reading += 2 * head.held + max(head.held, stream.seek(0, os.SEEK_END))
+    return head._replace(reading=reading)
+
+
+def _decode(file: ImageFile.ImageFile, stream: BinaryIO) -> Picture:
     notes = []
     if (frames := getattr(file, "n_frames", 1)) > 1:
         notes.append(f"only the first of {frames} pictures in the file was read")
@@ -169,22 +227,45 @@ def _decode(file: ImageFile.ImageFile, content: bytes) -> Picture:
     icc = file.info.get("icc_profile") or b""
     # Pillow and OpenCV both turn TIFFs upright on loading; Pillow then forgets the orientation.
     exif, orientation = _exif_of(file, notes)
+    convert: Callable[[slice], NDArray]
     if file.mode.startswith("I;16") or (file.mode == "I" and file.format in ("PNG", "PPM")):
-        layers = _gray_of_16_bit(file, tags)
+        convert = partial(_gray_of_16_bit, file, tags)
     elif file.mode in ("I", "F"):
         raise ValueError(f"32 bits per channel (mode {file.mode}), expected 8 or 16")
-    elif _bits_of_color(file, raw, content) > 8:
-        layers = _color_of_16_bit(file, content, tags, raw, notes)
+    elif _bits_of_color(file, raw, stream) > 8:
+        convert = _color_of_16_bit(file, stream, tags, raw, notes)
     else:
         if "RGBX" in raw:
             notes.append("a fourth channel that is no alpha was dropped")
-        layers = np.array(_to_known_mode(file))
-    if layers.ndim == 3 and layers.shape[2] in (2, 4):
-        pixels, alpha = layers[..., :-1], layers[..., -1].copy()
-        pixels = np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    else:
-        pixels, alpha = layers, None
+        convert = partial(_color_of_8_bit, file)
+    pixels, alpha = _assemble(convert, file.height, file.width)
     return Picture(pixels, alpha, orientation, exif, icc, _dpi_of(file), tuple(notes))
+
+
+def _assemble(convert: Callable[[slice], NDArray], height: int, width: int) -> tuple[NDArray, NDArray | None]:
+    """Return pixels and alpha of a picture whose rows ``convert`` returns as gray, gray and alpha, RGB or RGBA.
+
+    No more than a band of it is there twice.
+    """
+    pixels: NDArray
+    alpha: NDArray | None
+    for rows in bands(height, width):
+        layers = np.atleast_3d(convert(rows))
+        opaque = layers.shape[2] % 2 == 1
+        color = layers if opaque else layers[..., :-1]
+        if color.shape[2] == 1:
+            color = color[..., 0]
+        if rows.start == 0:
+            pixels = np.empty((height, *color.shape[1:]), layers.dtype)
+            alpha = None if opaque else np.empty((height, width), layers.dtype)
+        pixels[rows] = color
+        if alpha is not None:
+            alpha[rows] = layers[..., -1]
+    return pixels, alpha
+
+
+def _band(file: Image.Image, rows: slice) -> Image.Image:
+    return file.crop((0, rows.start, file.width, rows.stop))
 
 
 def _raw_modes(file: ImageFile.ImageFile) -> list[str]:
@@ -196,31 +277,34 @@ def _raw_modes(file: ImageFile.ImageFile) -> list[str]:
     return modes
 
 
-def _bits_of_color(file: Image.Image, raw: list[str], content: bytes) -> int:
+def _bits_of_color(file: Image.Image, raw: list[str], stream: BinaryIO) -> int:
     """Return the bits per channel of a color picture, of which Pillow tells only that it will make them 8."""
     if any(";16" in mode for mode in raw):
         return 16
     if file.format == "PPM":
-        return _maximum_of_ppm(content).bit_length()
+        return _maximum_of_ppm(stream).bit_length()
     if file.format == "JPEG2000":
+        stream.seek(0)
+        content = stream.read()
         # The marker of the codestream's size: 2 bytes of length, 2 of capabilities, 32 of sizes, 2 of the count.
         start = content.index(b"\xff\x51") + 40
         return max((byte & 0x7F) + 1 for byte in content[start : start + 3 * len(file.getbands()) : 3])
     return 8
 
 
-def _maximum_of_ppm(content: bytes) -> int:
+def _maximum_of_ppm(stream: BinaryIO) -> int:
     """Return the largest value of a PPM file, 1 of the formats that do not say it."""
     words: list[bytes] = []
-    for line in content[:4096].split(b"\n"):
+    stream.seek(0)
+    for line in stream.read(4096).split(b"\n"):
         words += line.split(b"#")[0].split()
         if len(words) > 3:
             return int(words[3]) if words[0] in (b"P2", b"P3", b"P5", b"P6") else 1
     return 1
 
 
-def _gray_of_16_bit(file: Image.Image, tags: Mapping[int, Any]) -> NDArray:
-    gray = np.asarray(file)
+def _gray_of_16_bit(file: Image.Image, tags: Mapping[int, Any], rows: slice) -> NDArray:
+    gray = np.asarray(_band(file, rows))
     if not 0 <= gray.min() <= gray.max() <= 65535:
         raise ValueError("32 bits per channel, expected 8 or 16")
     # Of other formats, Pillow has made them 16.
@@ -234,33 +318,43 @@ def _gray_of_16_bit(file: Image.Image, tags: Mapping[int, Any]) -> NDArray:
 
 
 def _color_of_16_bit(
-    file: Image.Image, content: bytes, tags: Mapping[int, Any], raw: list[str], notes: list[str]
-) -> NDArray:
+    file: Image.Image, stream: BinaryIO, tags: Mapping[int, Any], raw: list[str], notes: list[str]
+) -> Callable[[slice], NDArray]:
     """Decode by OpenCV, whose pixels are those that are stored, and make of them what the file says they are."""
-    layers = None
+    decoded = None
     if file.mode in ("RGB", "RGBA", "RGBX", "LA") and file.format in ("PNG", "TIFF", "PPM"):
-        layers = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if layers is None or layers.dtype != np.uint16 or layers.ndim != 3:
+        stream.seek(0)
+        decoded = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None or decoded.dtype != np.uint16 or decoded.ndim != 3:
         raise ValueError("more than 8 bits per channel in a form that cannot be read; save it as PNG or TIFF")
-    layers = cv2.cvtColor(layers, cv2.COLOR_BGRA2RGBA if layers.shape[2] == 4 else cv2.COLOR_BGR2RGB)
-    if file.format == "PPM" and (most := _maximum_of_ppm(content)) < 65535:
-        return np.rint(np.minimum(layers, most) * (65535 / most)).astype(np.uint16)
-    if file.format == "PNG":
-        if any(mode.startswith("LA") for mode in raw):
+    four = decoded.shape[2] == 4
+    most = _maximum_of_ppm(stream) if file.format == "PPM" else 65535
+    gray = file.format == "PNG" and any(mode.startswith("LA") for mode in raw)
+    transparent = file.info.get("transparency") if file.format == "PNG" and not four else None
+    extra = (*tags.get(_EXTRA, ()), None)[0] if file.format == "TIFF" and four else _ALPHA
+    if extra not in (_PREMULTIPLIED, _ALPHA):
+        notes.append("a fourth channel that is no alpha was dropped")
+
+    def convert(rows: slice) -> NDArray:
+        layers = cv2.cvtColor(decoded[rows], cv2.COLOR_BGRA2RGBA if four else cv2.COLOR_BGR2RGB)
+        if most < 65535:
+            return np.rint(np.minimum(layers, most) * (65535 / most)).astype(np.uint16)
+        if gray:
             return layers[..., [0, 3]]
-        if layers.shape[2] == 3 and (transparent := file.info.get("transparency")) is not None:
+        if transparent is not None:
             alpha = np.where((layers == np.array(transparent)).all(2), 0, 65535).astype(np.uint16)
             return np.dstack([layers, alpha])
-    if file.format == "TIFF" and layers.shape[2] == 4:
-        extra = (*tags.get(_EXTRA, ()), None)[0]
         if extra == _PREMULTIPLIED:
-            alpha = layers[..., 3:].astype(np.float64)
-            color = np.where(alpha > 0, layers[..., :3] * 65535.0 / np.maximum(alpha, 1), 0)
+            cover = layers[..., 3:].astype(np.float64)
+            color = np.where(cover > 0, layers[..., :3] * 65535.0 / np.maximum(cover, 1), 0)
             layers[..., :3] = np.rint(np.minimum(color, 65535))
-        elif extra != _ALPHA:
-            notes.append("a fourth channel that is no alpha was dropped")
-            layers = np.ascontiguousarray(layers[..., :3])
-    return layers
+        return layers if extra in (_PREMULTIPLIED, _ALPHA) else layers[..., :3]
+
+    return convert
+
+
+def _color_of_8_bit(file: Image.Image, rows: slice) -> NDArray:
+    return np.asarray(_to_known_mode(_band(file, rows)))
 
 
 def _to_known_mode(file: Image.Image) -> Image.Image:

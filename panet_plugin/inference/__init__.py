@@ -8,7 +8,7 @@ from panet_plugin.inference.files import restore_files
 from panet_plugin.inference.jobs import Failure, Job, JobError, find_jobs
 from panet_plugin.inference.levels import Level, read_channels, read_level
 from panet_plugin.inference.pictures import FORMATS
-from panet_plugin.inference.plan import MODES, Layout, Plan
+from panet_plugin.inference.plan import MODES, Buffers, Layout, Plan, TooLargeError
 from panet_plugin.inference.probe import Traits
 from panet_plugin.inference.restorer import DTYPES, Restorer
 from panet_plugin.inference.tiles import Axis, cover
@@ -21,6 +21,7 @@ __all__ = [
     "SHAVE",
     "Adapted",
     "Axis",
+    "Buffers",
     "Cost",
     "Failure",
     "Job",
@@ -29,6 +30,7 @@ __all__ = [
     "Level",
     "Plan",
     "Restorer",
+    "TooLargeError",
     "Traits",
     "adapt",
     "chop",

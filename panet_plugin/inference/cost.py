@@ -6,17 +6,21 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import psutil
 import torch
 from scipy.optimize import nnls
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from panet_plugin.memory import available_memory
+
 #: Measuring goes on to larger images until one takes so many seconds, since the next may take 16 times as long, or
 #: until they have such a side.
 ENOUGH_SECONDS = 0.06
 LARGEST_SIDE = 256
+
+#: What a network takes over the tensors that it makes, for the libraries' own scratch memory: measured.
+SCRATCH = 1.5
 
 
 class Cost(NamedTuple):
@@ -42,7 +46,7 @@ class Cost(NamedTuple):
 def measure(run: Callable[[Tensor], Tensor], channels: int, multiple: int = 1, linear_from: int | None = None) -> Cost:
     """Run a network on small images of growing size and fit its cost to the largest three of them.
 
-    Memory is that of the tensors that are alive together; a library's own scratch memory comes on top.
+    Memory is that of the tensors that are alive together, and :data:`SCRATCH`.
 
     Args:
         run: Takes ``(1, channels, h, w)``; returns when it is done.
@@ -63,7 +67,7 @@ def measure(run: Callable[[Tensor], Tensor], channels: int, multiple: int = 1, l
         taken = _timed(run, image)
         # The better of two, since other programs interrupt; a long one shows that it is enough.
         seconds.append(taken if taken > ENOUGH_SECONDS else min(taken, _timed(run, image)))
-        memory.append(peak.most)
+        memory.append(int(SCRATCH * peak.most))
         pixels.append(rounded**2)
         side = rounded * 2
         if linear_from:
@@ -124,10 +128,10 @@ class PeakMemory(TorchDispatchMode):
         self._now -= size
 
 
-def available_memory(device: torch.device) -> int:
+def free_memory(device: torch.device) -> int:
     """Return the bytes that a device has free, on Apple's GPUs those that it should not exceed."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    return psutil.virtual_memory().available
+    return available_memory()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from panet_plugin.archs import PyramidAttention
 from panet_plugin.archs.rnan import NonLocalBlock
+from panet_plugin.inference.parts import Read, Restored, assemble
 from panet_plugin.ops.part import Part, part_of_whole
 
 #: Lengths of the strips on which a network's reach is found, and their width.
@@ -38,32 +39,40 @@ def longest_span(length: int, count: int, reach: int) -> int:
     return max(last - first for _, _, first, last in spans(length, count, reach))
 
 
-def run_pieces(
-    run: Callable[[Tensor], Tensor], images: Tensor, scale: int, grid: tuple[int, int], reach: int
-) -> Tensor:
+def restore_pieces(
+    run: Callable[[Tensor], Tensor],
+    read: Read,
+    size: tuple[int, int],
+    scale: int,
+    grid: tuple[int, int],
+    reach: int,
+) -> Iterator[Restored]:
     """Restore images piece by piece, each with all that it depends on.
 
     Args:
         run: Restores ``(N, C, h, w)``; pyramid attention in it takes these for a part of the whole.
-        images: ``(N, C, H, W)``.
+        read: Reads the images.
+        size: Height and width of the images.
         scale: Factor from the sides of a piece to those of what ``run`` returns.
         grid: Rows and columns of pieces.
         reach: See :func:`find_reach`.
-
-    Returns:
-        ``(N, C, H * scale, W * scale)``.
     """
-    height, width = images.shape[-2:]
-    for top, bottom, first, last in spans(height, grid[0], reach):
-        for left, right, begin, end in spans(width, grid[1], reach):
-            with part_of_whole(Part(first, begin, last - first, end - begin, (height, width))):
-                piece = run(images[..., first:last, begin:end])
-            if top == left == 0:
-                result = piece.new_empty(*piece.shape[:2], height * scale, width * scale)
+    for top, bottom, first, last in spans(size[0], grid[0], reach):
+        for left, right, begin, end in spans(size[1], grid[1], reach):
+            with part_of_whole(Part(first, begin, last - first, end - begin, size)):
+                piece = run(read(slice(first, last), slice(begin, end)))
             down = slice((top - first) * scale, (bottom - first) * scale)
             across = slice((left - begin) * scale, (right - begin) * scale)
-            result[..., top * scale : bottom * scale, left * scale : right * scale] = piece[..., down, across]
-    return result
+            yield Restored(top * scale, left * scale, piece[..., down, across])
+
+
+def run_pieces(
+    run: Callable[[Tensor], Tensor], images: Tensor, scale: int, grid: tuple[int, int], reach: int
+) -> Tensor:
+    """Restore ``(N, C, H, W)`` by :func:`restore_pieces` to ``(N, C, H * scale, W * scale)``."""
+    height, width = images.shape[-2:]
+    pieces = restore_pieces(run, lambda rows, columns: images[..., rows, columns], (height, width), scale, grid, reach)
+    return assemble(pieces, height * scale, width * scale)
 
 
 def find_reach(run: Callable[[Tensor], Tensor], network: nn.Module, channels: int, scale: int) -> int | None:

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from panet_plugin.data.pictures import BadImageError, Picture, picture_size, read_picture
-from panet_plugin.degradations import imresize
-from panet_plugin.files import write_bytes
-from panet_plugin.inference.colour import Adapted, adapt
+from panet_plugin.data.pictures import BadImageError, read_head
 from panet_plugin.inference.jobs import Failure, Job
-from panet_plugin.inference.pictures import check_format, encode_picture
-from panet_plugin.inference.plan import Plan
+from panet_plugin.inference.pictures import check_format, picture_buffers
+from panet_plugin.inference.plan import Buffers, Plan, TooLargeError
+from panet_plugin.inference.restoration import Restoration
 from panet_plugin.inference.restorer import Restorer
-from panet_plugin.metrics import quantize
-from panet_plugin.tasks import Task
+from panet_plugin.tasks import Demosaicing, Task
 
 
 def restore_files(
@@ -51,16 +47,24 @@ def restore_files(
     run = _Run(restorer, task, report)
     bar_format = "{l_bar}{bar}| {n:.1f}/{total_fmt} [{elapsed}<{remaining}]"
     with tqdm(total=len(jobs), disable=not progress, bar_format=bar_format) as bar:
-        groups = run.by_size(jobs)
+        groups = run.by_kind(jobs)
         done = len(run.failures)
-        for size, group in groups.items():
-            for chunk, plan in run.chunks(size, group):
+        for kind, group in groups.items():
+            for chunk, plan in run.chunks(kind, group):
                 run.restore(chunk, plan, partial(_advance, bar, 1 / plan.pixels))
                 done += len(chunk)
                 bar.update(done - bar.n)
     for note, count in run.notes.items():
         report(f"note: {note}" + (f" ({count} pictures)" if count > 1 else ""))
     return run.failures
+
+
+class _Kind(NamedTuple):
+    """What pictures have in common that are restored together."""
+
+    height: int
+    width: int
+    buffers: Buffers
 
 
 class _Run:
@@ -73,29 +77,30 @@ class _Run:
         self.failures: list[Failure] = []
         self.notes: Counter[str] = Counter()
 
-    def by_size(self, jobs: Sequence[Job]) -> dict[tuple[int, int], list[Job]]:
-        """Group pictures by their size."""
-        groups: dict[tuple[int, int], list[Job]] = {}
+    def by_kind(self, jobs: Sequence[Job]) -> dict[_Kind, list[Job]]:
+        """Group pictures that are restored alike."""
+        groups: dict[_Kind, list[Job]] = {}
         for job in jobs:
             try:
-                size = picture_size(job.source)
+                head = read_head(job.source)
                 # Before all the work.
-                check_format(job.target.suffix, *(side * self._scale for side in size))
-                groups.setdefault(size, []).append(job)
+                check_format(job.target.suffix, head.height * self._scale, head.width * self._scale)
+                buffers = picture_buffers(head, job.target.suffix, self._scale, isinstance(self._task, Demosaicing))
+                groups.setdefault(_Kind(head.height, head.width, buffers), []).append(job)
             except (ValueError, OSError) as error:
                 self._fail(job, error)
         return groups
 
-    def chunks(self, size: tuple[int, int], jobs: list[Job]) -> Iterator[tuple[list[Job], Plan]]:
-        """Plan for a size, and yield as many pictures as are restored together."""
+    def chunks(self, kind: _Kind, jobs: list[Job]) -> Iterator[tuple[list[Job], Plan]]:
+        """Plan for a kind, and yield as many pictures as are restored together."""
         try:
-            plan = self._restorer.plan(*size)
+            plan = self._restorer.plan(*kind)
         except (RuntimeError, ValueError, MemoryError) as error:
             for job in jobs:
                 self._fail(job, error)
             return
         count = f"{len(jobs)} pictures" if len(jobs) > 1 else str(jobs[0].source)
-        self._report(f"{count} of {size[1]}x{size[0]}: {plan}")
+        self._report(f"{count} of {kind.width}x{kind.height}: {plan}")
         # Tiles and pieces of one picture are batches already.
         together = plan.layout.batch if plan.layout.mode == "whole" else 1
         for first in range(0, len(jobs), together):
@@ -106,43 +111,42 @@ class _Run:
         opened = []
         for job in jobs:
             try:
-                picture = read_picture(job.source)
-                opened.append((job, picture, adapt(picture.pixels, self._restorer.channels, self._scale, self._task)))
+                opened.append(Restoration(job, self._restorer.channels, self._scale, self._task))
             except (BadImageError, OSError, ValueError, MemoryError) as error:
                 self._fail(job, error)
         # A file may have changed since its size was read.
-        if len({adapted.image.shape for _, _, adapted in opened}) > 1 or not self._attempt(opened, plan, progress):
+        if len({one.size for one in opened}) > 1 or not self._attempt(opened, plan, progress):
             for one in opened:
                 self._attempt([one], plan, progress)
 
-    def _attempt(self, opened: list[tuple[Job, Picture, Adapted]], plan: Plan, progress: Callable[[int], None]) -> bool:
+    def _attempt(self, opened: list[Restoration], plan: Plan, progress: Callable[[int], None]) -> bool:
         """Return False if several pictures should be tried one by one; what goes wrong with one is noted."""
         if not opened:
             return True
+        channels, size = self._restorer.channels, opened[0].size
+
+        def read(rows: slice, columns: slice) -> Tensor:
+            images = torch.empty(len(opened), channels, rows.stop - rows.start, columns.stop - columns.start)
+            for one, image in zip(opened, images.numpy(), strict=True):
+                one.read(image, rows, columns)
+            return images
+
         try:
-            images = torch.from_numpy(np.stack([adapted.image for _, _, adapted in opened]))
-            restored = self._restorer.restore_batch(images, plan.layout, progress)
+            for top, left, images in self._restorer.restore_parts(read, channels, size, plan.layout, progress):
+                for one, image in zip(opened, images.numpy(), strict=True):
+                    one.take(image, top, left)
         # Networks fail in any way, and above all for want of memory.
         except Exception as error:
             if len(opened) == 1:
-                self._fail(opened[0][0], error)
+                self._fail(opened[0].job, error)
             return len(opened) == 1
-        for (job, picture, adapted), image in zip(opened, restored, strict=True):
+        del images, image
+        for one in opened:
             try:
-                self._write(job, picture, adapted, image)
+                self.notes.update(dict.fromkeys(one.write(), 1))
             except (OSError, ValueError, MemoryError) as error:
-                self._fail(job, error)
+                self._fail(one.job, error)
         return True
-
-    def _write(self, job: Job, picture: Picture, adapted: Adapted, restored: Tensor) -> None:
-        pixels = quantize(adapted.back(restored.numpy()), picture.pixels.dtype)
-        alpha = picture.alpha
-        if alpha is not None and self._scale != 1:
-            alpha = imresize(alpha, self._scale)
-        result = replace(picture, pixels=pixels, alpha=alpha)
-        content, notes = encode_picture(result, job.target.suffix)
-        write_bytes(job.target, content)
-        self.notes.update(dict.fromkeys([*picture.notes, *notes, *filter(None, [adapted.note])], 1))
 
     @property
     def _scale(self) -> int:
@@ -158,6 +162,8 @@ def _advance(bar: tqdm, each: float, seen: int) -> None:
 
 def _reason(job: Job, error: BaseException) -> str:
     text = str(error).removeprefix(f"{job.source}: ").split("\n")[0]
+    if isinstance(error, TooLargeError):
+        return f"{text} (--max-memory)"
     if isinstance(error.__cause__, Image.DecompressionBombError):
         return f"{text}; --max-pixels allows more"
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text:

@@ -71,7 +71,7 @@ def _estimate_sigma(path: Path, task: Task) -> Level:
     # Nothing else needs it, and its import takes long.
     from skimage.restoration import estimate_sigma
 
-    image = adapt(read_picture(path).pixels, task.channels, task=task).image
+    image = adapt(read_picture(path).pixels, task.channels, task=task).read(slice(None), slice(None))
     with warnings.catch_warnings():
         # Of a flat channel, which has no noise, and of pictures that are as narrow as channels are few.
         warnings.simplefilter("ignore")

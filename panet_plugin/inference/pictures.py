@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from io import BytesIO
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -14,8 +14,9 @@ from PIL import Image, TiffTags
 from PIL.ExifTags import IFD, Base
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from panet_plugin.data.pictures import UPRIGHT, Picture
-from panet_plugin.metrics import quantize
+from panet_plugin.data.pictures import UPRIGHT, Head, Picture
+from panet_plugin.inference.plan import Buffers
+from panet_plugin.pixels import bands, quantize
 
 #: Formats by suffix.
 FORMATS = {
@@ -36,6 +37,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     **{"PNG": {}, "BMP": {}},
 }
 
+#: Bytes per pixel that WebP's encoder takes without loss: measured.
+ENCODER_OF_WEBP = 36
+
 #: The most bytes of EXIF data that a JPEG file holds.
 LARGEST_EXIF_OF_JPEG = 65533
 
@@ -48,76 +52,138 @@ def check_format(suffix: str, height: int, width: int) -> None:
         raise ValueError(f"the result would have {width}x{height} pixels, and {kind} holds {most} along a side at most")
 
 
-def encode_picture(picture: Picture, suffix: str) -> tuple[bytes, list[str]]:
+def picture_buffers(head: Head, suffix: str, scale: int = 1, mosaic: bool = False) -> Buffers:
+    """Return what a picture takes that is restored.
+
+    Args:
+        head: Of its file.
+        suffix: Of the result, a key of :data:`FORMATS` in any case.
+        scale: Of the network.
+        mosaic: Whether the result is RGB whatever the picture.
+    """
+    kind = FORMATS[suffix.lower()]
+    result = head._replace(height=head.height * scale, width=head.width * scale)
+    if mosaic:
+        result = result._replace(channels=3)
+    pixels = result.height * result.width
+    deep = head.depth == 2 and kind in WITH_16_BIT
+    if kind == "WEBP":
+        encoder = ENCODER_OF_WEBP * pixels
+    elif kind == "TIFF":
+        encoder = result.held
+    elif deep:
+        # OpenCV's order of the channels, and the file while it grows.
+        encoder = 3 * pixels * head.depth * (4 if head.alpha else result.channels)
+    else:
+        encoder = pixels * (1 if result.channels == 1 and not head.alpha else 4)
+    # A sparse mosaic is made of what was read, and compared with it.
+    held = head.held + (3 * head.height * head.width * head.depth if mosaic else 0)
+    reading = max(head.reading, 3 * held if mosaic else 0)
+    return Buffers(reading, held + result.held, result.held + encoder)
+
+
+def encode_picture(picture: Picture, suffix: str, stream: BinaryIO) -> list[str]:
     """Encode a picture, turned upright.
 
     Args:
         picture: What to encode; 16 bits are rounded to 8 where the format does not hold them.
         suffix: A key of :data:`FORMATS`, in any case.
+        stream: Where its bytes go, from the beginning.
 
     Returns:
-        The file's bytes, and what the format cannot hold.
+        What the format cannot hold.
 
     Raises:
         ValueError: If there is no such format, or the picture is too large for it.
+        OSError: If the stream cannot be written.
     """
     check_format(suffix, *picture.pixels.shape[:2])
     kind, notes = FORMATS[suffix.lower()], []
-    pixels, alpha, exif, icc = picture.pixels, picture.alpha, picture.exif, picture.icc
-    if alpha is not None and kind not in WITH_ALPHA:
+    exif, icc, dpi = picture.exif, picture.icc, picture.dpi
+    alpha = picture.alpha is not None
+    if alpha and kind not in WITH_ALPHA:
         notes.append(f"{kind} has no alpha: it was dropped")
-        alpha = None
-    if pixels.dtype == np.uint16 and kind not in WITH_16_BIT:
+        alpha = False
+    deep = picture.pixels.dtype == np.uint16
+    if deep and kind not in WITH_16_BIT:
         notes.append(f"{kind} has 8 bits per channel: 16 were rounded")
-        pixels, alpha = quantize(pixels / 65535), None if alpha is None else quantize(alpha / 65535)
+        deep = False
     if kind not in WITH_METADATA and (exif or icc):
         notes.append(f"{kind} has no EXIF data and no ICC profile: they were dropped")
         exif = icc = b""
-    dpi = picture.dpi
     if dpi and kind not in WITH_DPI:
         notes.append(f"{kind} has no resolution: it was dropped")
         dpi = None
-    if pixels.ndim == 2 and (kind == "WEBP" or (alpha is not None and pixels.dtype == np.uint16)):
-        # No gray, or none of 16 bits with alpha that programs read.
-        pixels = np.stack([pixels] * 3, axis=2)
-    colours = {2: b"GRAY", 3: b"RGB "}[pixels.ndim]
+    # WebP has no gray, and no program reads gray of 16 bits with alpha.
+    gray = picture.pixels.ndim == 2 and not (kind == "WEBP" or (alpha and deep))
+    colours = b"GRAY" if gray else b"RGB "
     if icc and icc[16:20] != colours:
         notes.append(f"its ICC profile is not for {colours.decode().strip()} pictures: it was dropped")
         icc = b""
-    upright = UPRIGHT[picture.orientation]
-    layers = upright(pixels if alpha is None else np.dstack([pixels, alpha]))
+    layers = _Layers(picture, gray, alpha, deep)
     if dpi and picture.orientation > 4:
         dpi = dpi[::-1]
-    exif = _with_size(exif, *layers.shape[:2]) if exif else b""
+    exif = _with_size(exif, layers.height, layers.width) if exif else b""
     if kind == "JPEG" and len(exif) > LARGEST_EXIF_OF_JPEG:
         notes.append("its EXIF data is too long for JPEG: it was dropped")
         exif = b""
-    layers = np.ascontiguousarray(layers)
     try:
-        return _encode(layers, kind, exif, icc, dpi), notes
+        _encode(layers, kind, exif, icc, dpi, stream)
     except ValueError:
         # One encoder checks profiles, the others do not.
         if not icc:
             raise
         notes.append("its ICC profile is damaged: it was dropped")
-        return _encode(layers, kind, exif, b"", dpi), notes
+        stream.seek(0)
+        stream.truncate()
+        _encode(layers, kind, exif, b"", dpi, stream)
+    return notes
 
 
-def _encode(layers: NDArray, kind: str, exif: bytes, icc: bytes, dpi: tuple[float, float] | None) -> bytes:
+class _Layers:
+    """What a file is to hold of a picture: upright, band by band, so that no more than that is there twice."""
+
+    def __init__(self, picture: Picture, gray: bool, alpha: bool, deep: bool) -> None:
+        upright = UPRIGHT[picture.orientation]
+        self._pixels = upright(picture.pixels)
+        self._alpha = upright(picture.alpha) if alpha and picture.alpha is not None else None
+        self.height, self.width = self._pixels.shape[:2]
+        self.channels = (1 if gray else 3) + alpha
+        self.dtype = np.dtype(np.uint16 if deep else np.uint8)
+
+    def __iter__(self) -> Iterator[tuple[slice, NDArray]]:
+        """Yield rows and their ``(h, w)`` or ``(h, w, channels)``."""
+        for rows in bands(self.height, self.width):
+            color = self._pixels[rows]
+            if color.ndim == 2 and self.channels >= 3:
+                color = np.stack([color] * 3, axis=2)
+            layers = color if self._alpha is None else np.dstack([color, self._alpha[rows]])
+            yield rows, layers if layers.dtype == self.dtype else quantize(layers / 65535)
+
+
+def _encode(
+    layers: _Layers, kind: str, exif: bytes, icc: bytes, dpi: tuple[float, float] | None, stream: BinaryIO
+) -> None:
     if kind == "TIFF":
-        return _tiff(layers, exif, icc, dpi)
-    if layers.dtype == np.uint16:
-        return _png_of_16_bit(layers, exif, icc, dpi)
-    stream = BytesIO()
-    metadata = {key: value for key, value in (("exif", exif), ("icc_profile", icc), ("dpi", dpi)) if value}
-    Image.fromarray(layers).save(stream, kind, **OPTIONS[kind], **metadata)
-    return stream.getvalue()
+        _write_tiff(layers, exif, icc, dpi, stream)
+    elif layers.dtype == np.uint16:
+        _write_png_of_16_bit(layers, exif, icc, dpi, stream)
+    else:
+        image = Image.new({1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[layers.channels], (layers.width, layers.height))
+        for rows, band in layers:
+            image.paste(Image.fromarray(np.ascontiguousarray(band)), (0, rows.start))
+        metadata = {key: value for key, value in (("exif", exif), ("icc_profile", icc), ("dpi", dpi)) if value}
+        image.save(stream, kind, **OPTIONS[kind], **metadata)
 
 
-def _png_of_16_bit(layers: NDArray, exif: bytes, icc: bytes, dpi: tuple[float, float] | None) -> bytes:
+def _write_png_of_16_bit(
+    layers: _Layers, exif: bytes, icc: bytes, dpi: tuple[float, float] | None, stream: BinaryIO
+) -> None:
     """Encode by OpenCV, since Pillow has no 16-bit RGB."""
-    if layers.ndim == 3:
-        layers = cv2.cvtColor(layers, cv2.COLOR_RGBA2BGRA if layers.shape[2] == 4 else cv2.COLOR_RGB2BGR)
+    order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[layers.channels]
+    stored = np.empty((layers.height, layers.width, layers.channels), np.uint16)
+    for rows, band in layers:
+        stored[rows] = np.atleast_3d(band)[..., order]
     kinds, values = [], []
     for metadata, value in (
         (cv2.IMAGE_METADATA_EXIF, exif.removeprefix(b"Exif\0\0")),
@@ -126,48 +192,47 @@ def _png_of_16_bit(layers: NDArray, exif: bytes, icc: bytes, dpi: tuple[float, f
         if value:
             kinds.append(metadata)
             values.append(np.frombuffer(value, np.uint8))
-    done, encoded = cv2.imencodeWithMetadata(".png", layers, kinds, values)
+    done, encoded = cv2.imencodeWithMetadata(".png", stored, kinds, values)
     if not done:
         raise ValueError("OpenCV cannot encode it")
-    content = encoded.tobytes()
+    # Behind the header, which takes 33 bytes: pixels per meter.
+    content = encoded.data
+    stream.write(content[:33])
     if dpi:
-        # Behind the header, which takes 33 bytes: pixels per meter.
         chunk = b"pHYs" + struct.pack(">IIB", *(round(value / 0.0254) for value in dpi), 1)
-        chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-        content = content[:33] + chunk + content[33:]
-    return content
+        stream.write(struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)))
+    stream.write(content[33:])
 
 
-def _tiff(layers: NDArray, exif: bytes, icc: bytes, dpi: tuple[float, float] | None) -> bytes:
+def _write_tiff(layers: _Layers, exif: bytes, icc: bytes, dpi: tuple[float, float] | None, stream: BinaryIO) -> None:
     """Encode as one deflated strip behind Pillow's tags: neither Pillow nor OpenCV writes 16 bits and EXIF data."""
-    channels = layers.shape[2] if layers.ndim == 3 else 1
-    strip = zlib.compress(layers.astype(layers.dtype.newbyteorder("<")).tobytes())
+    compressor = zlib.compressobj()
+    strip = [compressor.compress(band.astype(layers.dtype.newbyteorder("<")).tobytes()) for _, band in layers]
+    strip.append(compressor.flush())
     tags = ImageFileDirectory_v2()
     if exif:
         data = Image.Exif()
         data.load(exif)
         for tag, value in data.items():
             tags[tag] = data.get_ifd(tag) if tag in TiffTags.TAGS_V2_GROUPS else value
-    tags[Base.ImageWidth], tags[Base.ImageLength] = layers.shape[1], layers.shape[0]
-    tags[Base.BitsPerSample] = (layers.dtype.itemsize * 8,) * channels
+    tags[Base.ImageWidth], tags[Base.ImageLength] = layers.width, layers.height
+    tags[Base.BitsPerSample] = (layers.dtype.itemsize * 8,) * layers.channels
     tags[Base.Compression] = 8  # Adobe's deflate
-    tags[Base.PhotometricInterpretation] = 2 if channels >= 3 else 1  # RGB or black is zero
+    tags[Base.PhotometricInterpretation] = 2 if layers.channels >= 3 else 1  # RGB or black is zero
     tags[Base.StripOffsets] = (0,)  # right behind the tags
-    tags[Base.SamplesPerPixel] = channels
-    tags[Base.RowsPerStrip] = layers.shape[0]
-    tags[Base.StripByteCounts] = (len(strip),)
+    tags[Base.SamplesPerPixel] = layers.channels
+    tags[Base.RowsPerStrip] = layers.height
+    tags[Base.StripByteCounts] = (sum(map(len, strip)),)
     if dpi:
         tags[Base.XResolution], tags[Base.YResolution] = dpi
         tags[Base.ResolutionUnit] = 2  # inches
-    if channels in (2, 4):
+    if layers.channels in (2, 4):
         tags[338] = (2,)  # the last is alpha, by which the others are not multiplied
     if icc:
         tags.tagtype[34675] = TiffTags.UNDEFINED
         tags[34675] = icc
-    stream = BytesIO()
     tags.save(stream)
-    stream.write(strip)
-    return stream.getvalue()
+    stream.writelines(strip)
 
 
 def _with_size(exif: bytes, height: int, width: int) -> bytes:

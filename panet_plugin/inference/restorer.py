@@ -1,6 +1,6 @@
 """From images of 8 or 16 bit to restored ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 
 import numpy as np
@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from panet_plugin.archs import PyramidAttention, attention_window
-from panet_plugin.inference.cost import Cost, available_memory, measure
+from panet_plugin.inference.cost import Cost, free_memory, measure
 from panet_plugin.inference.cut import LEAST_LIMIT, chop
 from panet_plugin.inference.ensemble import self_ensemble
-from panet_plugin.inference.exact import find_reach, run_pieces
-from panet_plugin.inference.plan import MODES, Budget, Layout, Plan, make_plan
+from panet_plugin.inference.exact import find_reach, restore_pieces
+from panet_plugin.inference.parts import Read, Restored, assemble
+from panet_plugin.inference.plan import MODES, Budget, Buffers, Layout, Plan, make_plan
 from panet_plugin.inference.probe import Traits, pad, probe
-from panet_plugin.inference.tiles import cover, run_tiles
+from panet_plugin.inference.tiles import cover, restore_tiles
 from panet_plugin.metrics import quantize
 
 #: Types that networks can run in.
@@ -42,7 +43,9 @@ class Restorer:
         limit: Pixels that a piece of the recursive cut may not reach.
         ensemble: Take the mean over the eight flips and transpositions.
         batch: The most images, tiles or pieces of one size that the network is given at once.
-        max_memory: In bytes; None is half of what the device has free.
+        max_memory: In bytes, for the network and the images together, or for each of them where the device has a memory
+            of its own. What takes more is refused. None is half of what is free, which ``"whole"`` and ``"chop"`` may
+            exceed.
         max_seconds: For ``"auto"``: a whole image may take so long, or as long as its tiles, which take more time
             unless attention has no window.
 
@@ -149,20 +152,33 @@ class Restorer:
             self._traits[channels] = probe(self._run_padded, channels)
         return self._traits[channels]
 
-    def plan(self, height: int, width: int) -> Plan:
+    def plan(self, height: int, width: int, buffers: Buffers | None = None) -> Plan:
         """Estimate what an image of this size costs, and choose how to restore it.
 
         Args:
             height: In pixels.
             width: In pixels.
+            buffers: What the image takes itself; by default, image and result are held in float32.
 
         Raises:
-            ValueError: As :attr:`channels`.
+            ValueError: As :attr:`channels`; :class:`~panet_plugin.inference.TooLargeError` if it takes more memory than
+                is allowed.
         """
-        memory = self._max_memory or available_memory(self.device) / 2
-        budget, (channels, traits) = Budget(self._max_seconds, memory), self._taken
+        channels, traits = self._taken
+        if buffers is None:
+            buffers = Buffers(0, 4 * channels * height * width * (1 + traits.scale**2), 0)
         views = 8 if self.ensemble else 1
-        return make_plan(height, width, self._wish, self.cost, traits, budget, channels, views, lambda: self.reach)
+        return make_plan(
+            height, width, self._wish, self.cost, traits, self._budget(), channels, views, buffers, lambda: self.reach
+        )
+
+    def _budget(self) -> Budget:
+        def limit(device: torch.device) -> float:
+            return self._max_memory or free_memory(device) / 2
+
+        images = limit(torch.device("cpu")) if self.device.type == "cuda" else None
+        strict = self._max_memory is not None or self._wish.mode in ("auto", "tiles")
+        return Budget(self._max_seconds, limit(self.device), images, strict)
 
     def restore(self, image: NDArray) -> NDArray:
         """Restore one image.
@@ -202,26 +218,60 @@ class Restorer:
         """
         if layout is None:
             layout = self.plan(*images.shape[-2:]).layout if self._wish.mode == "auto" else self._wish
+        channels, height, width = images.shape[1:]
+        parts = self.restore_parts(
+            lambda rows, columns: images[..., rows, columns], channels, (height, width), layout, progress
+        )
+        if layout.mode in ("whole", "chop"):
+            return next(parts).images
+        scale = self._scale_for(channels)
+        return assemble(parts, height * scale, width * scale)
+
+    @torch.inference_mode()
+    def restore_parts(
+        self,
+        read: Read,
+        channels: int,
+        size: tuple[int, int],
+        layout: Layout,
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[Restored]:
+        """Restore images of one size part by part, without having all of them and their results at once.
+
+        Args:
+            read: Reads the images, float32 in [0, 1], on the CPU.
+            channels: Of the images.
+            size: Height and width of the images.
+            layout: How, as :meth:`plan` chose it.
+            progress: See :meth:`restore_batch`.
+
+        Yields:
+            The parts of the restored images, not clamped, float32, on the CPU. They do not overlap; the next one may
+            replace what is in one.
+
+        Raises:
+            ValueError: If the network returns other channels than it was given, or a result is not finite.
+        """
         run = partial(self._run, batch=layout.batch, progress=progress)
+        if layout.mode == "chop":
+            run = partial(chop, run, scale=self._scale_for(channels), limit=layout.limit)
+        if self.ensemble:
+            run = partial(self_ensemble, run)
         if layout.mode == "tiles":
-            run = partial(self._run_tiles, run, layout)
+            rows, columns = (cover(side, layout.tile, layout.overlap) for side in size)
+            parts = restore_tiles(run, read, self._scale_for(channels), rows, columns, layout.batch)
         elif layout.mode == "pieces":
-            run = partial(run_pieces, run, scale=self._scale_for(images), grid=layout.grid, reach=layout.reach)
-        elif layout.mode == "chop":
-            run = partial(chop, run, scale=self._scale_for(images), limit=layout.limit)
-        restored = self_ensemble(run, images) if self.ensemble else run(images)
-        if not restored.isfinite().all():
-            raise ValueError(f"the result is not finite: the network cannot run in {self.dtype} or is damaged")
-        return restored
+            parts = restore_pieces(run, read, size, self._scale_for(channels), layout.grid, layout.reach)
+        else:
+            parts = (Restored(0, 0, run(read(slice(0, side[0]), slice(0, side[1])))) for side in [size])
+        for part in parts:
+            if not all(extreme.isfinite() for extreme in part.images.aminmax()):
+                raise ValueError(f"the result is not finite: the network cannot run in {self.dtype} or is damaged")
+            yield part
 
-    def _run_tiles(self, run: Callable[[Tensor], Tensor], layout: Layout, images: Tensor) -> Tensor:
-        rows, columns = (cover(side, layout.tile, layout.overlap) for side in images.shape[-2:])
-        scale = self._scale_for(images)
-        return torch.stack([run_tiles(run, image, scale, rows, columns, layout.batch) for image in images])
-
-    def _scale_for(self, images: Tensor) -> int:
-        if (traits := self.traits(images.shape[1])) is None:
-            raise ValueError(f"the network does not restore images of {images.shape[1]} channels, or not in parts")
+    def _scale_for(self, channels: int) -> int:
+        if (traits := self.traits(channels)) is None:
+            raise ValueError(f"the network does not restore images of {channels} channels, or not in parts")
         return traits.scale
 
     def _run(self, images: Tensor, batch: int, progress: Callable[[int], None] | None) -> Tensor:
@@ -239,7 +289,7 @@ class Restorer:
             results.append(restored)
             if progress:
                 progress(padded.shape[0] * padded.shape[2] * padded.shape[3])
-        return torch.cat(results)
+        return torch.cat(results) if len(results) > 1 else results[0]
 
     def _run_padded(self, images: Tensor) -> Tensor:
         with self._windowed():

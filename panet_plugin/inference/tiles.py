@@ -1,11 +1,13 @@
 """Overlapping tiles of one size, blended so that no seam is visible."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from panet_plugin.inference.parts import Read, Restored
 
 
 class Axis(NamedTuple):
@@ -66,33 +68,35 @@ def cover(length: int, tile: int, overlap: int) -> Axis:
     return Axis(tuple(round(index * last / (count - 1)) for index in range(count)), tile, overlap)
 
 
-def run_tiles(
-    run: Callable[[Tensor], Tensor], image: Tensor, scale: int, rows: Axis, columns: Axis, batch: int
-) -> Tensor:
-    """Restore an image tile by tile.
+def restore_tiles(
+    run: Callable[[Tensor], Tensor], read: Read, scale: int, rows: Axis, columns: Axis, batch: int
+) -> Iterator[Restored]:
+    """Restore images tile by tile; the parts are rows of all columns.
 
     Args:
         run: Restores ``(N, C, h, w)``.
-        image: ``(C, H, W)``.
+        read: Reads the images.
         scale: Factor from the sides of a tile to those of what ``run`` returns.
         rows: How the height is covered.
         columns: How the width is covered.
-        batch: Tiles that are restored together.
-
-    Returns:
-        ``(C, H * scale, W * scale)``.
+        batch: Tiles of a row that are restored together.
     """
     height, width = rows.tile * scale, columns.tile * scale
     down, across = rows.weights(scale), columns.weights(scale)
-    places = [(i, j) for i in range(len(rows.starts)) for j in range(len(columns.starts))]
-    for first in range(0, len(places), batch):
-        chosen = places[first : first + batch]
-        corners = [(rows.starts[i], columns.starts[j]) for i, j in chosen]
-        tiles = [image[:, top : top + rows.tile, left : left + columns.tile] for top, left in corners]
-        results = run(torch.stack(tiles))
-        if first == 0:
-            result = results.new_zeros(results.shape[1], image.shape[1] * scale, image.shape[2] * scale)
-        for (i, j), (top, left), restored in zip(chosen, corners, results, strict=True):
-            weight = (down[i][:, None] * across[j]).to(restored)
-            result[:, top * scale : top * scale + height, left * scale : left * scale + width] += restored * weight
-    return result
+    begun: Tensor | None = None
+    for i, top in enumerate(rows.starts):
+        band: Tensor
+        for first in range(0, len(columns.starts), batch):
+            lefts = columns.starts[first : first + batch]
+            tiles = [read(slice(top, top + rows.tile), slice(left, left + columns.tile)) for left in lefts]
+            results = run(torch.cat(tiles)).split(len(tiles[0]))
+            if first == 0:
+                band = results[0].new_zeros(*results[0].shape[:2], height, (columns.starts[-1] + columns.tile) * scale)
+                if begun is not None:
+                    band[..., : begun.shape[-2], :] = begun
+            for j, (left, restored) in enumerate(zip(lefts, results, strict=True), start=first):
+                weight = (down[i][:, None] * across[j]).to(restored)
+                band[..., left * scale : left * scale + width] += restored * weight
+        end = rows.starts[i + 1] if i + 1 < len(rows.starts) else top + rows.tile
+        yield Restored(top * scale, 0, band[..., : (end - top) * scale, :])
+        begun = band[..., (end - top) * scale :, :]

@@ -30,13 +30,24 @@ class Part(NamedTuple):
     width: int
     whole: tuple[int, int]
 
+    def turned(self, transposed: bool, axes: Sequence[int]) -> "Part":
+        """Return where the part lies when the image is transposed, if it is, and then flipped along axes -2 and -1."""
+        top, left, height, width, whole = self
+        if transposed:
+            top, left, height, width, whole = left, top, width, height, whole[::-1]
+        if -2 in axes:
+            top = whole[0] - top - height
+        if -1 in axes:
+            left = whole[1] - left - width
+        return Part(top, left, height, width, whole)
+
 
 _current: ContextVar[Part | None] = ContextVar("part of a whole image", default=None)
 
 
 @contextmanager
-def part_of_whole(part: Part) -> Iterator[None]:
-    """Let pyramid attention with a window take its features for those of a part of an image.
+def part_of_whole(part: Part | None) -> Iterator[None]:
+    """Let pyramid attention with a window take its features for those of a part of an image; None is the whole.
 
     Every pixel far enough from the borders of the part, for its window and all the layers around the attention, then
     has the features that it has in the whole image.

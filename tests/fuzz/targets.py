@@ -31,7 +31,7 @@ from panet_plugin.data import BadImageError, CleanImages
 from panet_plugin.data.archives import LARGEST_RATIO, BadArchiveError, extract, is_archive
 from panet_plugin.data.images import decode_image, encode_image
 from panet_plugin.data.lmdb_writer import EncodedImage, append_to_lmdb, write_meta_info
-from panet_plugin.data.pictures import picture_size
+from panet_plugin.data.pictures import read_head
 from panet_plugin.frameworks.configs import ConfigError, override, read_plain
 from panet_plugin.frameworks.launch import Overrides
 from panet_plugin.memory import high_water_mark, reset_high_water_mark
@@ -253,7 +253,7 @@ def _read_picture(content: bytes, folder: Path) -> None:
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, PIXELS
     try:
         with contextlib.suppress(BadImageError):
-            picture_size(path)
+            read_head(path)
         decode_image(content, path, gray=True)
     finally:
         Image.MAX_IMAGE_PIXELS = before

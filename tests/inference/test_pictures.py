@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
-from panet_plugin.data.pictures import UPRIGHT, BadImageError, Picture, picture_size, read_picture
+from panet_plugin.data.pictures import UPRIGHT, BadImageError, Picture, read_head, read_picture
 from panet_plugin.inference.pictures import FORMATS, encode_picture
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GRAY_ICC = ICC[:16] + b"GRAY" + ICC[20:]
+
+
+def encode(picture, suffix):
+    stream = BytesIO()
+    notes = encode_picture(picture, suffix, stream)
+    return stream.getvalue(), notes
 
 
 def exif_data(orientation=1):
@@ -31,8 +37,11 @@ def layers(channels, dtype, seed=0):
 
 def read(content, tmp_path, suffix):
     (tmp_path / f"picture{suffix}").write_bytes(content)
-    assert picture_size(tmp_path / f"picture{suffix}")[0] == 5
-    return read_picture(tmp_path / f"picture{suffix}")
+    head, picture = read_head(tmp_path / f"picture{suffix}"), read_picture(tmp_path / f"picture{suffix}")
+    assert head[:2] == picture.pixels.shape[:2] == (5, 7)
+    assert (head.channels == 1, head.alpha) == (picture.pixels.ndim == 2, picture.alpha is not None)
+    assert head.depth == picture.pixels.itemsize
+    return picture
 
 
 @pytest.mark.parametrize("alpha", [False, True], ids=["opaque", "alpha"])
@@ -42,7 +51,7 @@ def read(content, tmp_path, suffix):
 def test_round_trip(suffix, channels, dtype, alpha, tmp_path):
     pixels, cover = layers(channels, dtype), layers(1, dtype, 1) if alpha else None
     icc = ICC if channels == 3 else GRAY_ICC
-    content, notes = encode_picture(Picture(pixels, cover, exif=exif_data(), icc=icc), suffix)
+    content, notes = encode(Picture(pixels, cover, exif=exif_data(), icc=icc), suffix)
     found = read(content, tmp_path, suffix)
     kind = FORMATS[suffix]
     no_gray = channels == 1 and (kind == "WEBP" or (alpha and dtype == np.uint16 and kind in ("PNG", "TIFF")))
@@ -92,7 +101,7 @@ def test_a_picture_is_turned_upright_and_no_more_says_how(orientation, suffix, d
     picture = read_picture(tmp_path / f"stored{suffix}")
     picture = replace(picture, pixels=picture.pixels.astype(dtype))
     upright = np.array(ImageOps.exif_transpose(Image.open(stored)))
-    content, _ = encode_picture(picture, suffix)
+    content, _ = encode(picture, suffix)
     (tmp_path / f"new{suffix}").write_bytes(content)
     found = read_picture(tmp_path / f"new{suffix}")
     np.testing.assert_array_equal(found.pixels, upright)
@@ -127,7 +136,7 @@ def test_cmyk_loses_its_profile(tmp_path):
     Image.fromarray(layers(4, np.uint8), "CMYK").save(tmp_path / "cmyk.jpg", icc_profile=ICC[:16] + b"CMYK" + ICC[20:])
     picture = read_picture(tmp_path / "cmyk.jpg")
     assert picture.pixels.shape == (5, 7, 3)
-    content, notes = encode_picture(picture, ".png")
+    content, notes = encode(picture, ".png")
     assert notes == ["its ICC profile is not for RGB pictures: it was dropped"]
     assert Image.open(BytesIO(content)).info.get("icc_profile") is None
 
@@ -135,7 +144,7 @@ def test_cmyk_loses_its_profile(tmp_path):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_a_damaged_profile_costs_no_picture(dtype, tmp_path):
     pixels = layers(3, dtype)
-    content, notes = encode_picture(Picture(pixels, icc=bytes(16) + b"RGB " + bytes(8)), ".png")
+    content, notes = encode(Picture(pixels, icc=bytes(16) + b"RGB " + bytes(8)), ".png")
     np.testing.assert_array_equal(read(content, tmp_path, ".png").pixels, pixels)
     assert notes == (["its ICC profile is damaged: it was dropped"] if dtype == np.uint16 else [])
 
@@ -152,7 +161,7 @@ def test_several_pictures_in_a_file(tmp_path):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_the_resolution_is_kept(suffix, dtype, orientation, tmp_path):
-    content, notes = encode_picture(Picture(layers(3, dtype), dpi=(300, 150), orientation=orientation), suffix)
+    content, notes = encode(Picture(layers(3, dtype), dpi=(300, 150), orientation=orientation), suffix)
     (tmp_path / f"picture{suffix}").write_bytes(content)
     found = read_picture(tmp_path / f"picture{suffix}").dpi
     if suffix == ".webp":
@@ -164,7 +173,7 @@ def test_the_resolution_is_kept(suffix, dtype, orientation, tmp_path):
 def test_exif_data_that_a_jpeg_cannot_hold():
     exif = Image.Exif()
     exif[ExifTags.Base.ImageDescription] = "x" * 70_000
-    content, notes = encode_picture(Picture(layers(3, np.uint8), exif=exif.tobytes()), ".jpg")
+    content, notes = encode(Picture(layers(3, np.uint8), exif=exif.tobytes()), ".jpg")
     assert notes == ["its EXIF data is too long for JPEG: it was dropped"]
     assert not Image.open(BytesIO(content)).getexif()
 
@@ -179,7 +188,7 @@ def test_exif_data_that_a_jpeg_cannot_hold():
 )
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_bad_files_are_named(spoil, message, dtype, tmp_path):
-    content, _ = encode_picture(Picture(layers(3, dtype)), ".png")
+    content, _ = encode(Picture(layers(3, dtype)), ".png")
     (tmp_path / "bad.png").write_bytes(spoil(content))
     with pytest.raises(BadImageError, match=rf"bad\.png: not a readable image: .*{message}"):
         read_picture(tmp_path / "bad.png")
@@ -190,4 +199,4 @@ def test_32_bits_and_unknown_formats(tmp_path):
     with pytest.raises(BadImageError, match="32 bits per channel"):
         read_picture(tmp_path / "float.tif")
     with pytest.raises(ValueError, match=r"cannot write \.gif: expected one of \.png"):
-        encode_picture(Picture(layers(3, np.uint8)), ".gif")
+        encode(Picture(layers(3, np.uint8)), ".gif")

@@ -1,5 +1,6 @@
 """What is chosen, and what it is estimated to cost."""
 
+import re
 import time
 
 import pytest
@@ -8,14 +9,14 @@ from torch import nn
 
 from panet_plugin.archs import PANet
 from panet_plugin.inference import Restorer
-from panet_plugin.inference.cost import Cost, PeakMemory, _fit, available_memory, measure
-from panet_plugin.inference.plan import duration, size
+from panet_plugin.inference.cost import SCRATCH, Cost, PeakMemory, _fit, free_memory, measure
+from panet_plugin.inference.plan import SLACK, Budget, Buffers, Layout, TooLargeError, duration, make_plan, size
 from panet_plugin.inference.probe import Traits, probe
 
 
 def restorer(time=(1e-6, 1e-10), space=(1000, 0), network=None, reach=None, **options):
     """Return a restorer of a network with a known cost and reach."""
-    made = Restorer(network or nn.Identity(), **{"mode": "auto", "max_memory": 1e9, **options})
+    made = Restorer(network or nn.Identity(), **{"mode": "auto", "max_memory": 1e9 + SLACK, **options})
     made.cost, made.reach = Cost(time, space), reach
     return made
 
@@ -24,9 +25,10 @@ def test_whole_where_it_is_affordable():
     plan = restorer().plan(500, 400)
     assert (plan.layout.mode, plan.parts, plan.pixels) == ("whole", 1, 200_000)
     assert plan.seconds == pytest.approx(200_000e-6 + 200_000**2 * 1e-10)
-    assert plan.memory == pytest.approx(200_000 * 1000 + 200_000 * 3 * 4 * 3)
+    # Image and result, and twice what the network is given, with what it returns.
+    assert plan.memory == pytest.approx(SLACK + 200_000 * 1000 + 200_000 * 3 * 4 * (2 + 3))
     assert plan.layout.batch == 4
-    assert str(plan) == "whole, about 4.2 s and 207 MB each (the limits are 60 s and 1.0 GB)"
+    assert str(plan) == "whole, about 4.2 s and 244 MB each (the limits are 60 s and 1.0 GB)"
 
 
 def test_tiles_where_time_or_memory_does_not_allow_it():
@@ -34,7 +36,7 @@ def test_tiles_where_time_or_memory_does_not_allow_it():
     assert (slow.layout.mode, slow.layout.tile, slow.parts) == ("tiles", 192, 49)
     assert slow.pixels == 49 * 192**2
     assert slow.seconds == pytest.approx(49 * (192**2 * 1e-6 + 192**4 * 1e-10))
-    assert "the whole would take about 101 s and 1.0 GB, the limits are 60 s and 1.0 GB" in str(slow)
+    assert "the whole would take about 101 s and 1.1 GB, the limits are 60 s and 1.0 GB" in str(slow)
     assert restorer(max_seconds=102, max_memory=2e9).plan(1000, 1000).layout.mode == "whole"
     assert restorer(max_seconds=102, max_memory=5e8).plan(1000, 1000).layout.mode == "tiles"
     # Slow, but tiles would not be faster.
@@ -42,22 +44,65 @@ def test_tiles_where_time_or_memory_does_not_allow_it():
 
 
 def test_tiles_fit_into_the_memory():
-    plan = restorer(max_memory=40e6).plan(500, 500)
+    plan = restorer(max_memory=40e6 + SLACK).plan(500, 500)
     assert plan.layout.mode == "tiles"
-    buffers = 500 * 500 * 3 * 4 * 3
-    assert plan.layout.tile == 176
-    assert plan.memory == buffers + 176**2 * 1000 <= 40e6 < buffers + 184**2 * 1000
+
+    def needed(side):
+        """Image and result, the tile that is restored, and two rows of blended ones."""
+        return SLACK + 3 * 4 * (2 * 500 * 500 + 3 * side**2 + 2 * side * 500) + side**2 * 1000
+
+    side = plan.layout.tile
+    assert 32 < side < 192
+    assert plan.memory == needed(side) <= 40e6 + SLACK < needed(side + 8)
     assert plan.layout.batch == 1
-    assert restorer(max_memory=1).plan(500, 500).layout.tile == 32
+    # What is said to be enough is enough, and no less is.
+    with pytest.raises(TooLargeError, match=r"it takes at least \d+M of memory, and the limit is 20M") as refused:
+        restorer(max_memory=20e6).plan(500, 500)
+    least = float(re.search(r"(\d+)M", str(refused.value))[1]) * 1e6
+    assert restorer(max_memory=least).plan(500, 500).layout.tile == 32
+    with pytest.raises(TooLargeError):
+        restorer(max_memory=least - 1e6).plan(500, 500)
+
+
+def test_what_images_take_themselves():
+    """They are read, restored and written one after the other; several at once are held at once."""
+    made = restorer(space=(10, 0), max_memory=1e9)
+    for field in ("reading", "writing"):
+        buffers = Buffers(0, 1e6, 0)
+        assert made.plan(100, 100, buffers._replace(**{field: 9e8})).memory == SLACK + 9e8
+        with pytest.raises(TooLargeError, match="it takes at least 1032M of memory, and the limit is 1000M"):
+            made.plan(100, 100, buffers._replace(**{field: 1e9}))
+    assert made.plan(100, 100, Buffers(0, 3e8, 0)).layout.batch == 3
+    # Those that are asked for as a whole are restored, unless a limit is given.
+    assert restorer(mode="whole", max_memory=None).plan(100, 100, Buffers(1e18, 0, 0)).layout.mode == "whole"
+    for mode in ("whole", "chop", "tiles", "auto"):
+        with pytest.raises(TooLargeError):
+            restorer(mode=mode).plan(100, 100, Buffers(1e18, 0, 0))
+
+
+def test_a_device_with_a_memory_of_its_own():
+    cost, layout = Cost((0, 0), (1000, 0)), Layout("auto", 192, 16, 6400, 8)
+
+    def plan(memory, images, held=5e8):
+        budget, buffers = Budget(60, memory, images), Buffers(0, held, 0)
+        return make_plan(500, 500, layout, cost, Traits(), budget, 3, 1, buffers, lambda: None)
+
+    assert plan(2.5e8, 6e8).layout.mode == "whole"
+    assert plan(2.4e8, 6e8).layout.mode == "tiles"
+    with pytest.raises(TooLargeError, match="the limit is 500M"):
+        plan(2.5e8, 5e8)
+    with pytest.raises(TooLargeError, match="it takes at least 2M of memory, and the limit is 1M"):
+        plan(1e6, 6e8)
 
 
 def test_pieces_that_give_the_whole_come_before_tiles():
-    plan = restorer(time=(1e-6, 0), reach=40, max_memory=4e8).plan(1000, 1000)
+    limit = 4e8 + SLACK
+    plan = restorer(time=(1e-6, 0), reach=40, max_memory=limit).plan(1000, 1000)
     assert (plan.layout.mode, plan.layout.grid, plan.layout.reach, plan.parts) == ("pieces", (2, 2), 40, 4)
     assert plan.pixels == 4 * 540 * 540
-    assert plan.memory == 1000 * 1000 * 3 * 4 * 3 + 540 * 540 * 1000
-    assert "4 pieces, as the whole, about 1.2 s and 328 MB each; the whole would take" in str(plan)
-    assert restorer(time=(1e-6, 0), reach=40, max_memory=4e8).plan(100, 6000).layout.grid == (1, 2)
+    assert plan.memory == SLACK + 3 * 4 * (2 * 1000 * 1000 + 3 * 540 * 540) + 540 * 540 * 1000
+    assert "4 pieces, as the whole, about 1.2 s and 358 MB each; the whole would take" in str(plan)
+    assert restorer(time=(1e-6, 0), reach=40, max_memory=limit).plan(100, 6000).layout.grid == (1, 2)
     # Where pieces would see much more than themselves there are tiles; where the whole fits, it is not cut.
     assert restorer(time=(1e-6, 0), reach=300, max_memory=2e8).plan(1000, 1000).layout.mode == "tiles"
     assert restorer(time=(1e-6, 0), reach=40, max_memory=2e9).plan(1000, 1000).layout.mode == "whole"
@@ -66,7 +111,7 @@ def test_pieces_that_give_the_whole_come_before_tiles():
 
 
 def test_what_is_asked_for_is_done():
-    assert restorer(mode="whole", max_seconds=0).plan(1000, 1000).layout.mode == "whole"
+    assert restorer(mode="whole", max_seconds=0, max_memory=2e9).plan(1000, 1000).layout.mode == "whole"
     assert restorer(mode="tiles", tile=50, overlap=5).plan(20, 90).layout[:3] == ("tiles", 50, 5)
     assert restorer(mode="tiles", tile=50, overlap=5).plan(20, 90).pixels == 2 * 20 * 50
     plan = restorer(mode="chop").plan(169, 152)
@@ -109,7 +154,7 @@ def test_costs_are_measured(monkeypatch):
 
     cost = measure(run, channels=3)
     assert cost.seconds(256**2) == pytest.approx(4e-6 * 256**2 + 2e-9 * 256**4)
-    assert cost.memory(1000) == pytest.approx(1000 * 3 * 4 * 20, rel=0.01)
+    assert cost.memory(1000) == pytest.approx(SCRATCH * 1000 * 3 * 4 * 20, rel=0.01)
 
 
 def test_the_fit():
@@ -149,7 +194,7 @@ def test_traits():
 
 
 def test_there_is_memory():
-    assert available_memory(torch.device("cpu")) > 1e6
+    assert free_memory(torch.device("cpu")) > 1e6
 
 
 def test_words():

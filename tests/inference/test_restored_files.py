@@ -1,18 +1,22 @@
 """From file to file."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from PIL import ImageCms
+from PIL import ExifTags, Image, ImageCms
 from torch import nn
 
 from panet_plugin.data import read_image, write_image
-from panet_plugin.data.pictures import Picture, read_picture
+from panet_plugin.data.pictures import Picture, read_head, read_picture
 from panet_plugin.degradations import imresize
 from panet_plugin.inference import Restorer, find_jobs, restore_files
 from panet_plugin.inference.cost import Cost
 from panet_plugin.inference.jobs import Job
 from panet_plugin.inference.pictures import encode_picture
+from panet_plugin.memory import high_water_mark, reset_high_water_mark
 from panet_plugin.tasks import make_task
 
 
@@ -95,8 +99,8 @@ def test_what_goes_wrong_does_not_stop_the_rest(tmp_path):
 def test_alpha_is_enlarged_along_and_metadata_stays(tmp_path, dtype):
     pixels, alpha = picture(0, dtype=dtype), picture(1, channels=1, dtype=dtype)
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    content, _ = encode_picture(Picture(pixels, alpha, icc=profile), ".png")
-    (tmp_path / "in.png").write_bytes(content)
+    with (tmp_path / "in.png").open("wb") as stream:
+        encode_picture(Picture(pixels, alpha, icc=profile), ".png", stream)
     lines = []
     jobs = [Job(tmp_path / "in.png", tmp_path / "out" / name) for name in ("a.png", "a.jpg")]
     assert restore_files(make(Halve(2)), jobs, report=lines.append) == []
@@ -157,3 +161,105 @@ def test_a_picture_of_more_pixels_than_pillow_allows(tmp_path, monkeypatch):
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 1000)
     with pytest.warns(match="exceeds limit of 1000 pixels"):
         assert restore_files(make(Halve()), job, report=lambda line: None) == []
+
+
+def refused(restorer, job):
+    """Return what the picture is said to take at least, since the restorer's limit does not allow it."""
+    ((name, reason),) = restore_files(restorer, [job], make_task("denoising"), report=lambda line: None)
+    assert name == str(job.source)
+    found = re.fullmatch(r"it takes at least (\d+)M of memory, and the limit is 1M \(--max-memory\)", reason)
+    assert not job.target.exists()
+    return int(found[1]) * 1e6
+
+
+def resident():
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS:"))
+    return int(line.split()[1]) * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the mark can be reset on Linux alone")
+@pytest.mark.parametrize(
+    ("source", "target", "options", "scale"),
+    [
+        ("rgb.png", "out.png", {}, 1),
+        ("rgb.png", "out.png", {}, 2),
+        ("rgb.png", "out.png", {"ensemble": True}, 1),
+        ("turned.jpg", "out.jpg", {}, 1),
+        ("gray.tif", "out.webp", {}, 1),
+        ("deep.tif", "out.png", {}, 1),
+        ("deep.tif", "out.tif", {}, 1),
+        ("alpha.webp", "out.png", {}, 2),
+    ],
+)
+def test_the_limit_is_kept_by_what_is_said_to_be_enough(pictures, tmp_path, source, target, options, scale):
+    job = Job(pictures / source, tmp_path / target)
+    least = refused(make(Halve(scale), max_memory=1e6, **options), job)
+    restorer = make(Halve(scale), max_memory=least, **options)
+    reset_high_water_mark()
+    before = resident()
+    assert restore_files(restorer, [job], make_task("denoising"), report=lambda line: None) == []
+    assert high_water_mark() - before <= least
+    assert read_head(job.target).height == 1500 * scale
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Return a folder of large pictures: noise, so that files are large, but what is compressed for long."""
+    folder = tmp_path_factory.mktemp("pictures")
+    deep, alpha = picture(0, 1500, 1500, dtype=np.uint16), picture(1, 1500, 1500, 1, np.uint16)
+    write(folder / "deep.tif", Picture(deep, alpha))
+    pixels, alpha = ((layers >> 8).astype(np.uint8) for layers in (deep, alpha))
+    write(folder / "rgb.png", Picture(pixels))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(pixels).save(folder / "turned.jpg", exif=exif, progressive=True)
+    pixels, alpha = (layers[:75, :75].repeat(20, 0).repeat(20, 1) for layers in (pixels, alpha))
+    write(folder / "gray.tif", Picture(alpha))
+    write(folder / "alpha.webp", Picture(pixels, alpha))
+    return folder
+
+
+def write(path, content):
+    with path.open("wb") as stream:
+        encode_picture(content, path.suffix, stream)
+
+
+def test_the_limit_fails_the_picture_that_exceeds_it_alone(pictures, tmp_path):
+    write_image(tmp_path / "small.png", picture(0))
+    network = Halve()
+    jobs = [Job(path, tmp_path / "out" / path.name) for path in (pictures / "rgb.png", tmp_path / "small.png")]
+    (failure,) = restore_files(make(network, max_memory=40e6), jobs, report=lambda line: None)
+    assert failure.name.endswith("rgb.png") and "and the limit is 40M" in failure.reason
+    assert network.seen == [(1, 3, 6, 8)]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["small.png"]
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("options", [{"mode": "whole"}, {"mode": "tiles", "tile": 40, "overlap": 0}])
+def test_bands_of_a_picture_give_what_it_gives_at_once(tmp_path, monkeypatch, options, scale):
+    """Alpha and chroma are enlarged, and of a tile as of the whole."""
+    pixels, alpha = picture(0, 61, 50), picture(1, 61, 50, 1)
+    write(tmp_path / "in.png", Picture(pixels, alpha))
+    jobs = [Job(tmp_path / "in.png", tmp_path / name) for name in ("at_once.png", "banded.png")]
+    network = Gray(scale)
+    assert restore_files(Restorer(network, **options), jobs[:1], report=lambda line: None) == []
+    monkeypatch.setattr("panet_plugin.pixels.BAND", 300)
+    assert restore_files(Restorer(network, **options), jobs[1:], report=lambda line: None) == []
+    at_once, banded = (read_picture(job.target) for job in jobs)
+    np.testing.assert_array_equal(at_once.alpha, imresize(alpha, scale))
+    np.testing.assert_array_equal(banded.alpha, at_once.alpha)
+    assert np.abs(banded.pixels.astype(int) - at_once.pixels).max() <= 1  # rounding errors of float32
+    assert np.abs(at_once.pixels.astype(int) - imresize(pixels, scale)).mean() < 40
+
+
+class Gray(nn.Module):
+    """Takes gray images alone, and enlarges them."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x):
+        if x.shape[1] != 1:
+            raise RuntimeError("1 channel")
+        return x.repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2)

@@ -55,9 +55,11 @@ def tool(monkeypatch, capsys, tmp_path):
 
 
 def luma_restored(picture, network):
-    image, back, _ = adapt(picture, 1)
-    restored = Restorer(network).restore_batch(torch.from_numpy(image)[None])[0].numpy()
-    return np.rint(np.clip(back(restored), 0, 1) * 255).astype(np.uint8)
+    everything = slice(0, picture.shape[0]), slice(0, picture.shape[1])
+    adapted = adapt(picture, 1)
+    image = torch.from_numpy(adapted.read(*everything))
+    restored = Restorer(network).restore_batch(image[None])[0].numpy()
+    return np.rint(np.clip(adapted.back(restored, *everything), 0, 1) * 255).astype(np.uint8)
 
 
 def test_out_of_the_box(tool):
