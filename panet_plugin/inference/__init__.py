@@ -7,6 +7,7 @@ from panet_plugin.inference.ensemble import self_ensemble
 from panet_plugin.inference.files import restore_files
 from panet_plugin.inference.jobs import Failure, Job, JobError, find_jobs
 from panet_plugin.inference.levels import Level, read_channels, read_level
+from panet_plugin.inference.parts import Restored
 from panet_plugin.inference.pictures import FORMATS
 from panet_plugin.inference.plan import MODES, Buffers, Layout, Plan, TooLargeError
 from panet_plugin.inference.probe import Traits
@@ -29,6 +30,7 @@ __all__ = [
     "Layout",
     "Level",
     "Plan",
+    "Restored",
     "Restorer",
     "TooLargeError",
     "Traits",
