@@ -13,7 +13,7 @@ FAULTS_SHARE ?= 1
 # Files of requirements/ that only one target needs.
 WITH =
 
-.PHONY: help env pins demo test test-browser test-faults fuzz lint docs bench bench-data paper-check paper-check-slow check-wheel sanitize clean
+.PHONY: help env pins demo test test-browser test-faults test-nodes fuzz lint docs bench bench-data paper-check paper-check-slow check-wheel sanitize clean
 
 help: ## show this list (the default)
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -41,6 +41,9 @@ test-browser: env ## test the page of tools/show_attention.py in Chromium; needs
 
 test-faults: env ## test long runs, some 20 minutes: 10 000 pictures, 500 epochs, 20 resumes; FAULTS_SHARE=0.1: a tenth of it
 	@FAULTS_SHARE=$(FAULTS_SHARE) $(RUN) -m pytest tests/faults/long_runs.py -s $(ARGS)
+
+test-nodes: env ## test trainings on two hosts, made of network namespaces, some minutes; needs: Linux, iproute2 and root
+	@PYTHON=$(RUN) $(RUN) -m pytest tests/nodes/two_nodes.py -s $(ARGS)
 
 fuzz: WITH = fuzz
 fuzz: env ## fuzz the readers of files from strangers for ten minutes, on Linux on x86-64; e.g. ARGS="picture lmdb"

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from panet_plugin.ranks import Rank, RankError
 from panet_plugin.tasks import TASKS, ArtifactReduction, SuperResolution, Task, make_task
 
 #: Other names of tasks.
@@ -76,11 +77,15 @@ def positive(text: str) -> int:
 
 
 def device(text: str) -> str:
-    """Return the name of a device of PyTorch, as the type of an option.
+    """Return the name of a device of PyTorch, as the type of an option; ``"cuda"`` is each process's own GPU.
 
     Raises:
         ArgumentTypeError: If there is no such device here.
     """
+    try:
+        text = Rank.of().device(text)
+    except RankError as error:
+        raise ArgumentTypeError(str(error)) from error
     try:
         torch.empty(0, device=text)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

@@ -7,6 +7,7 @@ turns, each in a process of its own.
 
   python tools/benchmark_data.py --images DIR                         speed of preparation and of reading
   python tools/benchmark_data.py --images DIR --pictures 10 20 40 80  memory and disk for so many pictures of 2040x1356
+  python tools/benchmark_data.py --images DIR --loading CONFIG...     patches that one core loads in training
 
 The large pictures are put together from the images, and prepared as DIV2K is, LR images made.
 """
@@ -47,7 +48,9 @@ def main() -> None:
     report: dict[str, Any] = {"machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"}
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         root = Path(folder)
-        if options.pictures:
+        if options.loading:
+            report["loading"] = measure_loading(root, options)
+        elif options.pictures:
             report["growth"] = measure_growth(root, options)
         else:
             print("preparing what both start from, and folders to read")
@@ -77,6 +80,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes, or threads (default: cores)")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (default: 3)")
     parser.add_argument("--pictures", type=int, nargs="+", metavar="N", help="measure memory and disk instead of speed")
+    parser.add_argument("--loading", type=Path, nargs="+", metavar="CONFIG", help="of MMEngine: measure their loading")
     parser.add_argument("--scratch", type=Path, metavar="DIR", help="folder for temporary files")
     parser.add_argument("--report", type=Path, metavar="FILE.json", help="where to write the figures")
     return parser.parse_args()
@@ -294,6 +298,42 @@ def prepare_large(pictures: Path, out: Path, number: int, options: argparse.Name
     left = used()
     shutil.rmtree(out)
     return {"seconds": round(seconds, 1), "peak_GB": round(max(*peaks, left) / 1e9, 3), "left_GB": round(left / 1e9, 3)}
+
+
+# Loading
+
+
+def measure_loading(root: Path, options: argparse.Namespace) -> dict[str, int]:
+    """Patches that one core makes ready in a second, for each config, from 10 large pictures prepared as DIV2K is."""
+    write_large_pictures(options.images, root / "large", 10)
+    layout = Layout("DIV2K_train", subimages=True)
+    prepare_set(root / "large", root, layout.name, scales=options.scales, subimage=(480, 240), workers=options.workers)
+    os.environ["DIV2K_ROOT"] = str(root)
+    return {
+        config.stem: round(statistics.median(in_process(load, config)[0] for _ in range(options.rounds)))
+        for config in options.loading
+    }
+
+
+def load(config: Path) -> float:
+    """Return how many patches of a config's training data are loaded in a second of the processor, by one thread."""
+    import torch
+    from mmengine.config import Config
+    from mmengine.registry import DATASETS, init_default_scope
+
+    torch.set_num_threads(1)
+    settings = Config.fromfile(config)
+    init_default_scope("mmagic")
+    dataset = DATASETS.build(settings.train_dataloader.dataset)
+    random, number = np.random.default_rng(0), 2000
+    order = random.permuted(np.resize(np.arange(len(dataset)), number + 200))
+    # Some first, with which what the process keeps is filled.
+    for index in order[:200]:
+        dataset[int(index)]
+    start = time.process_time()
+    for index in order[200:]:
+        dataset[int(index)]
+    return number / (time.process_time() - start)
 
 
 def in_process(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float, float]:

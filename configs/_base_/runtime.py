@@ -21,6 +21,8 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
     dist_cfg=dict(backend="nccl"),
 )
+# The learning rates of all schedules are for batches of 16; enable=True scales them by the batch of all processes.
+auto_scale_lr = dict(enable=False, base_batch_size=16)
 log_level = "INFO"
 log_processor = dict(type="LogProcessor", window_size=100, by_epoch=False)
 vis_backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]

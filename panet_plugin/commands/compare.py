@@ -4,6 +4,7 @@
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from panet_plugin.evaluation import (
 from panet_plugin.frameworks.checkpoints import checkpoint_method
 from panet_plugin.frameworks.launch import report_errors
 from panet_plugin.inference import piece_limit
+from panet_plugin.ranks import join_group
 from panet_plugin.tasks import Task
 
 
@@ -98,7 +100,7 @@ def main() -> None:
     task, configs = parse_required_task(parser, args), dict(args.config)
     if strangers := configs.keys() - dict(args.methods).keys():
         parser.error(f"--config names no method: {', '.join(sorted(strangers))}")
-    with report_errors():
+    with report_errors(), join_group(args.out) as group:
         sets = [ImageSet.open(folder) for folder in args.data]
         cut = piece_limit(task) if args.chop else None
         # Cut as the original's scores were computed.
@@ -106,16 +108,26 @@ def main() -> None:
         figures = choose_figures(args.figure, sets, task)
         options = {"device": args.device, "cut": cut, "window": window}
         methods = [make_method(task, name, path, configs.get(name), **options) for name, path in args.methods]
-        scores = compare(
+        images = args.out / "images" if args.save_images else None
+        score = partial(
+            compare,
             task,
             sets,
             methods,
             seed=args.seed,
             cache=args.out / "cache",
-            images=args.out / "images" if args.save_images else None,
             lpips=load_lpips(args.device) if args.lpips else None,
-            progress=True,
+            progress=group.rank.number == 0,
         )
+        if group.rank.world > 1:
+            score(images=images, rank=group.rank)
+            reports = group.gather(True)
+            if reports is None:
+                return
+            if all(reports):
+                images = None
+        # Of several processes the first finds all scores in the cache, but those of a process that ended early.
+        scores = score(images=images)
         write_reports(args.out, task, scores, args.seed, cut, window)
         if args.save_images:
             # What was just made need not be made again.

@@ -21,7 +21,9 @@ from panet_plugin.frameworks.checkpoints import load_any, load_task
 from panet_plugin.frameworks.launch import report_errors
 from panet_plugin.inference import (
     DTYPES,
+    Failure,
     Job,
+    JobError,
     Level,
     Restorer,
     find_jobs,
@@ -29,8 +31,10 @@ from panet_plugin.inference import (
     read_channels,
     read_level,
     restore_files,
+    restored_together,
 )
 from panet_plugin.inference.pictures import FORMATS
+from panet_plugin.ranks import join_group, shares
 from panet_plugin.tasks import Demosaicing, SuperResolution, Task, make_task
 from panet_plugin.weights import bundled, list_bundled
 
@@ -46,21 +50,44 @@ def main() -> None:
     if args.weights is None and (asked is None or args.config is not None):
         there = ", ".join(dict.fromkeys(task.name for task in list_bundled().values())) or "none here"
         parser.error(f"give --weights CHECKPOINT, or --task alone for a network that comes along ({there})")
-    with report_errors():
+    with report_errors(), join_group(args.out) as group:
+        if "-" in args.inputs and group.rank.world > 1:
+            raise JobError("-: of several processes only one can read a list; name folders, patterns or files")
         suffix = args.format and f".{args.format}"
         jobs, failures = find_jobs(args.inputs, args.out, suffix, sys.stdin if "-" in args.inputs else ())
         total = len(jobs) + len(failures)
-        todo = [job for job in jobs if not (args.skip_existing and job.target.exists())]
-        if skipped := len(jobs) - len(todo):
+        dealt = deal(jobs, group.rank.world, args.batch)
+        mine = dealt[group.rank.number]
+        todo = [job for job in mine if not (args.skip_existing and job.target.exists())]
+        if skipped := len(mine) - len(todo):
             print(f"{skipped} skipped, since their results are there")
-        progress = sys.stderr.isatty() and not args.no_progress
-        for weights, group in choose(args, asked, todo).items():
+        progress = sys.stderr.isatty() and not args.no_progress and group.rank.number == 0
+        failed: list[Failure] = []
+        for weights, alike in choose(args, asked, todo).items():
             restorer, task = prepare(parser, args, weights, asked)
-            failures += restore_files(restorer, group, task, progress=progress)
+            failed += restore_files(restorer, alike, task, progress=progress)
+        reports = group.gather(failed)
+    if reports is None:
+        return
+    ended_early = [number for number, report in enumerate(reports) if report is None]
+    for number in ended_early:
+        reason = f"process {number} ended early; the same command with --skip-existing restores it"
+        failures += [Failure(str(job.source), reason) for job in dealt[number] if not job.target.exists()]
+    failures += [Failure(*failure) for report in reports for failure in report or ()]
     for name, reason in failures:
         print(f"error: {name}: {reason}", file=sys.stderr)
-    if failures:
+    if group.rank.world > 1:
+        print(f"{total - len(failures)} of {total} restored by {group.rank.world} processes")
+    if failures or ended_early:
         sys.exit(f"{len(failures)} of {total} failed")
+
+
+def deal(jobs: Sequence[Job], world: int, batch: int) -> list[list[Job]]:
+    """Return the pictures of every process, by their pixels; what one process would restore together stays together."""
+    if world == 1:
+        return [list(jobs)]
+    groups, pixels = zip(*restored_together(jobs, batch), strict=True) if jobs else ((), ())
+    return [[job for index in indices for job in groups[index]] for indices in shares(pixels, world)]
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -15,8 +16,9 @@ from tqdm import tqdm
 from panet_plugin.data import write_image
 from panet_plugin.evaluation.cache import ScoreCache
 from panet_plugin.evaluation.errors import EvaluationError
-from panet_plugin.evaluation.image_sets import ImageSet, Sample
+from panet_plugin.evaluation.image_sets import ImageSet, Sample, image_size
 from panet_plugin.evaluation.methods import Method, unique
+from panet_plugin.ranks import Rank, shares
 from panet_plugin.tasks import Task
 
 
@@ -52,6 +54,7 @@ def compare(
     lpips: Callable[[NDArray[np.uint8], NDArray[np.uint8]], float] | None = None,
     workers: int | None = None,
     progress: bool = False,
+    rank: Rank | None = None,
 ) -> list[Score]:
     """Score every method on every picture.
 
@@ -65,6 +68,8 @@ def compare(
         lpips: Computes the third score; see :func:`panet_plugin.evaluation.load_lpips`.
         workers: Pictures that are worked on at a time, networks excepted; the number of CPUs by default.
         progress: Show a progress bar.
+        rank: Of several processes this one, which computes its share of the scores; all are there once they are in the
+            cache of all.
 
     Returns:
         Scores in the order of sets, pictures and methods.
@@ -81,16 +86,22 @@ def compare(
         method.check(sets, task)
     samples = [Sample(images.name, path, task, seed) for images in sets for path in images.files.values()]
     store = ScoreCache(cache) if cache else None
+    rank = rank or Rank()
+    parts = shares([math.prod(image_size(sample.path)) if rank.world > 1 else 1 for sample in samples], rank.world)
+    # Every method is dealt by itself, since one may take longer than another, and begins where the last one ended.
+    dealt = [parts[(rank.number - number * len(samples)) % rank.world] for number in range(len(methods))]
 
-    def work(sample: Sample) -> list[Score]:
-        scores = [_score(sample, method, store, images, lpips) for method in methods]
+    def work(index: int) -> list[Score]:
+        sample = samples[index]
+        mine = [method for method, indices in zip(methods, dealt, strict=True) if index in indices]
+        scores = [_score(sample, method, store, images, lpips) for method in mine]
         # The decoded pictures: there may be hundreds.
         sample.__dict__.pop("reference", None)
         sample.__dict__.pop("degraded", None)
         return scores
 
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        futures = [pool.submit(work, sample) for sample in samples]
+        futures = [pool.submit(work, index) for index in range(len(samples))]
         try:
             for future in tqdm(as_completed(futures), total=len(futures), unit="picture", disable=not progress):
                 future.result()

@@ -20,6 +20,7 @@ from panet_plugin.frameworks.compat import enable_basicsr
 from panet_plugin.frameworks.configs import ConfigError
 from panet_plugin.frameworks.trainings import TrainingError
 from panet_plugin.inference import JobError
+from panet_plugin.ranks import RankError
 from panet_plugin.visualization import VisualizationError
 from panet_plugin.weights import CheckpointError
 
@@ -38,6 +39,7 @@ _EXPECTED = (
     EvaluationError,
     ExportError,
     JobError,
+    RankError,
     TrainingError,
     VisualizationError,
 )

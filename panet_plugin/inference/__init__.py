@@ -4,7 +4,7 @@ from panet_plugin.inference.colour import Adapted, adapt
 from panet_plugin.inference.cost import Cost
 from panet_plugin.inference.cut import LEAST_LIMIT, SHAVE, chop, piece_limit
 from panet_plugin.inference.ensemble import self_ensemble
-from panet_plugin.inference.files import restore_files
+from panet_plugin.inference.files import restore_files, restored_together
 from panet_plugin.inference.jobs import Failure, Job, JobError, find_jobs
 from panet_plugin.inference.levels import Level, read_channels, read_level
 from panet_plugin.inference.parts import Restored
@@ -42,5 +42,6 @@ __all__ = [
     "read_channels",
     "read_level",
     "restore_files",
+    "restored_together",
     "self_ensemble",
 ]

@@ -59,6 +59,32 @@ def restore_files(
     return run.failures
 
 
+def restored_together(jobs: Sequence[Job], batch: int) -> list[tuple[list[Job], int]]:
+    """Return groups of pictures that must not be parted if the batches are to be those of all jobs, and their pixels.
+
+    Args:
+        jobs: See :func:`restore_files`.
+        batch: The most pictures that a network is given at once.
+
+    Returns:
+        Groups of up to ``batch`` pictures of one kind, and alone, without pixels, what is no picture.
+    """
+    kinds: dict[_Kind, list[Job]] = {}
+    groups: list[tuple[list[Job], int]] = []
+    for job in jobs:
+        try:
+            head = read_head(job.source)
+            kind = _Kind(head.height, head.width, picture_buffers(head, job.target.suffix))
+            kinds.setdefault(kind, []).append(job)
+        except (ValueError, OSError):
+            groups.append(([job], 0))
+    for kind, alike in kinds.items():
+        for first in range(0, len(alike), batch):
+            group = alike[first : first + batch]
+            groups.append((group, len(group) * kind.height * kind.width))
+    return groups
+
+
 class _Kind(NamedTuple):
     """What pictures have in common that are restored together."""
 

@@ -20,6 +20,8 @@ LAUNCHERS = {
     "tools/dist_test.sh": ("tools/test.py", lambda words: [*words[:2], *words[3:]]),
     "tools/slurm_train.sh": ("tools/train.py", lambda words: words[2:]),
 }
+#: Options of torchrun and of Slurm's srun and sbatch.
+OF_LAUNCHERS = ("--max-restarts", "--array", "--kill-on-bad-exit", "--nproc-per-node", "--requeue", "--ntasks")
 #: Made by the worked example that test_contributing.py carries out.
 OF_THE_EXAMPLE = ("configs/espcn_x2_div2k.py", "configs/basicsr/espcn_x2_div2k.yml")
 
@@ -76,6 +78,11 @@ def check(page, words):
         run_script(page, script, rest(arguments), variables, readers)
     elif program == "pip":
         install(arguments)
+    elif program in ("torchrun", "srun"):
+        script = next(index for index, word in enumerate(arguments) if word.endswith(".py"))
+        for word in arguments[:script]:
+            assert word in ("python", "--standalone") or word.partition("=")[0] in OF_LAUNCHERS
+        run_script(page, arguments[script], arguments[script + 1 :], variables)
     elif program == "panet":
         run_script(page, f"tools/{COMMANDS[arguments[0]][0]}.py", arguments[1:], variables)
     elif program == "source":
@@ -148,7 +155,8 @@ def test_commands_within_lines(page):
 
 def test_options_within_lines_exist():
     scripts = [name for name in parsers.scripts() if name.endswith(".py")]
-    known = {option for name in scripts for option in parser(name)._option_string_actions} | {"--no-deps"}  # of pip
+    known = {option for name in scripts for option in parser(name)._option_string_actions}
+    known |= {"--no-deps", *OF_LAUNCHERS}
     for page in pages.PAGES:
         for span in pages.spans(page):
             for option in re.findall(r"(?:^|\s)(--[a-z][a-z-]*)", span):
@@ -167,6 +175,7 @@ def test_options_within_lines_exist():
         "python tools/compare.py --task artifact_reduction --quality ten --data DIR --methods degraded",
         "tools/dist_train.sh configs/panet_x2_div2k.py 8 --out x",
         "RANKS=2 tools/dist_train.sh configs/panet_x2_div2k.py 8",
+        "torchrun --nproc-per-node=8 tools/restore.py photos --launcher pytorch",
         "pip install left-pad",
         "frobnicate",
     ],

@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from panet_plugin.frameworks.configs import read_plain
 from panet_plugin.frameworks.launch import framework_of
 from panet_plugin.tasks import PUBLISHED_TRAINING, TASKS, make_task
 
@@ -199,6 +200,14 @@ def test_both_frameworks_have_the_same_configs():
                     for stem in theirs
                     if stem.startswith("panet_") and ("lite" in stem) == lite and task_in_name(stem) == wanted
                 ], (wanted, lite)
+
+
+def test_learning_rates_are_for_the_batches_that_configs_say():
+    for path in (*MMAGIC_CONFIGS, *ROOT.glob("configs/ablation/_base_/*.py"), *BASICSR_CONFIGS):
+        config = read_plain(path)
+        train = config["datasets"]["train"] if path in BASICSR_CONFIGS else config["train_dataloader"]
+        batch = train["batch_size_per_gpu" if path in BASICSR_CONFIGS else "batch_size"]
+        assert config["auto_scale_lr"] == {"enable": False, "base_batch_size": batch}, path
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,11 @@ def test_training_in_two_processes(framework, run_tool, div2k, tmp_path, port):
         "--work-dir",
         tmp_path,
         *small_runs.options(framework),
+        "auto_scale_lr.enable=True",
         PORT=port,
     )
+    # 1e-4 for batches of 16; these have 2 * 2.
+    assert re.search(r"\[1/4\] +lr: 2.5000e-05" if framework == "mmagic" else r"lr:\(2.500e-05,\)", output), output
     assert small_runs.validations(framework, output) == 3 - (framework == "mmagic")
     if framework == "mmagic":
         assert re.search(r"\[4/4\]", output)

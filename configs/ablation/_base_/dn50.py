@@ -21,6 +21,7 @@ train_dataloader = dict(
 )
 train_cfg = dict(max_iters=iterations)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
+auto_scale_lr = dict(base_batch_size=8)
 default_hooks = dict(checkpoint=dict(interval=100), logger=dict(interval=50))
 log_processor = dict(window_size=50)
 vis_backends = [dict(type="LocalVisBackend")]

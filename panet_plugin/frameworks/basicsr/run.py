@@ -22,6 +22,7 @@ from panet_plugin.frameworks.configs import ConfigError, override, read_plain
 from panet_plugin.frameworks.patches import patch_of_options
 from panet_plugin.frameworks.registered import unregistered
 from panet_plugin.frameworks.trainings import Interruption, alone_in, is_whole
+from panet_plugin.ranks import Rank
 from panet_plugin.tasks import make_task
 from panet_plugin.weights import CheckpointError, load_safely, load_weights, read_patch
 
@@ -52,6 +53,7 @@ def train(
         SystemExit: With 128 + the signal's number after SIGTERM or SIGINT, once a ``RestorationModel`` has been saved.
     """
     opt = load_options(config, options)
+    _scale_learning_rates(config, opt, launcher)
     root = Path(work_dir or ".").absolute()
     experiment = root / "experiments" / opt["name"]
     if resume and (state := last_state(experiment)):
@@ -150,6 +152,23 @@ def load_options(config: Path, options: Mapping[str, Any] | None = None) -> dict
             if task:
                 metric.setdefault("protocol", task.protocol.name)
     return opt
+
+
+def _scale_learning_rates(config: Path, opt: dict[str, Any], launcher: str) -> None:
+    """Scale learning rates with the batch of all processes, where ``auto_scale_lr`` asks for it as MMEngine's does."""
+    scaling = opt.pop("auto_scale_lr", None) or {}
+    if not scaling.get("enable"):
+        return
+    if "base_batch_size" not in scaling:
+        raise ConfigError(f"{config}: auto_scale_lr: expected base_batch_size, the batch that the learning rates are for")
+    if launcher != "none":
+        gpus = Rank.of().world
+    else:  # all in one process
+        gpus = torch.cuda.device_count() if opt["num_gpu"] == "auto" else opt["num_gpu"]
+    batch = opt["datasets"]["train"]["batch_size_per_gpu"] * max(1, gpus)
+    for name, optimizer in opt["train"].items():
+        if name.startswith("optim_"):
+            optimizer["lr"] *= batch / scaling["base_batch_size"]
 
 
 def last_state(experiment: Path) -> Path | None:
