@@ -6,6 +6,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from panet_plugin.archs.image_residual import image_residual_of
+from panet_plugin.archs.prelu import PReLU
 from panet_plugin.archs.residual import ResidualTrunk, attention_or_identity, conv3x3
 
 
@@ -50,7 +51,7 @@ class PANet(nn.Module):
         self.image_residual = image_residual_of(image_residual, in_channels)
         middle = attention_or_identity(mid_channels, attention)
         self.head = conv3x3(in_channels, mid_channels)
-        self.body = ResidualTrunk(mid_channels, num_blocks, middle, nn.PReLU(), res_scale)
+        self.body = ResidualTrunk(mid_channels, num_blocks, middle, PReLU(), res_scale)
         self.tail = conv3x3(mid_channels, in_channels)
 
     def forward(self, x: Tensor) -> Tensor:

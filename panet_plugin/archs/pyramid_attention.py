@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from panet_plugin.archs.prelu import PReLU
 from panet_plugin.ops import IMPLEMENTATIONS, build_pyramid, pyramid_attention
 from panet_plugin.ops.part import build_part_pyramid, current_part
 from panet_plugin.ops.pyramid import ladder
@@ -129,7 +130,7 @@ class PyramidAttention(nn.Module):
 
 
 def _embedding(in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1), nn.PReLU())
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1), PReLU())
 
 
 @contextmanager

@@ -391,7 +391,7 @@ def _bad_configs() -> list[bytes]:
         b"# yml\na: !!python/object/apply:os.mknod [/tmp/executed]\n",
         b"# py\n__import__('os').mknod('/tmp/executed')\n",
         b"# yml\na: " + b"[" * 5000,
-        b"# py\na = " + b"-" * 5000 + b"1",
+        b"# py\na = " + b"-" * 100_000 + b"1",
         b"# py\na = \x00",
         b"# yml\n? [a, b]\n: 1\n",
         b"# yml\na: &a [*a]\n",
