@@ -160,7 +160,7 @@ def _scale_learning_rates(config: Path, opt: dict[str, Any], launcher: str) -> N
     if not scaling.get("enable"):
         return
     if "base_batch_size" not in scaling:
-        raise ConfigError(f"{config}: auto_scale_lr: expected base_batch_size, the batch that the learning rates are for")
+        raise ConfigError(f"{config}: auto_scale_lr: expected base_batch_size, the batch of the learning rates")
     if launcher != "none":
         gpus = Rank.of().world
     else:  # all in one process
