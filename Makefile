@@ -40,7 +40,7 @@ test-browser: env ## test the page of tools/show_attention.py in Chromium; needs
 	@$(RUN) -m pytest tests/browser/attention_page.py $(ARGS)
 
 test-faults: env ## test long runs, some 20 minutes: 10 000 pictures, 500 epochs, 20 resumes; FAULTS_SHARE=0.1: a tenth of it
-	@FAULTS_SHARE=$(FAULTS_SHARE) $(RUN) -m pytest tests/faults/long_runs.py -s $(ARGS)
+	@FAULTS_SHARE=$(FAULTS_SHARE) $(RUN) -m pytest tests/faults/long_runs.py tests/faults/ends.py -s $(ARGS)
 
 fuzz: WITH = fuzz
 fuzz: env ## fuzz the readers of files from strangers for ten minutes, on Linux on x86-64; e.g. ARGS="picture lmdb"
