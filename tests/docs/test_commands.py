@@ -76,6 +76,10 @@ def check(page, words):
         run_script(page, script, rest(arguments), variables, readers)
     elif program == "pip":
         install(arguments)
+    elif program == "sbatch":
+        assert arguments[-2] == "--wrap"
+        (wrapped,) = commands(arguments[-1])
+        check(page, wrapped)
     elif program == "panet":
         run_script(page, f"tools/{COMMANDS[arguments[0]][0]}.py", arguments[1:], variables)
     elif program == "source":
