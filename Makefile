@@ -40,7 +40,7 @@ test-browser: env ## test the page of tools/show_attention.py in Chromium; needs
 	@$(RUN) -m pytest tests/browser/attention_page.py $(ARGS)
 
 test-faults: env ## test long runs, some 20 minutes: 10 000 pictures, 500 epochs, 20 resumes; FAULTS_SHARE=0.1: a tenth of it
-	@FAULTS_SHARE=$(FAULTS_SHARE) $(RUN) -m pytest tests/faults/long_runs.py -s $(ARGS)
+	@FAULTS_SHARE=$(FAULTS_SHARE) $(RUN) -m pytest tests/faults/long_runs.py tests/faults/ends.py -s $(ARGS)
 
 test-nodes: env ## test trainings on two hosts, made of network namespaces, some minutes; needs: Linux, iproute2 and root
 	@PYTHON=$(RUN) $(RUN) -m pytest tests/nodes/two_nodes.py -s $(ARGS)

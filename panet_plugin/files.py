@@ -6,9 +6,22 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 logger = logging.getLogger(__name__)
+
+#: The open files of locks that this process holds.
+_LOCKS: set[IO] = set()
+
+
+def _leave_locks() -> None:
+    """Close them in a process that was forked, which would keep them held once this one has ended."""
+    while _LOCKS:
+        _LOCKS.pop().close()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_leave_locks)
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
@@ -50,7 +63,9 @@ def replacing(path: str | os.PathLike, what: str = "it") -> Iterator[BinaryIO]:
 
 @contextmanager
 def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[None]:
-    """Hold the lock ``.NAME.lock`` beside a path; others wait for it. It ends with the process, however that ends.
+    """Hold the lock ``.NAME.lock`` beside a path; others wait for it.
+
+    It ends with the process, however that ends, and even if processes that it has forked go on.
 
     Raises:
         BlockingIOError: Without ``wait``, if another process holds it; the message names that process.
@@ -72,4 +87,8 @@ def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        _LOCKS.add(file)
+        try:
+            yield
+        finally:
+            _LOCKS.discard(file)

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,14 @@ def set_matmul_precision():
     """Return the function that sets PyTorch's precision of float32 products; the default is restored."""
     yield torch.set_float32_matmul_precision
     torch.set_float32_matmul_precision("highest")
+
+
+@pytest.fixture
+def port():
+    """Return a free port of this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
 
 
 @pytest.fixture

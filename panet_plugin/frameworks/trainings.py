@@ -52,8 +52,35 @@ def alone_in(work_dir: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def logged_by(log: logging.Logger) -> Iterator[None]:
+    """Let what this package logs reach the log of a training, on the console and in its file, for a while."""
+    ours = logging.getLogger("panet_plugin")
+    handler, level = _PassOn(log), ours.level
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(level)
+
+
+class _PassOn(logging.Handler):
+    def __init__(self, log: logging.Logger) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._log.isEnabledFor(record.levelno):  # in one process of several
+            self._log.handle(record)
+
+
 class Interruption:
-    """Notes SIGTERM and SIGINT, so that a training saves before it ends; a second signal ends it at once.
+    """Notes SIGTERM, SIGINT and SIGUSR1, so that a training saves before it ends.
+
+    A SIGTERM or SIGINT after that ends it at once. SIGUSR1 is what Slurm is asked to send before the time is over: a
+    training that was canceled by SIGTERM is not to be queued again.
 
     Attributes:
         number: Of the signal that came, 0 before.
@@ -74,7 +101,8 @@ class Interruption:
         if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
             yield self
             return
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+        before = {number: signal.signal(number, self._note) for number in numbers}
         Interruption.current = self
         try:
             yield self
@@ -105,6 +133,29 @@ class Interruption:
             dist.barrier()
         logger.warning("ended by %s; resume from %s", signal.Signals(self.number).name, saved)
         raise SystemExit(128 + self.number)
+
+
+def _outlive_signals_to_all() -> None:
+    """Let a forked process, which loads data, end on the SIGTERM of its training alone.
+
+    Slurm sends one to all processes of a step, and the training needs data until its processes leave together.
+    """
+    if Interruption.current is None or not hasattr(signal, "sigwaitinfo"):  # not on macOS
+        return
+    # PyTorch puts its own handler in the place of any other.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    training = os.getppid()
+
+    def wait() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != training:
+            pass
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_outlive_signals_to_all)
 
 
 class NonFinite:

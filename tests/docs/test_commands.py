@@ -83,6 +83,10 @@ def check(page, words):
         for word in arguments[:script]:
             assert word in ("python", "--standalone") or word.partition("=")[0] in OF_LAUNCHERS
         run_script(page, arguments[script], arguments[script + 1 :], variables)
+    elif program == "sbatch":
+        assert arguments[-2] == "--wrap"
+        (wrapped,) = commands(arguments[-1])
+        check(page, wrapped)
     elif program == "panet":
         run_script(page, f"tools/{COMMANDS[arguments[0]][0]}.py", arguments[1:], variables)
     elif program == "source":

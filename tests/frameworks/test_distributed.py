@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 
 import pytest
 import small_runs
@@ -11,13 +10,6 @@ from preloaded import ROOT, run_together
 from panet_plugin.weights import read_state_dict
 
 FRAMEWORKS = ["mmagic", "basicsr"]
-
-
-@pytest.fixture
-def port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
 
 
 def ranks(div2k, port):
@@ -77,6 +69,14 @@ def test_several_nodes(run_tool, script, given):
     assert output.rstrip().endswith(f"{script}.py {' '.join(given)} --launcher pytorch --more")
 
 
+def test_restarts(run_tool):
+    environment = {"MASTER_ADDR": "10.0.0.1", "PORT": "1234", "PYTHON": "echo"}
+    output = run_tool("dist_train.sh", "CONFIG", 8, MAX_RESTARTS="3", **environment)
+    for word in ("--max_restarts=3", "--rdzv_backend=c10d", "--rdzv_endpoint=10.0.0.1:1234", "--nproc_per_node=8"):
+        assert word in output
+    assert "restarts" not in run_tool("dist_train.sh", "CONFIG", 8, **environment)
+
+
 @pytest.mark.parametrize(("gres", "expected"), [(None, "--gres=gpu:4 "), ("", "")])
 def test_slurm(run_tool, tmp_path, gres, expected):
     (tmp_path / "srun").write_text('#!/bin/sh\necho "$MASTER_PORT: $@"\n')
@@ -88,6 +88,25 @@ def test_slurm(run_tool, tmp_path, gres, expected):
         f"29500: --partition=night --job-name=panet {expected}--ntasks=8 --ntasks-per-node=4 --cpus-per-task=5 "
         "--kill-on-bad-exit=1 python -u tools/train.py CONFIG --launcher slurm --resume\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "restarts", "expected"),
+    [
+        (138, {}, "CONFIG --launcher slurm\nrequeue 7\n"),
+        (138, {"SLURM_RESTART_COUNT": "1"}, "CONFIG --launcher slurm --resume\nrequeue 7\n"),
+        (143, {}, "CONFIG --launcher slurm\n"),
+        (0, {}, "CONFIG --launcher slurm\n"),
+    ],
+)
+def test_a_job_of_slurm_is_queued_again_when_its_time_is_over(run_tool, tmp_path, code, restarts, expected):
+    for name, ends in (("srun", code), ("scontrol", 0)):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "$@"\nexit {ends}\n')
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", **restarts}
+    status = 0 if "requeue" in expected else code
+    output = run_tool("slurm_train.sh", "night", "panet", "CONFIG", code=status, **environment)
+    assert output.endswith(f"tools/train.py {expected}")
 
 
 @pytest.mark.parametrize("script", ["dist_train.sh", "dist_test.sh", "slurm_train.sh"])

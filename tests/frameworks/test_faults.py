@@ -3,10 +3,12 @@
 import argparse
 import errno
 import logging
+import multiprocessing
 import os
 import re
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -168,7 +170,7 @@ def test_basicsr_refuses_checkpoints_that_are_no_data(train_basicsr, refused, tm
 # Signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_saves_and_leaves(train, whole, monkeypatch, number):
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
@@ -197,6 +199,26 @@ def test_the_second_sigterm_is_the_systems():
         os.kill(os.getpid(), signal.SIGTERM)
         assert interruption.number == signal.SIGTERM
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def answer(pipe):
+    while number := pipe.recv():
+        pipe.send(number)
+
+
+def test_processes_that_load_data_outlive_a_signal_to_all():
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    with Interruption().noted():
+        process = context.Process(target=answer, args=(theirs,))
+        process.start()
+        for number in (1, 2):
+            ours.send(number)
+            assert ours.recv() == number
+            subprocess.run(["kill", "-TERM", str(process.pid)], check=True)
+        process.terminate()  # as PyTorch does
+        process.join()
+    assert process.exitcode == 0
 
 
 def test_a_signal_leaves_a_validation(train, monkeypatch, tmp_path):
@@ -229,7 +251,8 @@ def test_settings_that_stay_the_checkpoints_are_logged(train, caplog):
         train()
         assert "resumed at" not in caplog.text
         changed = {"optim_wrapper__optimizer__lr": 3e-4, "param_scheduler__milestones": [9]}
-        train(resume=True, train_cfg__max_iters=5, **changed)
+        folder = train(resume=True, train_cfg__max_iters=5, **changed)
+    assert any("resumed at iteration 4: " in log.read_text() for log in folder.glob("*/*.log"))
     assert (
         "resumed at iteration 4: optimizer (learning rate) and schedule are those of the checkpoint; len" in caplog.text
     )

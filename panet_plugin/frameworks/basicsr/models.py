@@ -14,6 +14,7 @@ from torch import nn
 
 from panet_plugin.archs import attention_window
 from panet_plugin.files import write_bytes
+from panet_plugin.frameworks.first_batch import check_first_batch
 from panet_plugin.frameworks.patches import patch_of_options
 from panet_plugin.frameworks.trainings import (
     MAX_NONFINITE_STEPS,
@@ -34,9 +35,9 @@ class RestorationModel(SRModel):
     Pyramid attention without a window of its own validates with one of the side of the training's patches, so that
     every pixel of a whole image sees what it saw in training; ``window`` of the options gives all blocks another,
     or, with ``null``, none. Checkpoints say the side of the patches, and an error in writing one ends the training
-    with the last ones unharmed, where SRModel goes on without. On SIGTERM or SIGINT the step is finished and saved. A
-    step with a gradient that is not finite is skipped; ``max_nonfinite_steps`` of ``train`` (10, 0 for any number) of
-    them in a row end the training.
+    with the last ones unharmed, where SRModel goes on without. On SIGTERM, SIGINT or SIGUSR1 the step
+    is finished and saved. A step with a gradient that is not finite is skipped; ``max_nonfinite_steps`` of ``train``
+    (10, 0 for any number) of them in a row end the training.
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
@@ -47,7 +48,7 @@ class RestorationModel(SRModel):
     def init_training_settings(self) -> None:
         """Prepare the training as SRModel does, and watch the optimizer's steps."""
         super().init_training_settings()
-        self._iteration = 0
+        self._iteration, self._checked = 0, False
         steps = NonFinite(self.opt["train"].get("max_nonfinite_steps", MAX_NONFINITE_STEPS))
         step = self.optimizer_g.step
 
@@ -61,9 +62,24 @@ class RestorationModel(SRModel):
         self.optimizer_g.step = watched_step
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
-        """Take the images of a batch."""
+        """Take the images of a batch.
+
+        Raises:
+            TrainingError: If it is the first of a training, and not RGB in [0, 1].
+        """
         super().feed_data(data)
         self._images = data.get("gt_path") or data.get("lq_path") or []
+        if self.is_train and not self._checked:
+            self._checked = True
+            dataset = self.opt["datasets"]["train"]
+            given = " ".join(f"{name}={dataset[name]}" for name in ("type", "mean", "std") if name in dataset)
+            check_first_batch(
+                self.lq,
+                getattr(self, "gt", None),
+                range_key=f"datasets.train with {given}",
+                order_key=f"datasets.train with {given}",
+                picture=next(iter(data.get("gt_path") or ()), None),
+            )
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Train for a step, then save and leave if a signal came.

@@ -21,7 +21,7 @@ from panet_plugin.frameworks.basicsr.loading import numbered_samples
 from panet_plugin.frameworks.configs import ConfigError, override, read_plain
 from panet_plugin.frameworks.patches import patch_of_options
 from panet_plugin.frameworks.registered import unregistered
-from panet_plugin.frameworks.trainings import Interruption, alone_in, is_whole
+from panet_plugin.frameworks.trainings import Interruption, alone_in, is_whole, logged_by
 from panet_plugin.ranks import Rank
 from panet_plugin.tasks import make_task
 from panet_plugin.weights import CheckpointError, load_safely, load_weights, read_patch
@@ -50,7 +50,8 @@ def train(
         FileNotFoundError: If a dataset does not exist.
         TrainingError: If another training uses the experiment's folder; see also ``RestorationModel``.
         CheckpointError: If a checkpoint or training state is damaged, or holds more than data.
-        SystemExit: With 128 + the signal's number after SIGTERM or SIGINT, once a ``RestorationModel`` has been saved.
+        SystemExit: With 128 + the signal's number after SIGTERM, SIGINT or SIGUSR1, once a ``RestorationModel`` has
+            been saved.
     """
     opt = load_options(config, options)
     _scale_learning_rates(config, opt, launcher)
@@ -65,7 +66,8 @@ def train(
             _read(weights)  # before BasicSR makes or renames folders
     # All processes have to shuffle alike: where the options leave the seed to chance, not by that.
     samples = numbered_samples(opt.get("manual_seed") or 0, *_position(opt["path"].get("resume_state")))
-    with alone_in(experiment), Interruption().noted(), _command_line(config, opt, launcher), samples:
+    log = logged_by(logging.getLogger("basicsr"))
+    with alone_in(experiment), Interruption().noted(), _command_line(config, opt, launcher), samples, log:
         train_pipeline(str(root))
 
 

@@ -17,7 +17,9 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
+from panet_plugin import archs
 from panet_plugin.files import write_bytes
+from panet_plugin.frameworks.first_batch import check_first_batch
 from panet_plugin.frameworks.trainings import (
     Interruption,
     NonFinite,
@@ -30,6 +32,8 @@ from panet_plugin.weights import PATCH, CheckpointError
 
 logger = logging.getLogger(__name__)
 
+#: Where samples say the order of their channels.
+_ORDERS = ("img_channel_order", "gt_channel_order")
 #: Where samples say which image they are of, the best first.
 _NAMES = ("key", "gt_path", "img_path")
 
@@ -144,8 +148,38 @@ class ReportResumed(Hook):
         )
 
 
+class CheckFirstBatch(Hook):
+    """Look at the first batch as the data preprocessor gives it."""
+
+    def before_train(self, runner: Runner) -> None:
+        """Wait for it."""
+        model = _bare(runner)
+        preprocessor: Any = model.data_preprocessor
+        certain = type(getattr(model, "generator", None)).__module__.startswith(f"{archs.__name__}.")
+
+        def check(_: Any, given: tuple, batch: Any) -> None:
+            handle.remove()
+            samples = given[0].get("data_samples") if isinstance(given[0], Mapping) else None
+            if not samples or not isinstance(batch["inputs"], Tensor):
+                return
+            about, final = samples[0].metainfo, getattr(preprocessor, "output_channel_order", None)
+            orders = {str(final or about[key]).upper() for key in _ORDERS if key in about}
+            mean, std = (getattr(preprocessor, name, torch.tensor([])).flatten().tolist() for name in ("mean", "std"))
+            check_first_batch(
+                batch["inputs"],
+                getattr(batch["data_samples"], "gt_img", None),
+                range_key=f"model.data_preprocessor with mean={mean} std={std}, of which 8 bit needs [0.0] and [255.0]",
+                order_key="channel_order in train_dataloader.dataset, and model.data_preprocessor.output_channel_order",
+                bgr="BGR" in orders,
+                picture=about.get("gt_path"),
+                certain=certain,
+            )
+
+        handle = preprocessor.register_forward_hook(check)
+
+
 class SaveWhenAsked(Hook):
-    """On SIGTERM or SIGINT, finish the step, save and leave. Processes of a distributed training leave together."""
+    """On a signal, finish the step, save and leave. Processes of a distributed training leave together."""
 
     priority = "LOWEST"
 

@@ -16,6 +16,7 @@ from panet_plugin.archs import attention_window
 from panet_plugin.frameworks.configs import override
 from panet_plugin.frameworks.distributed import init_gloo
 from panet_plugin.frameworks.mmagic.hooks import (
+    CheckFirstBatch,
     ReportResumed,
     SaveWhenAsked,
     SayPatch,
@@ -23,7 +24,7 @@ from panet_plugin.frameworks.mmagic.hooks import (
     newest_checkpoint,
 )
 from panet_plugin.frameworks.patches import patch_of_loader
-from panet_plugin.frameworks.trainings import MAX_NONFINITE_STEPS, Interruption, alone_in
+from panet_plugin.frameworks.trainings import MAX_NONFINITE_STEPS, Interruption, alone_in, logged_by
 from panet_plugin.weights import load_weights, read_patch
 
 logger = logging.getLogger(__name__)
@@ -50,10 +51,11 @@ def train(
     Raises:
         FileNotFoundError: If ``load_from`` is no checkpoint and no work dir with one.
         CheckpointError: If a checkpoint is damaged, or holds more than data.
-        TrainingError: If another training uses ``work_dir``, or ``max_nonfinite_steps`` of the config (10, 0 for any
-            number) steps in a row had a loss or gradient that is not finite.
-        SystemExit: With 128 + the signal's number after SIGTERM or SIGINT, once the step is done and a checkpoint is
-            written. A second signal ends the process at once.
+        TrainingError: If another training uses ``work_dir``, the first batch for a network of ours is not RGB in
+            [0, 1], or ``max_nonfinite_steps`` of the config (10, 0 for any number) steps in a row had a loss or
+            gradient that is not finite.
+        SystemExit: With 128 + the signal's number after SIGTERM, SIGINT or SIGUSR1, once the step is done and a
+            checkpoint is written. A second SIGTERM or SIGINT ends the process at once.
     """
     cfg = _load(config, work_dir, options)
     asked = resume or cfg.get("resume", False)
@@ -70,9 +72,10 @@ def train(
         runner = _runner(cfg, launcher)
         # What training sees in its patches is what its validation sees in whole images.
         patch = patch_of_loader(cfg.get("train_dataloader"))
-        for hook in (SayPatch(patch), SkipNonFinite(most), SaveWhenAsked(interruption), ReportResumed()):
+        hooks = (CheckFirstBatch(), SayPatch(patch), SkipNonFinite(most), SaveWhenAsked(interruption), ReportResumed())
+        for hook in hooks:
             runner.register_hook(hook)
-        with attention_window(runner.model, "trained", patch):
+        with logged_by(runner.logger), attention_window(runner.model, "trained", patch):
             runner.train()
 
 
