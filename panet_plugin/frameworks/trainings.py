@@ -101,7 +101,8 @@ class Interruption:
         if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
             yield self
             return
-        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+        # Windows has no SIGUSR1.
+        numbers = {signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGUSR1", signal.SIGINT)}
         before = {number: signal.signal(number, self._note) for number in numbers}
         Interruption.current = self
         try:
