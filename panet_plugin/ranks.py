@@ -17,6 +17,8 @@ from uuid import uuid4
 
 from panet_plugin.files import write_bytes
 
+__all__ = ["Group", "Rank", "RankError", "join_group", "shares"]
+
 #: Seconds between two signs of life of a process.
 BEAT = 10.0
 #: Seconds without a sign after which a process counts as ended. Network file systems show a change a minute late.
