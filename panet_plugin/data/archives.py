@@ -167,6 +167,7 @@ def _zip_members(path: Path, file: zipfile.ZipFile) -> Iterator[_Member]:
             raise BadArchiveError(f"{path}: {info.filename!r} is a link or device, expected files and folders only")
         if info.flag_bits & 1:
             raise BadArchiveError(f"{path}: {info.filename!r} is encrypted")
+        _check_name(path, info.filename)  # is_dir() fails for an empty one
         yield _Member(info.filename, info.file_size, info.is_dir(), partial(file.open, info))
 
 

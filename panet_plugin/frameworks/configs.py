@@ -117,6 +117,12 @@ class _PlainLoader(yaml.SafeLoader):
     Not the one in C: that crashes where values are nested too deeply.
     """
 
+    def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
+        """Refuse brackets nested too deeply at once: the scanner's time grows with the square of their depth."""
+        if self.flow_level >= DEEPEST:
+            raise yaml.scanner.ScannerError(None, None, f"more than {DEEPEST} deep in each other", self.get_mark())
+        super().fetch_flow_collection_start(token)
+
 
 def _tuple(loader: _PlainLoader, node: yaml.SequenceNode) -> tuple:
     return tuple(loader.construct_sequence(node))

@@ -88,9 +88,9 @@ def assert_flat(samples):
 
 
 def restore(folder, samples):
-    import panet_plugin.inference.files as files
+    import panet_plugin.inference.restoration as restoration
 
-    files.write_bytes = sampled(files.write_bytes, PICTURES, samples)
+    restoration.encode_picture = sampled(restoration.encode_picture, PICTURES, samples)
     os.chdir(ROOT)
     sys.argv = ["restore.py", str(folder / "in"), "-o", str(folder / "out"), "--weights", str(folder / "net.pth")]
     runpy.run_path("tools/restore.py", run_name="__main__")

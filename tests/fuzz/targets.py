@@ -301,6 +301,7 @@ def _bad_archives() -> list[bytes]:
         _tar({"/tmp/outside": b"x"}),
         _tar(_FILES, "", link),
         _zip({"a": bytes(1 << 20)}),
+        _zip({"": b"x"}),
     ]
 
 
@@ -390,7 +391,7 @@ def _bad_configs() -> list[bytes]:
         "\n".join(["# py", *names]).encode(),
         b"# yml\na: !!python/object/apply:os.mknod [/tmp/executed]\n",
         b"# py\n__import__('os').mknod('/tmp/executed')\n",
-        b"# yml\na: " + b"[" * 5000,
+        b"# yml\na: " + b"[" * 60_000,
         b"# py\na = " + b"-" * 100_000 + b"1",
         b"# py\na = \x00",
         b"# yml\n? [a, b]\n: 1\n",
