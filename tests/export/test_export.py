@@ -20,7 +20,7 @@ SETTINGS = {"scales": [1, 0.7], "softmax_scale": 3.0, "res_scale": 0.5, "window"
 
 
 def panet():
-    return PANet(mid_channels=8, num_blocks=2, attention=SETTINGS)
+    return PANet(mid_channels=8, num_blocks=1, attention=SETTINGS)
 
 
 def pa_edsr(scale=3):
@@ -80,9 +80,8 @@ def test_onnx(make, tmp_path):
     assert sum(node.op_type == "Scan" for node in model.graph.node) == (2 if make is rnan else 1)
 
 
-@pytest.mark.parametrize("make", [panet, rnan])
-def test_torch_export(make, tmp_path):
-    network, path = draw(make), tmp_path / "network.pt2"
+def test_torch_export(tmp_path):
+    network, path = draw(panet), tmp_path / "network.pt2"
     export_network(network, path)
     program = torch.export.load(path)
     check(network, program.module())

@@ -55,13 +55,10 @@ def run(folder, *arguments):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_examples_own_tests_and_those_that_go_through_everything_pass(example):
+def test_example_passes_its_tests_those_that_go_through_everything_and_the_linter(example):
     tests = ("tests/archs/test_espcn.py", "tests/frameworks/test_configs.py", "tests/frameworks/test_model_index.py")
     chosen = "espcn or same_configs or file_exists"
     run(example, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "-k", chosen)
-
-
-def test_example_passes_the_linter(example):
     files = ("panet_plugin/archs/espcn.py", "configs", "tests/archs")
     run(example, "-m", "ruff", "check", "--no-cache", *files)
     run(example, "-m", "ruff", "format", "--no-cache", "--check", *files)
