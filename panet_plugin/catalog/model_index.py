@@ -1,0 +1,146 @@
+"""The model zoo's metadata in OpenMMLab's format: model-index.yml and a metafile per family, from the configs."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from mmengine.config import Config
+
+from panet_plugin.data.datasets import BENCHMARKS
+from panet_plugin.evaluation.published import published_scores
+from panet_plugin.frameworks.bridges import BRIDGES
+from panet_plugin.tasks import PUBLISHED_TRAINING, make_task
+from panet_plugin.weights.bundle import BUNDLE
+
+
+class Family(NamedTuple):
+    """Networks of one paper.
+
+    Attributes:
+        name: As the published tables call it.
+        archs: Their registered names.
+        title: Of the paper.
+        arxiv: Number of the paper.
+    """
+
+    name: str
+    archs: tuple[str, ...]
+    title: str
+    arxiv: str
+
+    @property
+    def year(self) -> int:
+        """Of the paper."""
+        return 2000 + int(self.arxiv[:2])
+
+
+FAMILIES = (
+    Family("PANet", ("PANet",), "Pyramid Attention Networks for Image Restoration", "2004.13824"),
+    Family("PA-EDSR", ("PAEDSR",), "Pyramid Attention Networks for Image Restoration", "2004.13824"),
+    Family(
+        "EDSR", ("EDSRNet", "EDSR"), "Enhanced Deep Residual Networks for Single Image Super-Resolution", "1707.02921"
+    ),
+    Family(
+        "RCAN", ("RCAN",), "Image Super-Resolution Using Very Deep Residual Channel Attention Networks", "1807.02758"
+    ),
+    Family("RNAN", ("RNAN",), "Residual Non-local Attention Networks for Image Restoration", "1903.10082"),
+)
+
+#: What the networks that come with the package scored, as `tools/compare.py` wrote it, in files whose names begin with
+#: that of their config; and what they are called there, before a hyphen.
+SCORES, SCORED_AS = "results/bundled", "PANet-"
+
+_HEADER = "# Written by tools/model_index.py from the configs; do not edit.\n"
+
+
+def model_index(root: Path) -> dict[str, str]:
+    """Return the text of model-index.yml and of the metafiles, by their paths relative to the root.
+
+    Every ``configs/FOLDER/*.py`` is a model, and every folder with one has a metafile. A model's results are the
+    published ones of its network for every level of its task, if it trains as published, or those measured with the
+    weights that come with the package.
+
+    Args:
+        root: The folder that holds ``configs``.
+
+    Raises:
+        ValueError: If a config's network is of no known family.
+    """
+    families = {arch: family for family in FAMILIES for arch in family.archs}
+    models: dict[str, list[tuple[Family, dict[str, Any]]]] = {}
+    counts: dict[str, int] = {}
+    build_arch = BRIDGES["mmagic"].load("archs").build_arch
+    for path in sorted((root / "configs").glob("[!_]*/*.py")):
+        config = Config.fromfile(path)
+        if "model" not in config:
+            continue  # a set of settings for an ablation
+        generator = config.model.generator.to_dict()
+        arch = generator["arch"]["type"] if generator["type"] == "BasicSRArch" else generator["type"]
+        if arch not in families:
+            raise ValueError(f"{path}: expected a network of {', '.join(families)}, found {arch}")
+        key = repr(generator)
+        if key not in counts:
+            with torch.device("meta"):
+                counts[key] = sum(parameter.numel() for parameter in build_arch(generator).parameters())
+        family = families[arch]
+        metafile = (path.parent / "metafile.yml").relative_to(root).as_posix()
+        models.setdefault(metafile, []).append((family, _model(root, path, config, family, counts[key])))
+    texts = {metafile: _dump(_metafile(found)) for metafile, found in models.items()}
+    return {"model-index.yml": _dump({"Import": list(texts)}), **texts}
+
+
+def _model(root: Path, path: Path, config: Config, family: Family, parameters: int) -> dict[str, Any]:
+    task = make_task(**config.val_dataloader.dataset.get("task", config.get("task", {})))
+    metadata = {"Task": task.label, "Parameters": parameters}
+    twin = root / "configs/basicsr" / f"{path.stem}.yml"
+    if twin.is_file():
+        metadata["BasicSR Config"] = twin.relative_to(root).as_posix()
+    model = {
+        "Name": path.stem,
+        "In Collection": family.name,
+        "Config": path.relative_to(root).as_posix(),
+        "Metadata": metadata,
+    }
+    results = []
+    if config.train_cfg.max_iters == PUBLISHED_TRAINING["iterations"]:
+        levels = [make_task(task.name, **setting) for setting in task.settings]
+        for level in [level for level in levels if level.channels == task.channels]:
+            for dataset in BENCHMARKS:
+                score = published_scores(level, dataset).get(family.name)
+                if score is not None:
+                    metrics = {"PSNR": score.psnr, "SSIM": score.ssim}
+                    metrics = {name: value for name, value in metrics.items() if value is not None}
+                    results.append({"Task": level.label, "Dataset": dataset, "Metrics": metrics})
+    weights = BUNDLE / f"{path.stem.removesuffix('_div2k')}.safetensors"
+    if weights.is_file():
+        model["Weights"] = weights.relative_to(root).as_posix()
+        for file in sorted((root / SCORES).glob(f"{path.stem}*.json")):
+            report = json.loads(file.read_bytes())
+            label = make_task(**report["task"]).label if file.stem != path.stem else task.title
+            for mean in report["means"]:
+                if mean["method"].startswith(SCORED_AS):
+                    metrics = {"PSNR": round(mean["psnr"], 2), "SSIM": round(mean["ssim"], 4)}
+                    results.append({"Task": label, "Dataset": mean["dataset"], "Metrics": metrics})
+    return {**model, "Results": results} if results else model
+
+
+def _metafile(models: list[tuple[Family, dict[str, Any]]]) -> dict[str, Any]:
+    collections = [
+        {
+            "Name": family.name,
+            "Metadata": {"Architecture": list(family.archs)},
+            "Paper": {"Title": family.title, "URL": f"https://arxiv.org/abs/{family.arxiv}"},
+            "README": "README.md",
+            "Year": family.year,
+        }
+        for family in FAMILIES
+        if family in [other for other, _ in models]
+    ]
+    return {"Collections": collections, "Models": [model for _, model in models]}
+
+
+def _dump(content: Mapping[str, Any]) -> str:
+    return _HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
