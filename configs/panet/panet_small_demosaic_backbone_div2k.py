@@ -2,7 +2,9 @@
 _base_ = ["../_base_/schedule_small.py", "../_base_/div2k_clean.py"]
 
 task = dict(name="demosaicing")
-model = dict(generator=dict(type="PANet", mid_channels=32, num_blocks=8, attention=False, image_residual="mosaic"))
+model = dict(generator=dict(type="PANet", mid_channels=64, num_blocks=8, attention=False, image_residual="mosaic"))
 train_dataloader = dict(dataset=dict(task=task, patch_size=32), num_workers=1)
 val_dataloader = dict(dataset=dict(task=task))
 test_dataloader = val_dataloader
+# At the rate of 32 channels, 64 may diverge.
+optim_wrapper = dict(optimizer=dict(lr=1e-3))

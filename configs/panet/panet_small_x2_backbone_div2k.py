@@ -7,7 +7,7 @@ model = dict(
     generator=dict(
         type="PAEDSR",
         scale=scale,
-        mid_channels=32,
+        mid_channels=64,
         num_blocks=8,
         res_scale=1.0,
         attention=False,
@@ -17,3 +17,5 @@ model = dict(
 train_dataloader = dict(dataset=dict(scale=scale, patch_size=32), num_workers=1)
 val_dataloader = dict(dataset=dict(scale=scale))
 test_dataloader = val_dataloader
+# At the rate of 32 channels, 64 may diverge.
+optim_wrapper = dict(optimizer=dict(lr=1e-3))

@@ -66,8 +66,11 @@ def load_official(source: str | os.PathLike | Mapping[str, Any], rgb_range: floa
     return network
 
 
-def identify(names: Iterable[str]) -> type[nn.Module] | None:
-    """Return the class of the network whose state dict has these names, ours or the original's; None if unknown."""
+def identify(names: Iterable[str], attention: bool = True) -> type[nn.Module] | None:
+    """Return the class of the network whose state dict has these names, ours or the original's; None if unknown.
+
+    PANet and PA-EDSR without ``attention`` have names that other networks may have too.
+    """
     prefixes = "|".join(map(re.escape, PREFIXES))
     plain = {re.sub(f"^(?:{prefixes})+", "", name) for name in names if isinstance(name, str)}
     if (table := table_of(plain)) is not None:
@@ -77,7 +80,7 @@ def identify(names: Iterable[str]) -> type[nn.Module] | None:
             return None
     if "low.mask.non_local.query.weight" in plain:
         return RNAN
-    if any(re.fullmatch(_QUERY, name) for name in plain):
+    if any(re.fullmatch(_QUERY if attention else r"body\.blocks\.\d+\.conv1\.weight", name) for name in plain):
         return PAEDSR if any(name == "mean" or name.startswith("upsample.") for name in plain) else PANet
     return None
 
@@ -102,7 +105,8 @@ def load_weights(network: nn.Module, source: str | os.PathLike | Mapping[str, An
 
 def _build(state: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> nn.Module:
     """Build a network from our names and shapes; ``arguments`` fill in what those do not tell."""
-    network_class = identify(state)
+    attention = arguments.get("attention", {})
+    network_class = identify(state, attention is not False)
     head = state.get("head.weight")
     if network_class is None or head is None or head.ndim != 4:
         raise CheckpointError(f"expected the weights of PANet, PA-EDSR or RNAN, found {shorten(list(state))}")
@@ -116,8 +120,9 @@ def _build(state: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> nn.Modu
             told["num_groups"] = 2 + len(_matching(state, r"groups\.\d+\.conv\.weight"))
         else:
             told["num_blocks"] = len(_matching(state, r"body\.blocks\.\d+\.conv1\.weight"))
-            reduction = max(1, mid_channels // max(1, len(_matching(state, _QUERY)[0])))
-            told["attention"] = {**arguments.get("attention", {}), "reduction": reduction}
+            if attention is not False:
+                reduction = max(1, mid_channels // max(1, len(_matching(state, _QUERY)[0])))
+                told["attention"] = {**attention, "reduction": reduction}
             if _matching(state, r"body\.blocks\.\d+\.gain"):
                 told["attention"] |= {"residual_init": "zero", "res_scale": 1.0}  # the one goes with the other alone
             if (kind := state.get("image_residual.kind")) is not None:

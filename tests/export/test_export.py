@@ -105,6 +105,8 @@ def test_torchscript(make, tmp_path):
         PANet(3, 4, 0, attention={"residual_init": "zero", "implementation": "stream"}),
         PAEDSR(4, 3, 8, 2, 0.7, [0.1, 0.2, 0.3], {"levels": 2, "hard": True, "reduction": 2, "res_scale": 0.4}),
         PAEDSR(3, 1, 8, 1, attention={"scales": (0.9,), "ksize": 1}),
+        PAEDSR(2, 3, 8, 1, attention=False, image_residual=True),
+        PANet(3, 4, 2, attention=False),
         RNAN(4, 3, 6, 3, mean=[0.5, 0.4, 0.3]),
     ],
     ids=lambda network: type(network).__name__,
