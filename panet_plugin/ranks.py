@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+from panet_plugin.errors import PanetError
 from panet_plugin.files import write_bytes
 
 __all__ = ["Group", "Rank", "RankError", "join_group", "shares"]
@@ -25,7 +26,7 @@ BEAT = 10.0
 SILENCE = 180.0
 
 
-class RankError(ValueError):
+class RankError(PanetError, ValueError):
     """Variables of the environment that do not say which of several processes this is."""
 
 

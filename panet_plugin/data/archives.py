@@ -19,6 +19,7 @@ from typing import IO, NamedTuple
 from tqdm import tqdm
 
 from panet_plugin.data.manifest import digest, sha256_of
+from panet_plugin.errors import PanetError
 from panet_plugin.files import locked
 
 # Images are compressed already: honest archives hold hardly more than their own size; BMP and TIFF a few times that.
@@ -29,7 +30,7 @@ LARGEST_HEADER = 1 << 20
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
-class BadArchiveError(ValueError):
+class BadArchiveError(PanetError, ValueError):
     """An archive that is damaged, or that no honest program made."""
 
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from panet_plugin.data.archives import is_archive
 from panet_plugin.data.manifest import sha256_of
+from panet_plugin.errors import PanetError
 from panet_plugin.files import locked, write_bytes
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ TIMEOUT = 60
 PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
 
 
-class DownloadError(OSError):
+class DownloadError(PanetError, OSError):
     """A file that cannot be downloaded, or that is not the expected one."""
 
 

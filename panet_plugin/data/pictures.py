@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.ExifTags import Base
 
+from panet_plugin.errors import PanetError
 from panet_plugin.pixels import bands
 
 # Of files that are looked for among others.
@@ -60,7 +61,7 @@ _PROGRESSIVE, _OTHER_DECODERS = 8, 30
 _Read = TypeVar("_Read")
 
 
-class BadImageError(ValueError):
+class BadImageError(PanetError, ValueError):
     """An image file that is damaged, no image at all, or unfit for its purpose."""
 
 

@@ -1,7 +1,7 @@
 """Scores of any methods on benchmark sets by the published protocols."""
 
+from panet_plugin.errors import EvaluationError
 from panet_plugin.evaluation.compare import Score, compare
-from panet_plugin.evaluation.errors import EvaluationError
 from panet_plugin.evaluation.figures import FigureChoice, choose_figures, write_figures
 from panet_plugin.evaluation.image_sets import ImageSet, Sample
 from panet_plugin.evaluation.methods import (

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from panet_plugin.data import write_image
+from panet_plugin.errors import EvaluationError
 from panet_plugin.evaluation.cache import ScoreCache
-from panet_plugin.evaluation.errors import EvaluationError
 from panet_plugin.evaluation.image_sets import ImageSet, Sample, image_size
 from panet_plugin.evaluation.methods import Method, unique
 from panet_plugin.ranks import Rank, shares

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from panet_plugin.errors import EvaluationError, list_lines
 from panet_plugin.evaluation.compare import Score
-from panet_plugin.evaluation.errors import EvaluationError, listing
 from panet_plugin.evaluation.image_sets import ImageSet, Sample, image_size
 from panet_plugin.evaluation.methods import BASELINES, Method
 from panet_plugin.tasks import Task
@@ -63,7 +63,7 @@ def _choice(text: str, sets: Sequence[ImageSet], task: Task) -> FigureChoice:
         ]
         raise EvaluationError(
             f"figure {text!r}: expected auto, NAME or NAME:X,Y,WIDTH,HEIGHT with the name of one of"
-            f"{listing(names, limit=100)}"
+            f"{list_lines(names, limit=100)}"
         )
     dataset, image, path = found[0]
     box = Box(*map(int, numbers[0].split(","))) if numbers else None

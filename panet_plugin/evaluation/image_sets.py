@@ -14,7 +14,7 @@ from PIL import Image
 from panet_plugin.data import BadImageError, read_image
 from panet_plugin.data.manifest import sha256_of
 from panet_plugin.data.pictures import READABLE, SUFFIXES, list_pictures
-from panet_plugin.evaluation.errors import EvaluationError, listing
+from panet_plugin.errors import EvaluationError, list_lines
 from panet_plugin.tasks import Task
 
 #: EXIF's tag of the orientation; from 5 on it exchanges the sides.
@@ -96,7 +96,7 @@ def find_images(folder: Path) -> dict[str, Path]:
     found = {path.stem: path for path in paths}
     if len(found) < len(paths):
         twins = [str(path) for path in paths if found[path.stem] != path]
-        raise EvaluationError(f"{folder}: pictures whose names differ in the suffix alone:{listing(twins)}")
+        raise EvaluationError(f"{folder}: pictures whose names differ in the suffix alone:{list_lines(twins)}")
     return found
 
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from panet_plugin.data.manifest import sha256_of
 from panet_plugin.degradations import imresize
-from panet_plugin.evaluation.errors import EvaluationError, listing
+from panet_plugin.errors import EvaluationError, list_lines
 from panet_plugin.evaluation.image_sets import ImageSet, Sample, find_images, image_size, read_as
 from panet_plugin.inference import Restorer
 from panet_plugin.tasks import Task
@@ -169,7 +169,7 @@ class FolderMethod(Method):
                         found = "x".join(map(str, image_size(results[stem])))
                         wrong.append(f"{results[stem]} is {found}, expected {size[0]}x{size[1]} as {path}")
             if wrong:
-                raise EvaluationError(f"{self.name}: {folder} does not match {images.name}:{listing(wrong)}")
+                raise EvaluationError(f"{self.name}: {folder} does not match {images.name}:{list_lines(wrong)}")
             self._files[images.name] = results
 
     def identity(self, sample: Sample) -> str:

@@ -19,8 +19,8 @@ from panet_plugin.data.benchmarks import input_path
 from panet_plugin.data.datasets import BENCHMARKS
 from panet_plugin.data.pictures import list_pictures
 from panet_plugin.degradations import add_gaussian_noise
+from panet_plugin.errors import EvaluationError, list_lines
 from panet_plugin.evaluation.compare import compare
-from panet_plugin.evaluation.errors import EvaluationError, listing
 from panet_plugin.evaluation.image_sets import ImageSet, Sample
 from panet_plugin.evaluation.methods import Method, bicubic, degraded
 from panet_plugin.evaluation.published import published_scores
@@ -77,7 +77,7 @@ def missing_benchmarks(root: Path, bm3d: bool = False) -> str:
     if not wrong:
         return ""
     return (
-        f"expected under {root}:{listing(wrong)}\n"
+        f"expected under {root}:{list_lines(wrong)}\n"
         "From folders and archives of benchmark sets this makes SET/HR:\n"
         f"  python data_prep/benchmarks.py SOURCE ... --root {root}\n"
         "It makes SET/LR_bicubic/X2/NAMEx2.png by our own imresize; to check that, put the low-resolution pictures of "

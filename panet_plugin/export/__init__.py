@@ -1,6 +1,6 @@
 """Networks as files that run without this project: ONNX, ``torch.export`` and TorchScript; and as safetensors."""
 
-from panet_plugin.export.errors import ExportError
+from panet_plugin.errors import ExportError
 from panet_plugin.export.export import LEAST_OPSET, Difference, export_network
 from panet_plugin.export.formats import FORMATS
 

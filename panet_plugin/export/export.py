@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from panet_plugin.export.errors import ExportError
+from panet_plugin.errors import ExportError
 from panet_plugin.export.formats import FORMATS
 from panet_plugin.files import write_bytes
 

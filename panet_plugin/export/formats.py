@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from panet_plugin.export.errors import ExportError
+from panet_plugin.errors import ExportError
 from panet_plugin.ops.exporting import exporting
 from panet_plugin.weights import load_official, write_checkpoint
 

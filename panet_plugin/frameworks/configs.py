@@ -13,15 +13,13 @@ from typing import Any
 import yaml
 from mmengine.config import Config
 
+from panet_plugin.errors import ConfigError
+
 #: Values that a config may hold, and how deep one may lie in others: those of honest ones are some hundred. A few
 #: lines that name one value in another, and that in others, stand for billions.
 MOST_VALUES, DEEPEST = 100_000, 50
 
 _KINDS = {".py": (".py",), ".yml": (".yml", ".yaml"), ".yaml": (".yml", ".yaml")}
-
-
-class ConfigError(ValueError):
-    """A config that cannot be used; the message says where, what was found and what was expected."""
 
 
 class NotPlain(str):

@@ -13,36 +13,13 @@ from typing import Any
 
 from mmengine.config import DictAction
 
-from panet_plugin.data import BadImageError
-from panet_plugin.evaluation import EvaluationError
-from panet_plugin.export import ExportError
+from panet_plugin.errors import PanetError
 from panet_plugin.frameworks.compat import enable_basicsr
-from panet_plugin.frameworks.configs import ConfigError
-from panet_plugin.frameworks.trainings import TrainingError
-from panet_plugin.inference import JobError
-from panet_plugin.ranks import RankError
-from panet_plugin.visualization import VisualizationError
-from panet_plugin.weights import CheckpointError
 
 __all__ = ["LAUNCHERS", "Overrides", "framework_of", "report_errors"]
 
 #: What may have started the processes of distributed training.
 LAUNCHERS = ("none", "pytorch", "slurm")
-
-#: What a user can put right: its text is the whole message.
-_EXPECTED = (
-    OSError,
-    ImportError,
-    BadImageError,
-    CheckpointError,
-    ConfigError,
-    EvaluationError,
-    ExportError,
-    JobError,
-    RankError,
-    TrainingError,
-    VisualizationError,
-)
 
 # Where data-loading workers are spawned and not forked, they import the main script's imports and then unpickle one
 # of BasicSR's datasets: the repairs must come first. Our own datasets for MMagic bring them along.
@@ -87,7 +64,7 @@ def report_errors() -> Iterator[None]:
     """End the program with a message where a file or package is missing, unfit or not to be written."""
     try:
         yield
-    except _EXPECTED as error:
+    except (PanetError, OSError, ImportError) as error:
         # A process that loads data passes its traceback on as the message.
         found = re.match(r"Caught (\w+) in DataLoader worker process.*\n(?:\S*\.)?\1: (.*)", str(error), re.DOTALL)
         sys.exit(f"error: {found[2].strip() if found else error}")

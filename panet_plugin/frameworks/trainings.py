@@ -15,16 +15,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from panet_plugin.errors import TrainingError
 from panet_plugin.files import locked
 
 logger = logging.getLogger(__name__)
 
 #: Steps in a row whose loss or gradient is not finite, after which a training ends.
 MAX_NONFINITE_STEPS = 10
-
-
-class TrainingError(RuntimeError):
-    """A training that cannot begin or go on; its text is the whole message."""
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from panet_plugin.data.pictures import SUFFIXES, list_pictures
+from panet_plugin.errors import PanetError
 from panet_plugin.inference.pictures import FORMATS
 
 
@@ -33,7 +34,7 @@ class Failure(NamedTuple):
     reason: str
 
 
-class JobError(ValueError):
+class JobError(PanetError, ValueError):
     """Files that cannot be restored into those that are asked for; nothing has been done."""
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from panet_plugin.errors import PanetError
 from panet_plugin.inference.cost import Cost
 from panet_plugin.inference.cut import count_pieces
 from panet_plugin.inference.exact import longest_span
@@ -105,7 +106,7 @@ class Budget(NamedTuple):
     strict: bool = True
 
 
-class TooLargeError(ValueError):
+class TooLargeError(PanetError, ValueError):
     """An image that takes more memory than is allowed."""
 
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from panet_plugin.archs import PyramidAttention
+from panet_plugin.errors import VisualizationError
 from panet_plugin.ops import build_pyramid
 from panet_plugin.ops.pyramid import key_scale, one_hot_of_maxima
 from panet_plugin.ops.window import seen_along, visible_keys
-from panet_plugin.visualization.errors import VisualizationError
 
 
 def attention_weights(

@@ -11,8 +11,8 @@ from typing import Any
 from tqdm import tqdm
 
 from panet_plugin.data.images import encode_image
+from panet_plugin.errors import VisualizationError
 from panet_plugin.visualization.attention import AttentionProbe, View
-from panet_plugin.visualization.errors import VisualizationError
 
 #: What a page holds at most: below 8 MB, for 28 bytes a match and 4.1 a pixel.
 MAX_POINTS, MAX_MATCHES, MAX_PIXELS = 5_000, 20, 1_000_000

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from panet_plugin.visualization.errors import VisualizationError
+from panet_plugin.errors import VisualizationError
 
 #: Inches of a crop's longer side.
 _CROP = 2.1

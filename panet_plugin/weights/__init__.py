@@ -1,7 +1,7 @@
 """Reading checkpoints safely, and the original networks' checkpoints as ours."""
 
+from panet_plugin.errors import CheckpointError
 from panet_plugin.weights.bundle import bundled, list_bundled
-from panet_plugin.weights.errors import CheckpointError
 from panet_plugin.weights.files import (
     PATCH,
     load_safely,

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from panet_plugin.errors import CheckpointError
 from panet_plugin.tasks import Task, make_task
-from panet_plugin.weights.errors import CheckpointError
 from panet_plugin.weights.files import read_task
 
 #: Holds one ``.safetensors`` file per network, which says its task.

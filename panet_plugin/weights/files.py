@@ -17,9 +17,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from panet_plugin.errors import CheckpointError, shorten
 from panet_plugin.files import write_bytes
 from panet_plugin.tasks import Task, make_task
-from panet_plugin.weights.errors import CheckpointError, shorten
 from panet_plugin.weights.names import from_original, table_of
 
 #: Keys under which the frameworks and the original keep a state dict, the averaged weights first.

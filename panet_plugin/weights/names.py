@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from panet_plugin.weights.errors import CheckpointError, shorten
+from panet_plugin.errors import CheckpointError, shorten
 
 #: Names of an original -> ours; None drops an entry. The first pattern that matches a whole name counts.
 Table = tuple[tuple[str, str | None], ...]

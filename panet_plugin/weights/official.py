@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from panet_plugin.archs import PAEDSR, RNAN, PANet
 from panet_plugin.archs.image_residual import KINDS
-from panet_plugin.weights.errors import CheckpointError, shorten
+from panet_plugin.errors import CheckpointError, shorten
 from panet_plugin.weights.files import PREFIXES, read_checkpoint, read_state_dict
 from panet_plugin.weights.names import our_name, table_of
 

@@ -1,6 +1,6 @@
 """Ablations: sets of settings, trained and scored alike."""
 
-from panet_plugin.frameworks.ablation.errors import AblationError
+from panet_plugin.errors import AblationError
 from panet_plugin.frameworks.ablation.settings import Ablation, Setting
 from panet_plugin.frameworks.ablation.study import run
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from panet_plugin.frameworks.ablation.errors import AblationError
+from panet_plugin.errors import AblationError
 from panet_plugin.tasks import Task, make_task
 
 #: What every training of a set has, whatever its base says: it is scored afterwards, and can be interrupted anywhere.
