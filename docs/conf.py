@@ -54,8 +54,6 @@ nitpick_ignore_regex = [(r"py:.*", r"(?!panet_plugin\b).*")]
 logger = logging.getLogger(__name__)
 #: Pages that show a file of the project's top folder.
 TOP_FILES = {"index": "README.md", "contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md"}
-#: Documented modules beside all those with an ``__all__``.
-MODULES = ("panet_plugin.frameworks.checkpoints",)
 
 
 def setup(app: Sphinx) -> None:
@@ -74,9 +72,6 @@ def public_names() -> dict[str, list[str]]:
     paths = [path for path in sorted((ROOT / "panet_plugin").rglob("*.py")) if "\n__all__ = " in path.read_text()]
     modules = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths]
     names = {module: importlib.import_module(module).__all__ for module in modules}
-    for module in MODULES:
-        members = vars(importlib.import_module(module)).items()
-        names[module] = [n for n, it in members if getattr(it, "__module__", "") == module and not n.startswith("_")]
     return dict(sorted(names.items()))
 
 

@@ -1,11 +1,26 @@
 """Options that command-line tools have in common."""
 
-from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
+import re
+import sys
+from argparse import (
+    SUPPRESS,
+    Action,
+    ArgumentError,
+    ArgumentParser,
+    ArgumentTypeError,
+    BooleanOptionalAction,
+    Namespace,
+)
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import Field, fields
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from panet_plugin.errors import PanetError
+from panet_plugin.frameworks.bridges import BRIDGES
 from panet_plugin.ranks import Rank, RankError
 from panet_plugin.tasks import TASKS, ArtifactReduction, SuperResolution, Task, make_task
 
@@ -58,6 +73,38 @@ def add_window_option(parser: ArgumentParser | Any, otherwise: str) -> None:
         help="pyramid attention matches in a square of N pixels, or in the whole image; default: as large as the "
         f"patches of the training, where the checkpoint says it{otherwise}",
     )
+
+
+def add_training_options(parser: ArgumentParser) -> None:
+    """Add ``config`` and what training and testing have in common."""
+    kinds = " or ".join(f"{bridge.suffixes[0]} of {bridge.title}" for bridge in BRIDGES.values())
+    parser.add_argument("config", type=Path, help=kinds)
+    parser.add_argument(
+        "--framework", choices=BRIDGES, help="that runs it; default: the one whose config it is by its content"
+    )
+    parser.add_argument("--work-dir", type=Path, help="where logs and checkpoints go")
+    parser.add_argument(
+        "--launcher", choices=("none", "pytorch", "slurm"), default="none", help="what started the processes"
+    )
+    parser.add_argument("--cfg-options", nargs="+", action=Overrides, metavar="KEY=VALUE", help="overrides")
+
+
+class Overrides(Action):
+    """Reads ``KEY=VALUE ...`` as MMEngine does, and ends the program with a message for anything else."""
+
+    def __call__(self, parser: ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
+        """Read the words and keep them by key."""
+        from mmengine.config import DictAction
+
+        read = DictAction(self.option_strings, self.dest)
+        for word in values:
+            key, equals, _ = word.partition("=")
+            if not equals or not all(key.split(".")):
+                raise ArgumentError(self, f"expected KEY=VALUE, got {word!r}")
+            try:
+                read(parser, namespace, [word], option)
+            except (AssertionError, RecursionError) as error:
+                raise ArgumentError(self, f"brackets that do not match, or too many, in {word!r}") from error
 
 
 def _window(text: str) -> int | str | None:
@@ -115,3 +162,14 @@ def parse_required_task(parser: ArgumentParser, args: Namespace) -> Task:
         return make_task(args.task, **task_parameters(args))
     except ValueError as error:
         parser.error(str(error))
+
+
+@contextmanager
+def report_errors() -> Iterator[None]:
+    """End the program with a message where a file or package is missing, unfit or not to be written."""
+    try:
+        yield
+    except (PanetError, OSError, ImportError) as error:
+        # A process that loads data passes its traceback on as the message.
+        found = re.match(r"Caught (\w+) in DataLoader worker process.*\n(?:\S*\.)?\1: (.*)", str(error), re.DOTALL)
+        sys.exit(f"error: {found[2].strip() if found else error}")

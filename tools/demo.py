@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from panet_plugin.checkpoints import load_any
 from panet_plugin.data import Layout, read_image, write_image
 from panet_plugin.data.pictures import list_pictures
 from panet_plugin.degradations import imresize
 from panet_plugin.files import write_bytes
-from panet_plugin.frameworks.checkpoints import load_any
 from panet_plugin.inference import Restorer
 from panet_plugin.metrics import PROTOCOLS
 from panet_plugin.visualization import Comparison, Panel, choose_box, comparison_figure, save_figure

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from panet_plugin.catalog.arch_table import EXAMPLES, check, table
 from panet_plugin.files import write_bytes
-from panet_plugin.frameworks.arch_table import EXAMPLES, check, table
 
 DOCS = Path(__file__).parents[1] / "docs" / "archs.md"
 

@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from panet_plugin.catalog.model_index import model_index
 from panet_plugin.files import write_bytes
-from panet_plugin.frameworks.model_index import model_index
 
 ROOT = Path(__file__).parents[1]
 

@@ -3,9 +3,7 @@
 import argparse
 from pathlib import Path
 
-from panet_plugin.command_line import device
-from panet_plugin.frameworks.ablation import Ablation, run
-from panet_plugin.frameworks.launch import report_errors
+from panet_plugin.command_line import device, report_errors
 
 
 def main() -> None:
@@ -30,6 +28,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     with report_errors():
+        from panet_plugin.ablation import Ablation, run  # It needs MMEngine.
+
         ablation = Ablation.fromfile(args.settings, args.seeds)
         out = args.out or Path("work_dirs/ablation", ablation.name)
         print(run(ablation, args.data, out, jobs=args.jobs, threads=args.threads, device=args.device))

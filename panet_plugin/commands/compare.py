@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from panet_plugin.command_line import add_task_options, add_window_option, device, parse_required_task
+from panet_plugin.checkpoints import checkpoint_method
+from panet_plugin.command_line import add_task_options, add_window_option, device, parse_required_task, report_errors
 from panet_plugin.evaluation import (
     BASELINES,
     FolderMethod,
@@ -21,8 +22,6 @@ from panet_plugin.evaluation import (
     write_figures,
     write_reports,
 )
-from panet_plugin.frameworks.checkpoints import checkpoint_method
-from panet_plugin.frameworks.launch import report_errors
 from panet_plugin.inference import piece_limit
 from panet_plugin.ranks import join_group
 from panet_plugin.tasks import Task

@@ -3,9 +3,8 @@
 import argparse
 from pathlib import Path
 
-from panet_plugin.command_line import add_task_options, parse_task
-from panet_plugin.frameworks.checkpoints import load_any, load_task
-from panet_plugin.frameworks.launch import report_errors
+from panet_plugin.checkpoints import load_any, load_task
+from panet_plugin.command_line import add_task_options, parse_task, report_errors
 from panet_plugin.tasks import SuperResolution
 from panet_plugin.weights import CheckpointError, load_official, write_checkpoint
 

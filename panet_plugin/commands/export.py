@@ -4,10 +4,9 @@ import argparse
 from pathlib import Path
 
 from panet_plugin.archs import PyramidAttention, attention_window
-from panet_plugin.command_line import add_window_option
+from panet_plugin.checkpoints import load_any
+from panet_plugin.command_line import add_window_option, report_errors
 from panet_plugin.export import FORMATS, LEAST_OPSET, export_network
-from panet_plugin.frameworks.checkpoints import load_any
-from panet_plugin.frameworks.launch import report_errors
 
 
 def main() -> None:

@@ -5,9 +5,9 @@ import itertools
 import sys
 from pathlib import Path
 
+from panet_plugin.command_line import report_errors
 from panet_plugin.evaluation.paper_check import bm3d_check, paper_checks, report_checks
 from panet_plugin.files import write_bytes
-from panet_plugin.frameworks.launch import report_errors
 
 
 def main() -> None:

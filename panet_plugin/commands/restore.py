@@ -9,16 +9,16 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from panet_plugin.checkpoints import load_any, load_task
 from panet_plugin.command_line import (
     add_task_options,
     add_window_option,
     device,
     parse_task,
     positive,
+    report_errors,
     task_parameters,
 )
-from panet_plugin.frameworks.checkpoints import load_any, load_task
-from panet_plugin.frameworks.launch import report_errors
 from panet_plugin.inference import (
     DTYPES,
     Failure,

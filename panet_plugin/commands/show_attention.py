@@ -7,11 +7,10 @@ import argparse
 from pathlib import Path
 
 from panet_plugin.archs import attention_window
-from panet_plugin.command_line import add_window_option, device
+from panet_plugin.checkpoints import load_any
+from panet_plugin.command_line import add_window_option, device, report_errors
 from panet_plugin.data import read_image
 from panet_plugin.files import write_bytes
-from panet_plugin.frameworks.checkpoints import load_any
-from panet_plugin.frameworks.launch import report_errors
 from panet_plugin.tasks import Denoising
 from panet_plugin.visualization import (
     AttentionProbe,

@@ -1,22 +1,19 @@
-"""Train from a config: MMEngine's Runner takes the ``.py`` ones, BasicSR's trainer the ``.yml`` ones."""
+"""Train from a config with the framework that it is for: MMEngine's Runner with MMagic, or BasicSR's trainer."""
 
 import argparse
-from pathlib import Path
 
-from panet_plugin.frameworks.launch import LAUNCHERS, Overrides, framework_of, report_errors
+from panet_plugin.command_line import add_training_options, report_errors
+from panet_plugin.frameworks.bridges import framework_of
 
 
 def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", type=Path, help=".py of MMEngine or .yml of BasicSR")
-    parser.add_argument("--work-dir", type=Path, help="where logs and checkpoints go")
+    add_training_options(parser)
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in the work dir")
-    parser.add_argument("--launcher", choices=LAUNCHERS, default="none", help="what started the processes")
-    parser.add_argument("--cfg-options", nargs="+", action=Overrides, metavar="KEY=VALUE", help="overrides")
     args = parser.parse_args()
     with report_errors():
-        framework_of(args.config).train(
+        framework_of(args.config, args.framework).train(
             args.config,
             work_dir=args.work_dir,
             resume=args.resume,

@@ -8,12 +8,14 @@ import re
 import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from mmengine.config import Config
 
 from panet_plugin.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 #: Values that a config may hold, and how deep one may lie in others: those of honest ones are some hundred. A few
 #: lines that name one value in another, and that in others, stand for billions.
@@ -42,6 +44,8 @@ def read_plain(path: Path, *, _within: tuple[Path, ...] = ()) -> dict[str, Any]:
         FileNotFoundError: If there is no such file.
         ConfigError: If a file holds anything else.
     """
+    from mmengine.config import Config  # Whoever reads no config does without it.
+
     if (place := path.resolve()) in _within:
         raise ConfigError(f"{path}: it is a _base_ of itself")
     try:
@@ -71,6 +75,18 @@ def read_plain(path: Path, *, _within: tuple[Path, ...] = ()) -> dict[str, Any]:
         return merged.to_dict()
     except (AttributeError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: it does not fit its _base_ ({error})") from error
+
+
+def as_mapping(value: Any) -> Mapping[str, Any]:
+    """Return a value of a config if it holds others by name, otherwise nothing."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def positive_side(value: Any, scale: Any = 1) -> int | None:
+    """Return a side in pixels of a config, divided by a scale; None if these are not positive integers."""
+    if not all(isinstance(number, int) and number > 0 for number in (value, scale)):
+        return None
+    return value // scale or None
 
 
 def override(config: Config, options: Mapping[str, Any], name: str | os.PathLike) -> None:

@@ -118,7 +118,7 @@ def train(framework, data, work_dir, changes, resume=False):
     multiprocessing.set_start_method("fork", force=True)
     os.chdir(ROOT)
     os.environ["DIV2K_ROOT"] = str(data)
-    from panet_plugin.frameworks.launch import framework_of
+    from panet_plugin.frameworks.bridges import framework_of
 
     config = Path(small_runs.config(framework))
     options = small_runs.changes(framework) | changes

@@ -10,8 +10,8 @@ import small_runs
 import torch
 import torch.distributed as dist
 
+from panet_plugin.frameworks.bridges import framework_of
 from panet_plugin.frameworks.distributed import init_gloo
-from panet_plugin.frameworks.launch import framework_of
 
 framework, work_dir = sys.argv[1], Path(sys.argv[2])
 config = Path(small_runs.config(framework))

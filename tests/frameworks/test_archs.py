@@ -10,14 +10,15 @@ import yaml
 from mmcv.cnn import build_plugin_layer
 from mmengine.registry import MODELS
 
+from panet_plugin.catalog.arch_table import EXAMPLES, TITLED
 from panet_plugin.frameworks import basicsr, mmagic
-from panet_plugin.frameworks.arch_table import BUILDERS, EXAMPLES
 from panet_plugin.frameworks.basicsr.archs import ARCH_REGISTRY, MMagicArch
 from panet_plugin.frameworks.basicsr.archs import build_arch as build_basicsr
 from panet_plugin.frameworks.mmagic.archs import BasicSRArch
 from panet_plugin.weights import read_state_dict
 
 ROOT = Path(__file__).parents[2]
+BUILDERS = {title: bridge.load("archs").build_arch for title, bridge in TITLED.items()}
 SHOWN = {
     "BasicSR": ("EDSR", "RCAN", "RRDBNet", "MSRResNet", "SwinIR", "SRVGGNetCompact_basicsr"),
     "MMagic": ("EDSRNet", "RDNNet", "RRDBNet", "MSRResNet", "SwinIRNet", "NAFNet", "Restormer"),

@@ -6,8 +6,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from panet_plugin.frameworks.bridges import framework_of
 from panet_plugin.frameworks.configs import read_plain
-from panet_plugin.frameworks.launch import framework_of
 from panet_plugin.tasks import PUBLISHED_TRAINING, TASKS, make_task
 
 ROOT = Path(__file__).parents[2]

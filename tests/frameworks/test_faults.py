@@ -17,7 +17,8 @@ import torch
 from preloaded import preloaded
 
 from panet_plugin.archs import PAEDSR
-from panet_plugin.frameworks.launch import framework_of, report_errors
+from panet_plugin.command_line import report_errors
+from panet_plugin.frameworks.bridges import framework_of
 from panet_plugin.frameworks.mmagic import hooks
 from panet_plugin.frameworks.trainings import Interruption, TrainingError, alone_in
 from panet_plugin.weights import CheckpointError, read_state_dict

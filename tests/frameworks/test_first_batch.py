@@ -14,8 +14,8 @@ from mmengine.registry import TRANSFORMS
 from torch.utils.data import Dataset
 
 from panet_plugin.data import read_image, write_image
+from panet_plugin.frameworks.bridges import framework_of
 from panet_plugin.frameworks.first_batch import check_first_batch
-from panet_plugin.frameworks.launch import framework_of
 from panet_plugin.frameworks.trainings import TrainingError
 
 KEYS = {"range_key": "RANGE", "order_key": "ORDER"}

@@ -7,9 +7,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from panet_plugin.checkpoints import load_any, load_task
 from panet_plugin.frameworks.basicsr.run import load_options
-from panet_plugin.frameworks.checkpoints import load_any, load_task
-from panet_plugin.frameworks.launch import framework_of
+from panet_plugin.frameworks.bridges import framework_of
 from panet_plugin.frameworks.mmagic import run
 from panet_plugin.frameworks.mmagic.optim import BFloat16OptimWrapper
 from panet_plugin.tasks import make_task

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import panet_plugin
-from panet_plugin.frameworks.launch import framework_of
+from panet_plugin.frameworks.bridges import framework_of
 
 ROOT = Path(__file__).parents[2]
 MMAGIC_CONFIGS = sorted(ROOT.glob("configs/*.py"))

@@ -12,9 +12,9 @@ import small_runs
 import torch
 
 from panet_plugin.archs import PAEDSR, pyramid_attention
+from panet_plugin.checkpoints import load_any
 from panet_plugin.data import read_image
-from panet_plugin.frameworks.checkpoints import load_any
-from panet_plugin.frameworks.launch import framework_of
+from panet_plugin.frameworks.bridges import framework_of
 from panet_plugin.inference import Restorer
 from panet_plugin.metrics import PROTOCOLS
 from panet_plugin.weights import CheckpointError, read_patch, read_state_dict, write_checkpoint

@@ -27,13 +27,13 @@ from mmengine.logging import HistoryBuffer
 from PIL import Image
 
 from panet_plugin.archs import PAEDSR
+from panet_plugin.command_line import Overrides
 from panet_plugin.data import BadImageError, CleanImages
 from panet_plugin.data.archives import LARGEST_RATIO, BadArchiveError, extract, is_archive
 from panet_plugin.data.images import decode_image, encode_image
 from panet_plugin.data.lmdb_writer import EncodedImage, append_to_lmdb, write_meta_info
 from panet_plugin.data.pictures import read_head
 from panet_plugin.frameworks.configs import ConfigError, override, read_plain
-from panet_plugin.frameworks.launch import Overrides
 from panet_plugin.memory import high_water_mark, reset_high_water_mark
 from panet_plugin.tasks import SuperResolution
 from panet_plugin.weights import CheckpointError, load_official, read_mmengine_config, read_patch, read_task

@@ -36,7 +36,7 @@ def example(tmp_path_factory):
         init = folder / "panet_plugin" / "frameworks" / bridge / "__init__.py"
         edit(init, r"from panet_plugin\.archs import ", "from panet_plugin.archs import ESPCN, ")
         edit(init, r"(?m)^for network in \(", "for network in (ESPCN, ")
-    edit(folder / "panet_plugin/frameworks/model_index.py", r"FAMILIES = \(\n", f"FAMILIES = ({family.strip()}, ")
+    edit(folder / "panet_plugin/catalog/model_index.py", r"FAMILIES = \(\n", f"FAMILIES = ({family.strip()}, ")
     (folder / "configs" / "espcn_x2_div2k.py").write_text(config)
     (folder / "configs" / "basicsr" / "espcn_x2_div2k.yml").write_text(yaml)
     (folder / "tests" / "archs" / "test_espcn.py").write_text(test)

@@ -123,7 +123,7 @@ def test_a_second_run_needs_no_network(tool, tiny, tmp_path, monkeypatch):
     def no_network(*args):
         raise AssertionError("loaded again")
 
-    monkeypatch.setattr("panet_plugin.frameworks.checkpoints.load_any", no_network)
+    monkeypatch.setattr("panet_plugin.checkpoints.load_any", no_network)
     tool(*arguments)
     assert (tmp_path / "out/comparison.json").read_text() == first
 

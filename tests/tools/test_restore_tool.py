@@ -149,7 +149,7 @@ def test_the_level_is_read_from_every_picture_and_chooses_its_network(tool, tmp_
     blind = PANet(1, 4, 0, attention={"levels": 1})
     write_checkpoint(blind, tmp_path / "car.safetensors", make_task("artifact_reduction", quality=(30, 95)))
     monkeypatch.setattr(
-        "panet_plugin.frameworks.checkpoints.load_official",
+        "panet_plugin.checkpoints.load_official",
         lambda path: loaded.append(path.name) or load_official(path),
     )
     for quality in (20, 60, 97):

@@ -1,12 +1,13 @@
 """Building BasicSR's archs, and MMagic's as archs of BasicSR."""
 
-import importlib
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
+from panet_plugin.frameworks.bridges import BRIDGES
 from panet_plugin.frameworks.with_attention import make_with_pyramid_attention
 
 
@@ -22,22 +23,36 @@ def build_arch(arch: Mapping[str, Any]) -> nn.Module:
     return ARCH_REGISTRY.get(arguments.pop("type"))(**arguments)
 
 
+def initialize(network: nn.Module) -> None:
+    """Do nothing: BasicSR's archs initialize themselves when they are built."""
+
+
+def registered_names() -> set[str]:
+    """Return the names of all registered archs; BasicSR looks for ``NAME_basicsr`` too."""
+    names = ARCH_REGISTRY.keys()
+    return {*names, *(name.removesuffix("_basicsr") for name in names)}
+
+
+def own_archs() -> Iterator[str]:
+    """Yield the names of BasicSR's own networks and their parts."""
+    for name, entry in ARCH_REGISTRY:
+        if inspect.isclass(entry) and entry.__module__.startswith("basicsr.archs."):
+            yield name
+
+
 @ARCH_REGISTRY.register()
 def MMagicArch(arch: Mapping[str, Any]) -> nn.Module:
     """Build an arch of MMagic by its own name and arguments: that network itself, with the names of its weights.
 
     Args:
-        arch: ``{"type": name, **arguments}``, as ``model.generator`` in a config of MMagic. It is initialised as
+        arch: ``{"type": name, **arguments}``, as ``model.generator`` in a config of MMagic. It is initialized as
             MMagic does at the start of a training.
 
     Raises:
         ImportError: If MMagic is not installed.
         KeyError: If there is no such arch.
     """
-    mmagic = importlib.import_module("panet_plugin.frameworks.mmagic.archs")
-    network = mmagic.build_arch(arch)
-    mmagic.initialise(network)
-    return network
+    return BRIDGES["mmagic"].build_arch(arch)
 
 
 WithPyramidAttention = make_with_pyramid_attention(build_arch)

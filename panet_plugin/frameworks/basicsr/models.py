@@ -14,8 +14,8 @@ from torch import nn
 
 from panet_plugin.archs import attention_window
 from panet_plugin.files import write_bytes
+from panet_plugin.frameworks.basicsr.describe import patch_of_options
 from panet_plugin.frameworks.first_batch import check_first_batch
-from panet_plugin.frameworks.patches import patch_of_options
 from panet_plugin.frameworks.trainings import (
     MAX_NONFINITE_STEPS,
     Interruption,

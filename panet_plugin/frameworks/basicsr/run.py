@@ -17,10 +17,10 @@ from mmengine.config import Config
 
 from panet_plugin.data import missing_data
 from panet_plugin.frameworks.basicsr.archs import build_arch
+from panet_plugin.frameworks.basicsr.describe import patch_of_options
 from panet_plugin.frameworks.basicsr.loading import numbered_samples
+from panet_plugin.frameworks.bridges import unregistered
 from panet_plugin.frameworks.configs import ConfigError, override, read_plain
-from panet_plugin.frameworks.patches import patch_of_options
-from panet_plugin.frameworks.registered import unregistered
 from panet_plugin.frameworks.trainings import Interruption, alone_in, is_whole, logged_by
 from panet_plugin.ranks import Rank
 from panet_plugin.tasks import make_task

@@ -1,14 +1,16 @@
 """Building MMagic's archs, BasicSR's as archs of MMagic, and pyramid attention as a plugin layer of mmcv."""
 
-import importlib
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from mmengine.logging import MMLogger
-from mmengine.registry import MODELS
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS, WEIGHT_INITIALIZERS
 from torch import nn
 
 from panet_plugin import archs
+from panet_plugin.frameworks.bridges import BRIDGES
 from panet_plugin.frameworks.with_attention import make_with_pyramid_attention
 
 
@@ -22,8 +24,8 @@ def build_arch(arch: Mapping[str, Any]) -> nn.Module:
     return MODELS.build({"_scope_": "mmagic", **arch})
 
 
-def initialise(network: nn.Module) -> None:
-    """Initialise a network as MMEngine's Runner does before a training, without its log of every parameter."""
+def initialize(network: nn.Module) -> None:
+    """Initialize a network as MMEngine's Runner does before a training, without its log of every parameter."""
     init_weights = getattr(network, "init_weights", None)
     if getattr(network, "is_init", False) or init_weights is None:
         return
@@ -38,6 +40,20 @@ def initialise(network: nn.Module) -> None:
         logger.setLevel(level)
 
 
+def registered_names() -> set[str]:
+    """Return the names of all registered networks and layers."""
+    names = (MODELS, MODELS.children["mmagic"], WEIGHT_INITIALIZERS)
+    return {name for registry in names for name in registry.module_dict}
+
+
+def own_archs() -> Iterator[str]:
+    """Yield the names of MMagic's own networks and their parts, not of losses and trainers."""
+    homes = ("mmagic.models.archs.", "mmagic.models.editors.")
+    for name, entry in MODELS.children["mmagic"].module_dict.items():
+        if inspect.isclass(entry) and entry.__module__.startswith(homes) and not issubclass(entry, BaseModel):
+            yield name
+
+
 @MODELS.register_module()
 def BasicSRArch(arch: Mapping[str, Any]) -> nn.Module:
     """Build an arch of BasicSR by its own name and arguments: that network itself, with the names of its weights.
@@ -49,7 +65,7 @@ def BasicSRArch(arch: Mapping[str, Any]) -> nn.Module:
         ImportError: If BasicSR is not installed.
         KeyError: If there is no such arch.
     """
-    return importlib.import_module("panet_plugin.frameworks.basicsr.archs").build_arch(arch)
+    return BRIDGES["basicsr"].build_arch(arch)
 
 
 WithPyramidAttention = MODELS.register_module(module=make_with_pyramid_attention(build_arch))

@@ -15,6 +15,7 @@ import panet_plugin.frameworks.mmagic  # noqa: F401 - a config that does not imp
 from panet_plugin.archs import attention_window
 from panet_plugin.frameworks.configs import override
 from panet_plugin.frameworks.distributed import init_gloo
+from panet_plugin.frameworks.mmagic.describe import patch_of_loader
 from panet_plugin.frameworks.mmagic.hooks import (
     CheckFirstBatch,
     ReportResumed,
@@ -23,7 +24,6 @@ from panet_plugin.frameworks.mmagic.hooks import (
     SkipNonFinite,
     newest_checkpoint,
 )
-from panet_plugin.frameworks.patches import patch_of_loader
 from panet_plugin.frameworks.trainings import MAX_NONFINITE_STEPS, Interruption, alone_in, logged_by
 from panet_plugin.weights import load_weights, read_patch
 

@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
+from panet_plugin.ablation.cost import Cost, measure
+from panet_plugin.ablation.report import Outcome, write_report
+from panet_plugin.ablation.runs import Run, in_process
+from panet_plugin.ablation.settings import Ablation, budget
 from panet_plugin.data import read_image, write_image
 from panet_plugin.evaluation import ImageSet, Score, bicubic, compare, degraded
 from panet_plugin.files import write_bytes
-from panet_plugin.frameworks.ablation.cost import Cost, measure
-from panet_plugin.frameworks.ablation.report import Outcome, write_report
-from panet_plugin.frameworks.ablation.runs import Run, in_process
-from panet_plugin.frameworks.ablation.settings import Ablation, budget
 
 
 def run(

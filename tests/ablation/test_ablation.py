@@ -19,17 +19,17 @@ from evaluation_sets import PICTURES, make_set
 from mmengine.runner import Runner
 
 import panet_plugin.frameworks.mmagic  # noqa: F401
+from panet_plugin.ablation import Ablation, AblationError, cost, run, runs, settings, study
+from panet_plugin.ablation.cost import Cost
+from panet_plugin.ablation.report import Outcome, markdown, write_report
 from panet_plugin.archs import PyramidAttention
 from panet_plugin.data import read_image
 from panet_plugin.evaluation import EvaluationError, Score
 from panet_plugin.files import locked
-from panet_plugin.frameworks.ablation import Ablation, AblationError, cost, run, runs, settings, study
-from panet_plugin.frameworks.ablation.cost import Cost
-from panet_plugin.frameworks.ablation.report import Outcome, markdown, write_report
 from panet_plugin.tasks import make_task
 from panet_plugin.weights import read_state_dict
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 SETS = sorted((ROOT / "configs/ablation").glob("*.py"))
 #: Makes the base a run of seconds. A checkpoint after every iteration, so that one can be interrupted.
 TINY = {
@@ -289,7 +289,7 @@ def test_a_report_of_unfinished_runs():
 
 
 def test_plot():
-    from panet_plugin.frameworks.ablation.report import plot
+    from panet_plugin.ablation.report import plot
 
     (axes,) = plot(outcome()).axes
     drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "o"}

@@ -7,9 +7,9 @@ import torch
 import yaml
 from mmengine.config import Config
 
+from panet_plugin.catalog import model_index
 from panet_plugin.data.datasets import BENCHMARKS
 from panet_plugin.evaluation.published import published_scores
-from panet_plugin.frameworks import model_index
 from panet_plugin.frameworks.mmagic.archs import build_arch
 from panet_plugin.tasks import TASKS, make_task
 from panet_plugin.weights import list_bundled

@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 
 import torch
 
+from panet_plugin.ablation.settings import Setting
+from panet_plugin.checkpoints import checkpoint_method
 from panet_plugin.errors import AblationError
 from panet_plugin.evaluation import ImageSet, Score, compare
 from panet_plugin.files import locked, write_bytes
-from panet_plugin.frameworks.ablation.settings import Setting
-from panet_plugin.frameworks.checkpoints import checkpoint_method
 from panet_plugin.frameworks.trainings import is_whole
 from panet_plugin.tasks import Task
 

@@ -13,8 +13,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
-from panet_plugin.frameworks.ablation.runs import in_process
-from panet_plugin.frameworks.ablation.settings import Setting
+from panet_plugin.ablation.runs import in_process
+from panet_plugin.ablation.settings import Setting
 from panet_plugin.memory import high_water_mark, reset_high_water_mark
 
 #: Rounds of one step of every setting, after one that warms up.

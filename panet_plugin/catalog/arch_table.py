@@ -1,20 +1,17 @@
 """What becomes of every arch that the frameworks register when pyramid attention is inserted: the table of the docs."""
 
-import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from mmengine.model import BaseModel
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from panet_plugin.archs import insert_pyramid_attention, list_insertion_points
-from panet_plugin.frameworks.basicsr import archs as basicsr_archs
-from panet_plugin.frameworks.mmagic import archs as mmagic_archs
+from panet_plugin.frameworks.bridges import BRIDGES
 
-BUILDERS = {"BasicSR": basicsr_archs.build_arch, "MMagic": mmagic_archs.build_arch}
+#: The bridges by the titles of their frameworks.
+TITLED = {bridge.title: bridge for bridge in BRIDGES.values()}
 
 
 @dataclass(frozen=True)
@@ -22,7 +19,7 @@ class Example:
     """An arch as small as its constructor lets it be, and a place in it.
 
     Attributes:
-        framework: A key of :data:`BUILDERS`.
+        framework: A key of :data:`TITLED`.
         arch: Its registered name.
         at: Path of a module in the midst of its features.
         arguments: What its constructor is given.
@@ -39,7 +36,7 @@ class Example:
 
     def build(self) -> nn.Module:
         """Build the network."""
-        return BUILDERS[self.framework]({"type": self.arch, **self.arguments})
+        return build(self.framework, {"type": self.arch, **self.arguments})
 
 
 _SWINIR = {
@@ -199,17 +196,9 @@ REASONS: Mapping[str, Mapping[str, Sequence[str]]] = {
 }
 
 
-def registered(framework: str) -> Iterator[str]:
-    """Yield the names that a framework itself registers for networks and their parts, not for losses and trainers."""
-    if framework == "BasicSR":
-        entries = basicsr_archs.ARCH_REGISTRY
-        homes: tuple[str, ...] = ("basicsr.archs.",)
-    else:
-        entries = MODELS.children["mmagic"].module_dict.items()
-        homes = ("mmagic.models.archs.", "mmagic.models.editors.")
-    for name, entry in entries:
-        if inspect.isclass(entry) and entry.__module__.startswith(homes) and not issubclass(entry, BaseModel):
-            yield name
+def build(framework: str, arch: Mapping[str, Any]) -> nn.Module:
+    """Build an arch of a framework of :data:`TITLED` from ``{"type": name, **arguments}``."""
+    return TITLED[framework].load("archs").build_arch(arch)
 
 
 def table() -> str:

@@ -13,9 +13,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 import panet_plugin
+from panet_plugin.ablation.cost import ROUNDS, Cost
 from panet_plugin.evaluation import Score
 from panet_plugin.files import write_bytes
-from panet_plugin.frameworks.ablation.cost import ROUNDS, Cost
 from panet_plugin.tasks import Task
 
 

@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from panet_plugin.data.datasets import BENCHMARKS
 from panet_plugin.evaluation.published import published_scores
-from panet_plugin.frameworks.mmagic.archs import build_arch
+from panet_plugin.frameworks.bridges import BRIDGES
 from panet_plugin.tasks import PUBLISHED_TRAINING, Task, make_task
 from panet_plugin.weights.bundle import BUNDLE
 
@@ -82,6 +82,7 @@ def model_index(root: Path) -> dict[str, str]:
     families = {arch: family for family in FAMILIES for arch in family.archs}
     models: dict[Family, list[dict[str, Any]]] = {family: [] for family in FAMILIES}
     counts: dict[str, int] = {}
+    build_arch = BRIDGES["mmagic"].load("archs").build_arch
     for path in sorted((root / "configs").glob("*.py")):
         config = Config.fromfile(path)
         generator = config.model.generator.to_dict()

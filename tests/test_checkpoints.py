@@ -9,7 +9,7 @@ import yaml
 from mmengine.config import Config
 
 from panet_plugin.archs import PAEDSR, PANet
-from panet_plugin.frameworks.checkpoints import load_any, load_patch, load_task, network_description
+from panet_plugin.checkpoints import load_any, load_patch, load_task, network_description
 from panet_plugin.tasks import make_task
 from panet_plugin.weights import PATCH, CheckpointError, load_official, write_checkpoint
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from panet_plugin.frameworks.arch_table import BUILDERS, EXAMPLES, REASONS, check, registered, table
+from panet_plugin.catalog.arch_table import EXAMPLES, REASONS, TITLED, check, table
 
 DOCS = Path(__file__).parents[2] / "docs" / "archs.md"
 
@@ -34,11 +34,11 @@ def test_the_tool_writes_the_table(tmp_path, monkeypatch, capsys):
     assert "BasicSR ECBSR: 9 places" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("framework", BUILDERS)
+@pytest.mark.parametrize("framework", TITLED)
 def test_every_registered_arch_is_in_the_table_once(framework):
     listed = [example.arch for example in EXAMPLES if example.framework == framework]
     listed += [name for names in REASONS[framework].values() for name in names]
-    assert sorted(listed) == sorted(registered(framework))
+    assert sorted(listed) == sorted(TITLED[framework].load("archs").own_archs())
 
 
 def test_a_claim_that_is_not_true_is_an_error():
