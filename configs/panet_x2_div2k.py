@@ -1,8 +1,2 @@
-# PA-EDSR x2 as published: 32 blocks of 256 channels.
-_base_ = ["_base_/schedule_1m.py", "_base_/restoration.py", "_base_/div2k_sr.py"]
-
-scale = 2
-model = dict(generator=dict(type="PAEDSR", scale=scale))
-train_dataloader = dict(dataset=dict(scale=scale))
-val_dataloader = dict(dataset=dict(scale=scale))
-test_dataloader = val_dataloader
+# PA-EDSR x2 as published; other scales: --cfg-options task.scale=3
+_base_ = ["panet/panet_x2_div2k.py"]

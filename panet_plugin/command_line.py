@@ -78,7 +78,7 @@ def add_window_option(parser: ArgumentParser | Any, otherwise: str) -> None:
 def add_training_options(parser: ArgumentParser) -> None:
     """Add ``config`` and what training and testing have in common."""
     kinds = " or ".join(f"{bridge.suffixes[0]} of {bridge.title}" for bridge in BRIDGES.values())
-    parser.add_argument("config", type=Path, help=kinds)
+    parser.add_argument("config", type=_config, help=kinds)
     parser.add_argument(
         "--framework", choices=BRIDGES, help="that runs it; default: the one whose config it is by its content"
     )
@@ -87,6 +87,15 @@ def add_training_options(parser: ArgumentParser) -> None:
         "--launcher", choices=("none", "pytorch", "slurm"), default="none", help="what started the processes"
     )
     parser.add_argument("--cfg-options", nargs="+", action=Overrides, metavar="KEY=VALUE", help="overrides")
+
+
+def _config(text: str) -> Path:
+    """Return the path of a config; one that has moved into the folder of its family is found for one more release."""
+    path = Path(text)
+    if not path.exists() and len(moved := list(path.parent.glob(f"*/{path.name}"))) == 1:
+        print(f"warning: {path} is {moved[0]} now", file=sys.stderr)
+        return moved[0]
+    return path
 
 
 class Overrides(Action):

@@ -12,6 +12,7 @@ __all__ = [
     "EvaluationError",
     "ExportError",
     "PanetError",
+    "TaskError",
     "TrainingError",
     "VisualizationError",
 ]
@@ -19,6 +20,10 @@ __all__ = [
 
 class PanetError(Exception):
     """Base of all errors of this package."""
+
+
+class TaskError(PanetError, ValueError):
+    """There is no such task or parameter, or a value is out of range."""
 
 
 class CheckpointError(PanetError, ValueError):

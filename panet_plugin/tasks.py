@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from panet_plugin.degradations import add_gaussian_noise, compress_jpeg, imresize, mosaic_bayer
+from panet_plugin.errors import TaskError
 from panet_plugin.metrics import PROTOCOLS, Protocol
 from panet_plugin.pixels import PEAK, luma
 
@@ -324,14 +325,17 @@ def make_task(name: str, **parameters: Any) -> Task:
         **parameters: Fields of that task.
 
     Raises:
-        ValueError: If there is no such task or parameter, or a value is out of range.
+        TaskError: If there is no such task or parameter, or a value is out of range.
     """
     if name not in TASKS:
-        raise ValueError(f"task must be one of {', '.join(TASKS)}, got {name!r}")
+        raise TaskError(f"task must be one of {', '.join(TASKS)}, got {name!r}")
     known = [field.name for field in fields(TASKS[name])]
     if unknown := sorted(parameters.keys() - set(known)):
-        raise ValueError(f"{name} has the parameters {', '.join(known)}, got {', '.join(unknown)}")
-    return TASKS[name](**parameters)
+        raise TaskError(f"{name} has the parameters {', '.join(known)}, got {', '.join(unknown)}")
+    try:
+        return TASKS[name](**parameters)
+    except (TypeError, ValueError) as error:
+        raise TaskError(f"{name}: {error}") from error
 
 
 def image_rng(name: str, seed: int) -> np.random.Generator:

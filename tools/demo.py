@@ -23,7 +23,7 @@ from panet_plugin.inference import Restorer
 from panet_plugin.metrics import PROTOCOLS
 from panet_plugin.visualization import Comparison, Panel, choose_box, comparison_figure, save_figure
 
-CONFIG = "configs/panet_lite_x2_sample.py"
+CONFIG = "configs/panet/panet_lite_x2_sample.py"
 SAMPLE = Path(os.environ.get("SAMPLE_ROOT", "data/sample"))
 SCALE = 2
 

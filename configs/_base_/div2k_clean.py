@@ -1,9 +1,12 @@
 # Clean images of DIV2K, degraded by the experiment's task: 48x48 patches, flips and transposition, and then a fresh
 # degradation each time; in validation always the same one. DIV2K_ROOT, or the option data_root, moves the data.
-_base_ = ["loaders.py"]
-
 data_root = "{{$DIV2K_ROOT:data/DIV2K}}"
 train_dataloader = dict(
+    batch_size=16,
+    num_workers=8,
+    persistent_workers=True,
+    drop_last=True,
+    sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
         type="CleanImageDataset",
         data_root=data_root,
@@ -19,6 +22,11 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=False,
+    drop_last=False,
+    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type="CleanImageDataset",
         data_root=data_root,

@@ -1,6 +1,6 @@
 # Super-resolution on DIV2K: 48x48 patches of the low-resolution images, flips and transposition, scored on luma.
 # DIV2K_ROOT, or the option data_root, moves the data.
-_base_ = ["loaders.py"]
+_base_ = ["div2k_clean.py"]
 
 data_root = "{{$DIV2K_ROOT:data/DIV2K}}"
 train_dataloader = dict(

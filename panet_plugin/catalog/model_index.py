@@ -12,7 +12,7 @@ from mmengine.config import Config
 from panet_plugin.data.datasets import BENCHMARKS
 from panet_plugin.evaluation.published import published_scores
 from panet_plugin.frameworks.bridges import BRIDGES
-from panet_plugin.tasks import PUBLISHED_TRAINING, Task, make_task
+from panet_plugin.tasks import PUBLISHED_TRAINING, make_task
 from panet_plugin.weights.bundle import BUNDLE
 
 
@@ -32,11 +32,6 @@ class Family(NamedTuple):
     arxiv: str
 
     @property
-    def metafile(self) -> str:
-        """Path of its metafile."""
-        return f"configs/{self.name.lower().replace('-', '_')}/metafile.yml"
-
-    @property
     def year(self) -> int:
         """Of the paper."""
         return 2000 + int(self.arxiv[:2])
@@ -52,12 +47,6 @@ FAMILIES = (
         "RCAN", ("RCAN",), "Image Super-Resolution Using Very Deep Residual Channel Attention Networks", "1807.02758"
     ),
     Family("RNAN", ("RNAN",), "Residual Non-local Attention Networks for Image Restoration", "1903.10082"),
-    Family(
-        "SRVGGNetCompact",
-        ("SRVGGNetCompact",),
-        "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data",
-        "2107.10833",
-    ),
 )
 
 #: What the networks that come with the package scored, as `tools/compare.py` wrote it, in files whose names begin with
@@ -70,8 +59,9 @@ _HEADER = "# Written by tools/model_index.py from the configs; do not edit.\n"
 def model_index(root: Path) -> dict[str, str]:
     """Return the text of model-index.yml and of the metafiles, by their paths relative to the root.
 
-    Every ``configs/*.py`` is a model. Its results are the published ones of its network, if it trains as published, or
-    those measured with the weights that come with the package.
+    Every ``configs/FOLDER/*.py`` is a model, and every folder with one has a metafile. A model's results are the
+    published ones of its network for every level of its task, if it trains as published, or those measured with the
+    weights that come with the package.
 
     Args:
         root: The folder that holds ``configs``.
@@ -80,11 +70,13 @@ def model_index(root: Path) -> dict[str, str]:
         ValueError: If a config's network is of no known family.
     """
     families = {arch: family for family in FAMILIES for arch in family.archs}
-    models: dict[Family, list[dict[str, Any]]] = {family: [] for family in FAMILIES}
+    models: dict[str, list[tuple[Family, dict[str, Any]]]] = {}
     counts: dict[str, int] = {}
     build_arch = BRIDGES["mmagic"].load("archs").build_arch
-    for path in sorted((root / "configs").glob("*.py")):
+    for path in sorted((root / "configs").glob("[!_]*/*.py")):
         config = Config.fromfile(path)
+        if "model" not in config:
+            continue  # a set of settings for an ablation
         generator = config.model.generator.to_dict()
         arch = generator["arch"]["type"] if generator["type"] == "BasicSRArch" else generator["type"]
         if arch not in families:
@@ -94,15 +86,16 @@ def model_index(root: Path) -> dict[str, str]:
             with torch.device("meta"):
                 counts[key] = sum(parameter.numel() for parameter in build_arch(generator).parameters())
         family = families[arch]
-        models[family].append(_model(root, path, config, family, counts[key]))
-    texts = {family.metafile: _dump(_metafile(family, found)) for family, found in models.items() if found}
+        metafile = (path.parent / "metafile.yml").relative_to(root).as_posix()
+        models.setdefault(metafile, []).append((family, _model(root, path, config, family, counts[key])))
+    texts = {metafile: _dump(_metafile(found)) for metafile, found in models.items()}
     return {"model-index.yml": _dump({"Import": list(texts)}), **texts}
 
 
 def _model(root: Path, path: Path, config: Config, family: Family, parameters: int) -> dict[str, Any]:
-    task = _task(config.val_dataloader.dataset)
+    task = make_task(**config.val_dataloader.dataset.get("task", config.get("task", {})))
     metadata = {"Task": task.label, "Parameters": parameters}
-    twin = path.parent / "basicsr" / f"{path.stem}.yml"
+    twin = root / "configs/basicsr" / f"{path.stem}.yml"
     if twin.is_file():
         metadata["BasicSR Config"] = twin.relative_to(root).as_posix()
     model = {
@@ -113,12 +106,14 @@ def _model(root: Path, path: Path, config: Config, family: Family, parameters: i
     }
     results = []
     if config.train_cfg.max_iters == PUBLISHED_TRAINING["iterations"]:
-        for dataset in BENCHMARKS:
-            score = published_scores(task, dataset).get(family.name)
-            if score is not None:
-                metrics = {"PSNR": score.psnr, "SSIM": score.ssim}
-                metrics = {name: value for name, value in metrics.items() if value is not None}
-                results.append({"Task": task.title, "Dataset": dataset, "Metrics": metrics})
+        levels = [make_task(task.name, **setting) for setting in task.settings]
+        for level in [level for level in levels if level.channels == task.channels]:
+            for dataset in BENCHMARKS:
+                score = published_scores(level, dataset).get(family.name)
+                if score is not None:
+                    metrics = {"PSNR": score.psnr, "SSIM": score.ssim}
+                    metrics = {name: value for name, value in metrics.items() if value is not None}
+                    results.append({"Task": level.label, "Dataset": dataset, "Metrics": metrics})
     weights = BUNDLE / f"{path.stem.removesuffix('_div2k')}.safetensors"
     if weights.is_file():
         model["Weights"] = weights.relative_to(root).as_posix()
@@ -132,21 +127,19 @@ def _model(root: Path, path: Path, config: Config, family: Family, parameters: i
     return {**model, "Results": results} if results else model
 
 
-def _task(dataset: Mapping[str, Any]) -> Task:
-    if "task" in dataset:
-        return make_task(**dataset["task"])
-    return make_task("super_resolution", scale=dataset["scale"])
-
-
-def _metafile(family: Family, models: list[dict[str, Any]]) -> dict[str, Any]:
-    collection = {
-        "Name": family.name,
-        "Metadata": {"Architecture": list(family.archs)},
-        "Paper": {"Title": family.title, "URL": f"https://arxiv.org/abs/{family.arxiv}"},
-        "README": "README.md",
-        "Year": family.year,
-    }
-    return {"Collections": [collection], "Models": models}
+def _metafile(models: list[tuple[Family, dict[str, Any]]]) -> dict[str, Any]:
+    collections = [
+        {
+            "Name": family.name,
+            "Metadata": {"Architecture": list(family.archs)},
+            "Paper": {"Title": family.title, "URL": f"https://arxiv.org/abs/{family.arxiv}"},
+            "README": "README.md",
+            "Year": family.year,
+        }
+        for family in FAMILIES
+        if family in [other for other, _ in models]
+    ]
+    return {"Collections": collections, "Models": [model for _, model in models]}
 
 
 def _dump(content: Mapping[str, Any]) -> str:

@@ -126,21 +126,21 @@ def test_configs_find_what_was_made(downloads, tmp_path, monkeypatch, framework,
     """Where one variable says, or one ``--cfg-options data_root=ROOT``."""
     prepare_div2k(tmp_path, scales=[3], from_archives=downloads)
     monkeypatch.setenv("DIV2K_ROOT", str(tmp_path if moved_by == "DIV2K_ROOT" else tmp_path / "none"))
-    options = {"data_root": str(tmp_path)} if moved_by == "data_root" else {}
+    options = {"task.scale": 3, **({"data_root": str(tmp_path)} if moved_by == "data_root" else {})}
     if framework == "mmagic":
         from mmengine.registry import DATASETS, init_default_scope
 
         from panet_plugin.frameworks.mmagic.run import _load
 
         init_default_scope("mmagic")
-        config = _load(REPOSITORY / "configs/panet_x3_div2k.py", None, options)
+        config = _load(REPOSITORY / "configs/panet_x2_div2k.py", None, options)
         datasets = [DATASETS.build(config[f"{subset}_dataloader"].dataset) for subset in ("train", "val")]
         assert config.test_dataloader.dataset == config.val_dataloader.dataset
         inputs = "inputs"
     else:
         from panet_plugin.frameworks.basicsr.run import load_options
 
-        options = load_options(REPOSITORY / "configs/basicsr/panet_x3_div2k.yml", options)
+        options = load_options(REPOSITORY / "configs/basicsr/panet_x2_div2k.yml", options)
         from basicsr.data import build_dataset
 
         datasets = [

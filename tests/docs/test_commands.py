@@ -23,7 +23,7 @@ LAUNCHERS = {
 #: Options of torchrun and of Slurm's srun and sbatch.
 OF_LAUNCHERS = ("--max-restarts", "--array", "--kill-on-bad-exit", "--nproc-per-node", "--requeue", "--ntasks")
 #: Made by the worked example that test_contributing.py carries out.
-OF_THE_EXAMPLE = ("configs/espcn_x2_div2k.py", "configs/basicsr/espcn_x2_div2k.yml")
+OF_THE_EXAMPLE = ("configs/espcn/espcn_x2_div2k.py", "configs/basicsr/espcn_x2_div2k.yml")
 
 
 @functools.cache
@@ -175,7 +175,7 @@ def test_options_within_lines_exist():
         "python tools/train.py configs/panet_x2_div2k.py --resum_e",
         "python tools/train.py configs/panet_x2.py",
         "python tools/train.py configs/panet_x2_div2k.py --cfg-options train_cfg.iterations=4",
-        "python tools/test.py configs/panet_lite_x2_sample.py work_dirs/panet_lite_x2_sample/iter_900.pth",
+        "python tools/test.py configs/panet/panet_lite_x2_sample.py work_dirs/panet_lite_x2_sample/iter_900.pth",
         "python tools/compare.py --task artifact_reduction --quality ten --data DIR --methods degraded",
         "tools/dist_train.sh configs/panet_x2_div2k.py 8 --out x",
         "RANKS=2 tools/dist_train.sh configs/panet_x2_div2k.py 8",

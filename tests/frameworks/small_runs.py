@@ -1,7 +1,13 @@
 """Overrides that make any config a run of seconds: a tiny network on tiny patches, four iterations."""
 
 import re
+from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
+BASICSR_CONFIGS = sorted(ROOT.glob("configs/basicsr/*.yml"))
+MMAGIC_CONFIGS = sorted(
+    path for path in ROOT.glob("configs/*/*.py") if path.parent.name not in ("_base_", "ablation", "basicsr")
+)
 ITERATIONS = 4
 CHECKPOINT = 2
 

@@ -364,9 +364,9 @@ def test_basicsr_saves_and_leaves_on_a_signal(train_basicsr, monkeypatch, tmp_pa
 
 
 def test_basicsr_goes_on_as_if_it_had_not_stopped(train_basicsr, monkeypatch, tmp_path):
-    noise = "configs/basicsr/panet_dn30_div2k.yml"
+    noise = "configs/basicsr/panet_dn50_div2k.yml"
     options = {"config": noise, "datasets__train__num_worker_per_gpu": 2, "train__total_iter": 5}
-    weights = tmp_path / "experiments/panet_dn30_div2k/models/net_g_latest.pth"
+    weights = tmp_path / "experiments/panet_dn50_div2k/models/net_g_latest.pth"
     train_basicsr(**options)
     whole = shutil.copy(weights, tmp_path / "whole.pth")
     with monkeypatch.context() as patch:

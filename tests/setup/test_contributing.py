@@ -37,7 +37,8 @@ def example(tmp_path_factory):
         edit(init, r"from panet_plugin\.archs import ", "from panet_plugin.archs import ESPCN, ")
         edit(init, r"(?m)^for network in \(", "for network in (ESPCN, ")
     edit(folder / "panet_plugin/catalog/model_index.py", r"FAMILIES = \(\n", f"FAMILIES = ({family.strip()}, ")
-    (folder / "configs" / "espcn_x2_div2k.py").write_text(config)
+    (folder / "configs" / "espcn").mkdir()
+    (folder / "configs" / "espcn" / "espcn_x2_div2k.py").write_text(config)
     (folder / "configs" / "basicsr" / "espcn_x2_div2k.yml").write_text(yaml)
     (folder / "tests" / "archs" / "test_espcn.py").write_text(test)
     run(folder, "tools/model_index.py")
@@ -56,7 +57,7 @@ def run(folder, *arguments):
 
 
 def test_examples_own_tests_and_those_that_go_through_everything_pass(example):
-    tests = ("tests/archs/test_espcn.py", "tests/frameworks/test_configs.py", "tests/frameworks/test_model_index.py")
+    tests = ("tests/archs/test_espcn.py", "tests/frameworks/test_configs.py", "tests/catalog/test_model_index.py")
     chosen = "espcn or same_configs or file_exists"
     run(example, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "-k", chosen)
 

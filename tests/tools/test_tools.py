@@ -31,7 +31,7 @@ def test_demo_at_a_tiny_size(run_tool, tmp_path):
     sample, work_dir = tmp_path / "sample", tmp_path / "demo"
     output = run_tool("demo.py", "--work-dir", work_dir, "--cfg-options", *options, SAMPLE_ROOT=str(sample))
     assert "$ python data_prep/sample.py" in output
-    assert "$ python tools/train.py configs/panet_lite_x2_sample.py" in output
+    assert "$ python tools/train.py configs/panet/panet_lite_x2_sample.py" in output
     assert "dB from bicubic" in output
     pictures = sorted(path.name for path in (sample / "DIV2K_valid_HR").iterdir())
     assert sorted(path.name for path in (work_dir / "restored").iterdir()) == pictures

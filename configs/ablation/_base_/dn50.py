@@ -1,6 +1,6 @@
 # Denoising, sigma 50, for ablations: an EDSR at the size of its input, 8 blocks of 32 channels, with pyramid attention
 # after the fourth; 800 iterations of 8 patches of 32x32. What a set of settings does not change is the same for all.
-_base_ = ["../../_base_/schedule_lite.py", "../../_base_/restoration.py", "../../_base_/div2k_clean.py"]
+_base_ = ["../../_base_/schedule_lite.py", "../../_base_/div2k_clean.py"]
 
 iterations = 800
 model = dict(

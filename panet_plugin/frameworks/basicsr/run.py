@@ -21,6 +21,7 @@ from panet_plugin.frameworks.basicsr.describe import patch_of_options
 from panet_plugin.frameworks.basicsr.loading import numbered_samples
 from panet_plugin.frameworks.bridges import unregistered
 from panet_plugin.frameworks.configs import ConfigError, override, read_plain
+from panet_plugin.frameworks.task_overrides import follow_task, name_of_run, task_overrides
 from panet_plugin.frameworks.trainings import Interruption, alone_in, is_whole, logged_by
 from panet_plugin.ranks import Rank
 from panet_plugin.tasks import make_task
@@ -121,15 +122,21 @@ def load_options(config: Path, options: Mapping[str, Any] | None = None) -> dict
     Raises:
         FileNotFoundError: If a dataset does not exist.
         ConfigError: If a file holds more than plain values, or names what is not registered.
-        ValueError: If there is no such task, or its parameters are out of range.
+        TaskError: If there is no such task, or its parameters are out of range.
     """
     cfg = Config(read_plain(config))
+    changed = task_overrides(options or {})
+    if changed and "task" not in cfg:
+        raise ConfigError(f"{config}: it has no task that task.{next(iter(changed))} could change")
     override(cfg, options or {}, config)
     opt = cfg.to_dict()
     for name, network in opt.items():
         if name.startswith("network_") and network and (unknown := unregistered(network, "basicsr")):
             raise ConfigError(f"{config}: {name}: no network or layer {unknown} is registered")
     task = make_task(**opt["task"]) if "task" in opt else None
+    if task and changed:
+        follow_task(opt["network_g"], task)
+        opt["name"] = name_of_run(opt["name"], changed)
     scale = opt.setdefault("scale", task.scale if task else 1)
     data_root = opt.pop("data_root", "")
     for name, dataset in opt["datasets"].items():

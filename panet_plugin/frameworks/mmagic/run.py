@@ -13,9 +13,10 @@ from mmengine.runner import Runner
 
 import panet_plugin.frameworks.mmagic  # noqa: F401 - a config that does not import the bridge finds it all the same
 from panet_plugin.archs import attention_window
+from panet_plugin.errors import ConfigError
 from panet_plugin.frameworks.configs import override
 from panet_plugin.frameworks.distributed import init_gloo
-from panet_plugin.frameworks.mmagic.describe import patch_of_loader
+from panet_plugin.frameworks.mmagic.describe import innermost_dataset, patch_of_loader
 from panet_plugin.frameworks.mmagic.hooks import (
     CheckFirstBatch,
     ReportResumed,
@@ -24,7 +25,9 @@ from panet_plugin.frameworks.mmagic.hooks import (
     SkipNonFinite,
     newest_checkpoint,
 )
+from panet_plugin.frameworks.task_overrides import follow_task, name_of_run, task_overrides
 from panet_plugin.frameworks.trainings import MAX_NONFINITE_STEPS, Interruption, alone_in, logged_by
+from panet_plugin.tasks import make_task
 from panet_plugin.weights import load_weights, read_patch
 
 logger = logging.getLogger(__name__)
@@ -42,11 +45,12 @@ def train(
 
     Args:
         config: A MMEngine config.
-        work_dir: Where logs and checkpoints go; otherwise the config's, or ``work_dirs/<name of the config>``.
+        work_dir: Where logs and checkpoints go; otherwise the config's, or ``work_dirs/<name of the config>``, with
+            the overrides of its task in the name.
         resume: Continue from the newest whole checkpoint in ``work_dir``, if there is one. Otherwise ``load_from`` of
             the config may be a checkpoint or the work dir of another training, whose newest checkpoint it stands for.
         launcher: ``"none"``, or what started the processes of distributed training: ``"pytorch"`` or ``"slurm"``.
-        options: Overrides of the config, by dotted name.
+        options: Overrides of the config, by dotted name. What depends on ``task`` follows ``task.<parameter>``.
 
     Raises:
         FileNotFoundError: If ``load_from`` is no checkpoint and no work dir with one.
@@ -144,7 +148,12 @@ def _load(config: Path, work_dir: Path | None, options: Mapping[str, Any] | None
         for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
             if loader in cfg:
                 cfg[loader].dataset.data_root = str(data_root)
+    changed = task_overrides(options or {})
+    if changed and "task" not in cfg:
+        raise ConfigError(f"{config}: it has no task that task.{next(iter(changed))} could change")
     override(cfg, options or {}, config)
+    if changed:
+        _follow_task(cfg, changed)
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
         if cfg.get(name) and not cfg[name].get("num_workers"):
             cfg[name].persistent_workers = False  # PyTorch has no such thing without worker processes
@@ -155,8 +164,20 @@ def _load(config: Path, work_dir: Path | None, options: Mapping[str, Any] | None
     checkpoint = cfg.get("default_hooks", {}).get("checkpoint")
     if checkpoint and checkpoint.get("type") == "CheckpointHook":
         checkpoint.type = "WholeCheckpointHook"
-    cfg.work_dir = str(work_dir or cfg.get("work_dir") or Path("work_dirs", config.stem))
+    cfg.work_dir = str(work_dir or cfg.get("work_dir") or Path("work_dirs", name_of_run(config.stem, changed)))
     return cfg
+
+
+def _follow_task(cfg: Config, changed: Mapping[str, Any]) -> None:
+    """Change the data and the network with the parameters of the task, which MMEngine has put in place already."""
+    task = make_task(**cfg.task)
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        dataset: Any = innermost_dataset(cfg.get(loader))
+        if "task" in dataset:
+            dataset.task.update(changed)
+        elif "scale" in dataset:
+            dataset.scale = task.scale
+    follow_task(cfg.model.generator, task)
 
 
 def _shorten_warm_up(cfg: Config) -> None:

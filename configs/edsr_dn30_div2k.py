@@ -1,7 +1,0 @@
-# EDSR at the size of its input for colour denoising, sigma 30: PANet's 80 blocks of 64 channels, without attention.
-_base_ = ["edsr_dn10_div2k.py"]
-
-task = dict(sigma=30)
-train_dataloader = dict(dataset=dict(task=task))
-val_dataloader = dict(dataset=dict(task=task))
-test_dataloader = val_dataloader

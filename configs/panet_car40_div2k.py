@@ -1,7 +1,0 @@
-# PANet for JPEG artifact reduction, quality 40, as published: 80 blocks of 64 channels.
-_base_ = ["panet_car10_div2k.py"]
-
-task = dict(quality=40)
-train_dataloader = dict(dataset=dict(task=task))
-val_dataloader = dict(dataset=dict(task=task))
-test_dataloader = val_dataloader

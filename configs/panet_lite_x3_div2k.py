@@ -1,8 +1,0 @@
-# A small PA-EDSR x3 that a laptop can train.
-_base_ = ["panet_lite_x2_div2k.py"]
-
-scale = 3
-model = dict(generator=dict(scale=scale))
-train_dataloader = dict(dataset=dict(scale=scale))
-val_dataloader = dict(dataset=dict(scale=scale))
-test_dataloader = val_dataloader

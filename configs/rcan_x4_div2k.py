@@ -1,8 +1,0 @@
-# RCAN x4 as published.
-_base_ = ["rcan_x2_div2k.py"]
-
-scale = 4
-model = dict(generator=dict(arch=dict(upscale=scale)))
-train_dataloader = dict(dataset=dict(scale=scale))
-val_dataloader = dict(dataset=dict(scale=scale))
-test_dataloader = val_dataloader

@@ -1,8 +1,0 @@
-# RNAN x2 as published: 10 groups of 64 channels, trained by the mean squared error.
-_base_ = ["_base_/schedule_1m.py", "_base_/restoration.py", "_base_/div2k_sr.py"]
-
-scale = 2
-model = dict(generator=dict(type="RNAN", scale=scale), pixel_loss=dict(type="MSELoss"))
-train_dataloader = dict(dataset=dict(scale=scale))
-val_dataloader = dict(dataset=dict(scale=scale))
-test_dataloader = val_dataloader

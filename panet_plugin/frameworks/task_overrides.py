@@ -1,0 +1,38 @@
+"""Overrides of a config's ``task``, ``task.sigma=25`` in either framework: what depends on the task follows it."""
+
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+from panet_plugin.tasks import Task
+
+#: Arguments by which the networks of both frameworks call the upscaling factor, and the channels of images.
+SCALES = ("scale", "upscale", "upscale_factor")
+CHANNELS = ("in_channels", "out_channels", "num_in_ch", "num_out_ch")
+#: Networks of ours, whose channels are RGB's unless they are said.
+OURS = ("PANet", "PAEDSR", "RNAN")
+
+
+def task_overrides(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of the task among overrides by dotted name."""
+    return {key.removeprefix("task."): value for key, value in options.items() if key.startswith("task.")}
+
+
+def follow_task(network: MutableMapping[str, Any], task: Task) -> None:
+    """Change the scale and the channels of a network, ``{"type": name, **arguments}``, to those of a task."""
+    inner = network.get("arch")
+    if isinstance(inner, MutableMapping):
+        follow_task(inner, task)
+        return
+    network.update({name: task.scale for name in SCALES if name in network})
+    network.update({name: task.channels for name in CHANNELS if name in network})
+    if task.channels != 3 and network.get("type") in OURS:
+        network["in_channels"] = task.channels
+
+
+def name_of_run(config: str, changed: Mapping[str, Any]) -> str:
+    """Return a name for the results of a config with these parameters of its task, such as ``panet_dn50_sigma25``."""
+    words = (
+        f"{name}{'-'.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"
+        for name, value in changed.items()
+    )
+    return "_".join([config, *words])
