@@ -22,10 +22,10 @@ import torch
 from panet_plugin.errors import PanetError
 from panet_plugin.frameworks.bridges import BRIDGES
 from panet_plugin.ranks import Rank, RankError
-from panet_plugin.tasks import TASKS, ArtifactReduction, SuperResolution, Task, make_task
+from panet_plugin.tasks import TASKS, Task, make_task
 
 #: Other names of tasks.
-SHORT_NAMES = {"sr": SuperResolution.name, "car": ArtifactReduction.name}
+SHORT_NAMES = {task.short: name for name, task in TASKS.items() if task.short}
 
 
 def add_task_options(parser: ArgumentParser, required: bool = True) -> None:
@@ -54,7 +54,7 @@ def add_task_options(parser: ArgumentParser, required: bool = True) -> None:
         if isinstance(default, bool):
             group.add_argument(option, action=BooleanOptionalAction, default=SUPPRESS, help=text)
         else:
-            kind = float if parameter == "sigma" else type(default)
+            kind = users[0][1].metadata.get("option", type(default))
             group.add_argument(option, type=kind, default=SUPPRESS, help=text)
 
 

@@ -21,15 +21,15 @@ def test_a_device_is_tried_before_it_is_used():
 
 def test_tasks_may_have_parameters_of_one_name(monkeypatch, capsys):
     @dataclass(frozen=True)
-    class Deblurring(Denoising):
+    class Sharpening(Denoising):
         sigma: float = 3.0
 
-    monkeypatch.setitem(TASKS, "deblurring", Deblurring)
+    monkeypatch.setitem(TASKS, "sharpening", Sharpening)
     parser = ArgumentParser()
     add_task_options(parser)
-    assert parser.parse_args(["--task", "deblurring", "--sigma", "2.5"]).sigma == 2.5
+    assert parser.parse_args(["--task", "sharpening", "--sigma", "2.5"]).sigma == 2.5
     parser.print_help()
-    assert "deblurring, default: 3.0" in " ".join(capsys.readouterr().out.split())
+    assert "sharpening, default: 3.0" in " ".join(capsys.readouterr().out.split())
 
 
 def test_short_names_of_tasks(capsys):

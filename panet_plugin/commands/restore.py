@@ -35,7 +35,7 @@ from panet_plugin.inference import (
 )
 from panet_plugin.inference.pictures import FORMATS
 from panet_plugin.ranks import join_group, shares
-from panet_plugin.tasks import Demosaicing, SuperResolution, Task, make_task
+from panet_plugin.tasks import SuperResolution, Task, make_task
 from panet_plugin.weights import bundled, list_bundled
 
 
@@ -224,8 +224,8 @@ def prepare(
         parser.error(str(error))
     if args.chop == 0 and task is None:
         parser.error("--chop: say --task, or the pixels of a piece: 6800 for colour denoising, 6400 for all others")
-    if args.self_ensemble and isinstance(task, Demosaicing):
-        parser.error("--self-ensemble: a mosaic that is flipped has another pattern, which the network has not seen")
+    if args.self_ensemble and task and not task.survives_flips:
+        parser.error(f"--self-ensemble is not for {task.name}: a flipped image has a degradation that no network saw")
     words = task.label if task else "task unknown"
     words += f", attention in a window of {restorer.window}" if restorer.window else ""
     print(f"{type(network).__name__}, {words}; on {restorer.device} in {args.dtype}")
@@ -240,7 +240,7 @@ def fit(task: Task | None, restorer: Restorer) -> Task | None:
     """
     if task is None:
         return SuperResolution(restorer.scale) if restorer.scale > 1 else None
-    if task.scale != restorer.scale or (isinstance(task, Demosaicing) and restorer.channels != 3):
+    if task.scale != restorer.scale or (task.fixed_channels and restorer.channels != task.channels):
         made = f"{restorer.channels} channels and a scale of {restorer.scale}"
         raise ValueError(f"{task.describe()} is no task for a network of {made}")
     return task

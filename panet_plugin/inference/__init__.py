@@ -1,6 +1,6 @@
 """Restoring images with a trained network: whole, in tiles or cut, in memory or from file to file."""
 
-from panet_plugin.inference.colour import Adapted, adapt
+from panet_plugin.inference.color import Adapted, adapt
 from panet_plugin.inference.cost import Cost
 from panet_plugin.inference.cut import LEAST_LIMIT, SHAVE, chop, piece_limit
 from panet_plugin.inference.ensemble import self_ensemble

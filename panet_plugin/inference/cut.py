@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from panet_plugin.tasks import Denoising, Task
+from panet_plugin.tasks import Task
 
 #: By how many pixels the pieces reach beyond the middle of the image.
 SHAVE = 10
@@ -16,7 +16,7 @@ LEAST_LIMIT = 1024
 
 def piece_limit(task: Task | None) -> int:
     """Return how many pixels a piece may not reach, as the original has it for a task."""
-    return 6800 if isinstance(task, Denoising) and not task.gray else 6400
+    return task.piece_limit if task else 6400
 
 
 def piece_size(height: int, width: int, scale: int = 1, shave: int = SHAVE) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from panet_plugin.inference.pictures import check_format, picture_buffers
 from panet_plugin.inference.plan import Buffers, Plan, TooLargeError
 from panet_plugin.inference.restoration import Restoration
 from panet_plugin.inference.restorer import Restorer
-from panet_plugin.tasks import Demosaicing, Task
+from panet_plugin.tasks import Task
 
 
 def restore_files(
@@ -111,7 +111,8 @@ class _Run:
                 head = read_head(job.source)
                 # Before all the work.
                 check_format(job.target.suffix, head.height * self._scale, head.width * self._scale)
-                buffers = picture_buffers(head, job.target.suffix, self._scale, isinstance(self._task, Demosaicing))
+                fixed = self._task is not None and self._task.fixed_channels
+                buffers = picture_buffers(head, job.target.suffix, self._scale, fixed)
                 groups.setdefault(_Kind(head.height, head.width, buffers), []).append(job)
             except (ValueError, OSError) as error:
                 self._fail(job, error)

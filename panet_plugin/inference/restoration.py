@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from panet_plugin.data.pictures import read_picture
 from panet_plugin.files import replacing
-from panet_plugin.inference.colour import adapt, enlarge
+from panet_plugin.inference.color import adapt, enlarge
 from panet_plugin.inference.jobs import Job
 from panet_plugin.inference.pictures import encode_picture
 from panet_plugin.memory import give_back

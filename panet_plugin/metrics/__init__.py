@@ -1,11 +1,11 @@
 """PSNR and SSIM, of images and of batches of tensors, and the protocols by which published tables were measured."""
 
-from panet_plugin.metrics.batched import batched_psnr, batched_rgb_to_y, batched_ssim
-from panet_plugin.metrics.functional import psnr, ssim
-from panet_plugin.metrics.protocols import PROTOCOLS, Protocol
+from panet_plugin.metrics.functional import batched_psnr, batched_rgb_to_y, batched_ssim, psnr, ssim
+from panet_plugin.metrics.protocols import METRICS, PROTOCOLS, Protocol
 from panet_plugin.pixels import quantize, rgb_to_y
 
 __all__ = [
+    "METRICS",
     "PROTOCOLS",
     "Protocol",
     "batched_psnr",

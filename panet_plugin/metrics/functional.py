@@ -1,16 +1,14 @@
-"""PSNR and SSIM of images on the 0..255 scale, in float64."""
+"""PSNR and SSIM on the 0..255 scale, in float64: of batches of tensors on the device they are on, and of images."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
-import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
-from panet_plugin.pixels import PEAK
-
-Images = TypeVar("Images", NDArray, Tensor)
+from panet_plugin.pixels import LUMA_OFFSET, LUMA_WEIGHTS, PEAK
 
 
 def psnr(restored: NDArray, reference: NDArray, border: int = 0) -> float:
@@ -27,9 +25,7 @@ def psnr(restored: NDArray, reference: NDArray, border: int = 0) -> float:
     Raises:
         ValueError: If the shapes differ, or nothing is left inside the border.
     """
-    restored, reference = _inside(restored, reference, border)
-    error = np.mean((restored - reference) ** 2)
-    return float("inf") if error == 0 else float(10 * np.log10(PEAK**2 / error))
+    return of_images(batched_psnr, restored, reference, border)
 
 
 def ssim(restored: NDArray, reference: NDArray, border: int = 0, window: str = "gaussian") -> float:
@@ -48,50 +44,104 @@ def ssim(restored: NDArray, reference: NDArray, border: int = 0, window: str = "
     Raises:
         ValueError: If the shapes differ, the window is unknown or does not fit.
     """
+    return of_images(batched_ssim, restored, reference, border, window)
+
+
+def of_images(metric: Callable[..., Tensor], restored: NDArray, reference: NDArray, *settings: object) -> float:
+    """Return a metric of batches for two images ``(H, W)`` or ``(H, W, C)``.
+
+    Raises:
+        ValueError: If their shapes differ, and as the metric.
+    """
+    if restored.shape != reference.shape or restored.ndim not in (2, 3):
+        raise ValueError(f"expected two images of one size, got shapes {restored.shape} and {reference.shape}")
+    batches = (
+        torch.from_numpy(np.ascontiguousarray(np.atleast_3d(image).transpose(2, 0, 1)[None], np.float64))
+        for image in (restored, reference)
+    )
+    return metric(*batches, *settings).item()
+
+
+def batched_psnr(restored: Tensor, reference: Tensor, border: int = 0) -> Tensor:
+    """Return the PSNR of every image of a batch; see :func:`psnr`.
+
+    Args:
+        restored: ``(N, C, H, W)`` on the 0..255 scale, of any type.
+        reference: The same shape.
+        border: Pixels left out along every edge.
+
+    Returns:
+        ``(N,)`` decibels, float64; infinite for equal images.
+
+    Raises:
+        ValueError: If the shapes differ, or nothing is left inside the border.
+    """
     restored, reference = _inside(restored, reference, border)
-    kernel = ssim_window(window, restored.shape[:2])
-    before = (len(kernel) - 1) // 2
-    rows = slice(before, before + restored.shape[0] - len(kernel) + 1)
-    columns = slice(before, before + restored.shape[1] - len(kernel) + 1)
-
-    def blur(image: NDArray) -> NDArray:
-        return cv2.sepFilter2D(image, cv2.CV_64F, kernel, kernel, anchor=(before, before))[rows, columns]
-
-    return float(similarity(restored, reference, blur).mean())
+    return 10 * torch.log10(PEAK**2 / ((restored - reference) ** 2).mean((1, 2, 3)))
 
 
-def similarity(restored: Images, reference: Images, blur: Callable[[Images], Images]) -> Images:
-    """Return the structural similarity at every place of a window, for arrays and tensors alike."""
+def batched_ssim(restored: Tensor, reference: Tensor, border: int = 0, window: str = "gaussian") -> Tensor:
+    """Return the SSIM of every image of a batch; see :func:`ssim`.
+
+    Args:
+        restored: ``(N, C, H, W)`` on the 0..255 scale, of any type.
+        reference: The same shape.
+        border: Pixels left out along every edge.
+        window: ``"gaussian"`` or ``"uniform8"``.
+
+    Returns:
+        ``(N,)``, float64.
+
+    Raises:
+        ValueError: If the shapes differ, the window is unknown or does not fit.
+    """
+    x, y = _inside(restored, reference, border)
+    kernel = _window(window, x.shape[-2:]).to(x.device)
+
+    def blur(images: Tensor) -> Tensor:
+        planes = images.flatten(0, 1)[:, None]
+        rows = functional.conv2d(planes, kernel.view(1, 1, -1, 1))
+        return functional.conv2d(rows, kernel.view(1, 1, 1, -1)).unflatten(0, images.shape[:2])[:, :, 0]
+
     c1, c2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
-    mean_x, mean_y = blur(restored), blur(reference)
-    var_x = blur(restored**2) - mean_x**2
-    var_y = blur(reference**2) - mean_y**2
-    covariance = blur(restored * reference) - mean_x * mean_y
-    return ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
+    mean_x, mean_y = blur(x), blur(y)
+    variances = blur(x**2) - mean_x**2 + blur(y**2) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2) / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))
+    return similarity.mean((1, 2, 3))
 
 
-def ssim_window(name: str, size: Sequence[int]) -> NDArray[np.float64]:
+def batched_rgb_to_y(images: Tensor) -> Tensor:
+    """Return the unrounded luma ``(N, 1, H, W)`` of RGB images ``(N, 3, H, W)`` on the 0..255 scale, in float64.
+
+    Raises:
+        ValueError: If the images have not three channels.
+    """
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"expected RGB images (N, 3, H, W), got shape {tuple(images.shape)}")
+    weights = torch.as_tensor(LUMA_WEIGHTS, device=images.device).view(1, 3, 1, 1)
+    return (images.double() * weights).sum(1, keepdim=True) + LUMA_OFFSET
+
+
+def _window(name: str, size: Sequence[int]) -> Tensor:
     """Return one side of a separable window of SSIM; ValueError if it is unknown or does not fit ``(H, W)`` pixels."""
     if name == "gaussian":
-        kernel = np.asarray(cv2.getGaussianKernel(11, 1.5), np.float64).ravel()
+        kernel = torch.exp(-(torch.arange(-5, 6, dtype=torch.float64) ** 2) / (2 * 1.5**2))
     elif name == "uniform8":
-        kernel = np.full(8, 1 / 8)
+        kernel = torch.ones(8, dtype=torch.float64)
     else:
         raise ValueError(f"window must be 'gaussian' or 'uniform8', got {name!r}")
     if min(size) < len(kernel):
         raise ValueError(f"SSIM needs {len(kernel)} pixels a side inside the border, got {tuple(size)}")
-    return kernel
+    return kernel / kernel.sum()
 
 
-def inside(border: int, height: int, width: int) -> tuple[slice, slice]:
-    """Return what a border leaves of an image's rows and columns; ValueError if that is nothing."""
+def _inside(restored: Tensor, reference: Tensor, border: int) -> tuple[Tensor, Tensor]:
+    if restored.shape != reference.shape or restored.ndim != 4:
+        shapes = f"{tuple(restored.shape)} and {tuple(reference.shape)}"
+        raise ValueError(f"expected two batches (N, C, H, W) of one size, got shapes {shapes}")
+    height, width = restored.shape[-2:]
     if border < 0 or 2 * border >= min(height, width):
         raise ValueError(f"a border of {border} pixels leaves nothing of a {height}x{width} image")
-    return slice(border, height - border), slice(border, width - border)
-
-
-def _inside(restored: NDArray, reference: NDArray, border: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    if restored.shape != reference.shape or restored.ndim not in (2, 3):
-        raise ValueError(f"expected two images of one size, got shapes {restored.shape} and {reference.shape}")
-    part = inside(border, *restored.shape[:2])
-    return restored[part].astype(np.float64), reference[part].astype(np.float64)
+    part = (..., slice(border, height - border), slice(border, width - border))
+    return restored[part].double(), reference[part].double()

@@ -1,5 +1,6 @@
 """How the published tables were measured, each protocol once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,9 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from panet_plugin.metrics.batched import batched_psnr, batched_rgb_to_y, batched_ssim
-from panet_plugin.metrics.functional import psnr, ssim
+from panet_plugin.metrics.functional import batched_psnr, batched_rgb_to_y, batched_ssim, of_images
 from panet_plugin.pixels import rgb_to_y
+
+#: Metrics by name: of two batches ``(N, C, H, W)`` on the 0..255 scale, a border and a protocol the scores ``(N,)``.
+METRICS: dict[str, Callable[[Tensor, Tensor, int, "Protocol"], Tensor]] = {
+    "PSNR": lambda restored, reference, border, protocol: batched_psnr(restored, reference, border),
+    "SSIM": lambda restored, reference, border, protocol: batched_ssim(
+        restored, reference, border, protocol.ssim_window
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -38,21 +46,39 @@ class Protocol:
     def __post_init__(self) -> None:
         object.__setattr__(self, "__doc__", f"{self.source}.")
 
+    def score(self, metric: str, restored: NDArray[np.uint8], reference: NDArray[np.uint8], scale: int = 1) -> float:
+        """Return a metric of images that were rounded to 8 bit.
+
+        Args:
+            metric: A key of :data:`METRICS`.
+            restored: ``(H, W)`` gray or ``(H, W, 3)`` RGB.
+            reference: The same shape.
+            scale: Upscaling factor.
+
+        Raises:
+            ValueError: If the images are not 8-bit, their shapes differ or they are too small.
+        """
+        return of_images(METRICS[metric], *self._compared(restored, reference), self.total_border(scale), self)
+
+    def batched_score(self, metric: str, restored: Tensor, reference: Tensor, scale: int = 1) -> Tensor:
+        """Return :meth:`score` ``(N,)`` of uint8 tensors ``(N, 1, H, W)`` gray or ``(N, 3, H, W)`` RGB."""
+        return METRICS[metric](*self._compared_tensors(restored, reference), self.total_border(scale), self)
+
     def psnr(self, restored: NDArray[np.uint8], reference: NDArray[np.uint8], scale: int = 1) -> float:
-        """Return the PSNR in decibels of ``(H, W)`` gray or ``(H, W, 3)`` RGB images that were rounded to 8 bit."""
-        return psnr(*self._compared(restored, reference), self.total_border(scale))
+        """Return the PSNR in decibels; see :meth:`score`."""
+        return self.score("PSNR", restored, reference, scale)
 
     def ssim(self, restored: NDArray[np.uint8], reference: NDArray[np.uint8], scale: int = 1) -> float:
-        """Return the SSIM of ``(H, W)`` gray or ``(H, W, 3)`` RGB images that were rounded to 8 bit."""
-        return ssim(*self._compared(restored, reference), self.total_border(scale), self.ssim_window)
+        """Return the SSIM; see :meth:`score`."""
+        return self.score("SSIM", restored, reference, scale)
 
     def batched_psnr(self, restored: Tensor, reference: Tensor, scale: int = 1) -> Tensor:
-        """Return the PSNR ``(N,)`` in decibels of uint8 tensors ``(N, 1, H, W)`` gray or ``(N, 3, H, W)`` RGB."""
-        return batched_psnr(*self._compared_tensors(restored, reference), self.total_border(scale))
+        """Return the PSNR in decibels; see :meth:`batched_score`."""
+        return self.batched_score("PSNR", restored, reference, scale)
 
     def batched_ssim(self, restored: Tensor, reference: Tensor, scale: int = 1) -> Tensor:
-        """Return the SSIM ``(N,)`` of uint8 tensors ``(N, 1, H, W)`` gray or ``(N, 3, H, W)`` RGB."""
-        return batched_ssim(*self._compared_tensors(restored, reference), self.total_border(scale), self.ssim_window)
+        """Return the SSIM; see :meth:`batched_score`."""
+        return self.batched_score("SSIM", restored, reference, scale)
 
     def total_border(self, scale: int = 1) -> int:
         """Return how many pixels are left out along every edge."""

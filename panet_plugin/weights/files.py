@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from panet_plugin.errors import CheckpointError, shorten
 from panet_plugin.files import write_bytes
-from panet_plugin.tasks import Task, make_task
+from panet_plugin.tasks import PUBLISHED_TRAINING, Task, make_task
 from panet_plugin.weights.names import from_original, table_of
 
 #: Keys under which the frameworks and the original keep a state dict, the averaged weights first.
@@ -39,7 +39,7 @@ PATCH = "panet_plugin_patch"
 ABOUT = "panet_plugin_about"
 
 #: That of the original networks (paper, section 4.1), whose files do not say it.
-PUBLISHED_PATCH = 48
+PUBLISHED_PATCH = PUBLISHED_TRAINING["patch_size"]
 
 #: Prefixes that wrappers put before every name, innermost last; averaged weights are preferred.
 PREFIXES = ("module.", "_orig_mod.", "generator_ema.", "generator.")

@@ -15,7 +15,7 @@ from panet_plugin.archs import PAEDSR, PANet
 from panet_plugin.data import read_image, write_image
 from panet_plugin.degradations import add_gaussian_noise
 from panet_plugin.inference import Restorer
-from panet_plugin.inference.colour import adapt
+from panet_plugin.inference.color import adapt
 from panet_plugin.inference.cost import Cost
 from panet_plugin.tasks import make_task
 from panet_plugin.weights import bundle, load_official, write_checkpoint
@@ -231,7 +231,7 @@ def test_noise_is_estimated(tool, tmp_path):
         (("--weights", "rgb.pth", "--chop"), "--chop: say --task"),
         (
             ("--weights", "rgb.pth", "--task", "demosaicing", "--self-ensemble"),
-            "--self-ensemble: a mosaic that is flipped",
+            "--self-ensemble is not for demosaicing: a flipped image",
         ),
         (("--weights", "car20.safetensors", "--tile", "64", "--whole"), "not allowed with"),
     ],

@@ -9,6 +9,7 @@ from mmengine.registry import METRICS
 from numpy.typing import NDArray
 from torch import Tensor
 
+from panet_plugin import metrics
 from panet_plugin.metrics import PROTOCOLS, Protocol, quantize
 
 
@@ -42,10 +43,11 @@ class _ProtocolMetric(BaseSampleWiseMetric):
             height, width = restored.shape[:2]
             reference = _to_rgb(sample[self.gt_key], order)[:height, :width]
             scale = round(height / sample["input"].shape[-2])
-            score = getattr(self._protocol_of(sample), self.metric.lower())
+            protocol = self._protocol_of(sample)
             # In 8 bit, NaN would pass for a color.
             finite = bool(sample["output"][self.pred_key].isfinite().all())
-            self.results.append({self.metric: score(restored, reference, scale) if finite else math.nan})
+            score = protocol.score(self.metric, restored, reference, scale) if finite else math.nan
+            self.results.append({self.metric: score})
 
     def _protocol_of(self, sample: dict) -> Protocol:
         if self.protocol is not None:
@@ -55,18 +57,14 @@ class _ProtocolMetric(BaseSampleWiseMetric):
         return sample["task"].protocol
 
 
-@METRICS.register_module()
-class ProtocolPSNR(_ProtocolMetric):
-    """PSNR in decibels."""
-
-    metric = "PSNR"
-
-
-@METRICS.register_module()
-class ProtocolSSIM(_ProtocolMetric):
-    """SSIM."""
-
-    metric = "SSIM"
+#: ``ProtocolPSNR`` and so on, one class for every metric.
+CLASSES: dict[str, Any] = {
+    f"Protocol{name}": type(f"Protocol{name}", (_ProtocolMetric,), {"metric": name, "__module__": __name__})
+    for name in metrics.METRICS
+}
+for _metric in CLASSES.values():
+    METRICS.register_module(module=_metric)
+ProtocolPSNR, ProtocolSSIM = CLASSES["ProtocolPSNR"], CLASSES["ProtocolSSIM"]
 
 
 def _to_rgb(image: Tensor, order: str | None) -> NDArray[np.uint8]:

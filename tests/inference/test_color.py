@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from panet_plugin.degradations import imresize, mosaic_bayer
-from panet_plugin.inference.colour import BT601, adapt
+from panet_plugin.inference.color import BT601, adapt
 from panet_plugin.tasks import make_task
 
 DENOISING, DEMOSAICING = make_task("denoising"), make_task("demosaicing")

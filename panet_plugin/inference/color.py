@@ -1,4 +1,4 @@
-"""Pictures of any kind of colour for networks of RGB, gray or mosaics, and back."""
+"""Pictures of any kind of color for networks of RGB, gray or mosaics, and back."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from panet_plugin.degradations import imresize, mosaic_bayer
-from panet_plugin.degradations.mosaic import PATTERNS
-from panet_plugin.tasks import Demosaicing, Task
+from panet_plugin.degradations import imresize
+from panet_plugin.tasks import Task
 
 #: Luma of R, G, B in the full range (ITU-R BT.601), as JPEG files have it.
 BT601 = np.array([0.299, 0.587, 0.114], np.float32)
@@ -37,7 +36,7 @@ class Adapted(NamedTuple):
 def adapt(pixels: NDArray, channels: int, scale: int = 1, task: Task | None = None) -> Adapted:
     """Fit a picture to a network's channels.
 
-    A gray network restores the luma of a colour picture, and its chroma stays (bicubically enlarged for
+    A gray network restores the luma of a color picture, and its chroma stays (bicubically enlarged for
     super-resolution). An RGB network is given a gray picture in all three channels, and the luma of its result is gray
     again. A network for demosaicing is given a sparse picture, as it is or made from a mosaic of one channel.
 
@@ -53,8 +52,8 @@ def adapt(pixels: NDArray, channels: int, scale: int = 1, task: Task | None = No
     """
     if channels not in (1, 3):
         raise ValueError(f"a network of {channels} channels restores neither gray nor RGB pictures")
-    if isinstance(task, Demosaicing):
-        pixels = _sparse(pixels, task.pattern)
+    if task is not None:
+        pixels = task.as_degraded(pixels)
 
     def unit(rows: slice, columns: slice) -> NDArray[np.float32]:
         return pixels[rows, columns].astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
@@ -81,7 +80,7 @@ def adapt(pixels: NDArray, channels: int, scale: int = 1, task: Task | None = No
                 restored[0][..., None] + enlarge(chroma, pixels.shape[:2], scale, rows, columns)
             ),
             gray=False,
-            note="a gray network restores the luma (BT.601) of a colour picture; its chroma is kept",
+            note="a gray network restores the luma (BT.601) of a color picture; its chroma is kept",
         )
     return Adapted(
         lambda rows, columns: np.moveaxis(np.atleast_3d(unit(rows, columns)), -1, 0),
@@ -114,21 +113,3 @@ def enlarge(
         for part, around in zip((rows, columns), wide, strict=True)
     )
     return enlarged[down, across]
-
-
-def _sparse(pixels: NDArray, pattern: str) -> NDArray:
-    """Return the sparse RGB mosaic that a picture is, or that the one channel of a sensor stands for.
-
-    Raises:
-        ValueError: If a pixel has values in channels that its sensor does not see.
-    """
-    if pixels.ndim == 2 or (pixels == pixels[..., :1]).all():
-        return mosaic_bayer(np.repeat(np.atleast_3d(pixels)[..., :1], 3, axis=2), pattern)
-    if (pixels == mosaic_bayer(pixels, pattern)).all():
-        return pixels
-    fitting = [other for other in PATTERNS if (pixels == mosaic_bayer(pixels, other)).all()]
-    advice = f"; it is one of {fitting[0]} (--pattern {fitting[0]})" if fitting else ""
-    raise ValueError(
-        f"not a {pattern} mosaic: expected one channel, or RGB with zeros in the two channels that a pixel lacks"
-        f"{advice}"
-    )
