@@ -93,7 +93,7 @@ def test_all_but_training_works_without_a_framework(tmp_path):
     runs = done.stdout.split("\n== ")
     assert len(runs) == len(commands)
     for run, name in zip(runs, helps, strict=False):
-        assert f"usage: {name} " in run and "exit 0" in run, run
+        assert f"usage: {name}.py " in run and "exit 0" in run, run
     for name in ("out/small.png", "x.pth", "x.safetensors", "compared/comparison.md", "shown/small_1_1.png"):
         assert (tmp_path / name).is_file(), done.stdout + done.stderr
     # What needs a framework says so.
