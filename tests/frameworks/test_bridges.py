@@ -11,7 +11,8 @@ import pytest
 from skimage import data
 
 from panet_plugin.data import write_image
-from panet_plugin.frameworks.bridges import BRIDGES, bridge_of_config, unregistered
+from panet_plugin.frameworks import bridges
+from panet_plugin.frameworks.bridges import BRIDGES, Bridge, bridge_of_config, unregistered
 from panet_plugin.weights import bundled
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +56,16 @@ def test_a_config_is_known_by_its_content(tmp_path, name, text, framework):
     assert bridge_of_config(tmp_path / name).name == framework
     for other in BRIDGES:
         assert bridge_of_config(tmp_path / name, other).name == other
+
+
+def test_a_row_adds_a_framework(monkeypatch, tmp_path):
+    """Its configs may look like another's, and have what no other's have."""
+    monkeypatch.setattr(bridges, "BRIDGES", {"third": Bridge("third", "Third", ("network_g", "losses")), **BRIDGES})
+    for text, name in (("network_g: 1\nlosses: 1", "third"), ("network_g: 1", "basicsr"), ("losses: 1", "basicsr")):
+        (tmp_path / "x.yml").write_text(text)
+        assert bridge_of_config(tmp_path / "x.yml").name == name
+    with pytest.raises(ImportError, match="Third is needed, but not everything of it is installed"):
+        bridge_of_config(tmp_path / "x.yml", "third").load("run")
 
 
 def test_names_are_looked_up_in_every_framework(monkeypatch):
