@@ -65,11 +65,11 @@ bench-data: env ## compare data preparation with BasicSR's: ARGS="--images DIR"
 	@$(RUN) tools/benchmark_data.py $(ARGS)
 
 paper-check: env ## measure the published figures that need no trained network; see docs/paper_check.md
-	@$(RUN) tools/paper_check.py --root "$(BENCHMARKS)" $(ARGS)
+	@$(RUN) tools/paper_check.py --data "$(BENCHMARKS)" $(ARGS)
 
 paper-check-slow: WITH = bm3d
 paper-check-slow: env ## the same and CBM3D, half an hour and more; and the package bm3d, whose license forbids commercial use
-	@$(RUN) tools/paper_check.py --root "$(BENCHMARKS)" --bm3d $(ARGS)
+	@$(RUN) tools/paper_check.py --data "$(BENCHMARKS)" --bm3d $(ARGS)
 
 WHEEL = work_dirs/wheel
 check-wheel: env ## build a wheel and restore a picture by it in an empty environment, with either build of OpenCV
@@ -85,7 +85,7 @@ check-wheel: env ## build a wheel and restore a picture by it in an empty enviro
 	@cd $(WHEEL) && bin/python -c "import panet_plugin.frameworks.spandrel as ours, spandrel; ours.install(); \
 		from panet_plugin.weights import bundled; print(spandrel.ModelLoader().load_from_file(bundled('denoising', sigma=30)))"
 
-sanitize: env ## run the C++ kernel under the address and undefined-behaviour sanitizers
+sanitize: env ## run the C++ kernel under the address and undefined-behavior sanitizers
 	@$(RUN) -m panet_plugin.ops.build --check
 
 clean: ## remove caches, build products and the demo's results; the environment and data/ stay

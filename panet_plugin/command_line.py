@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from panet_plugin.errors import PanetError
-from panet_plugin.frameworks.bridges import BRIDGES
+from panet_plugin.frameworks.bridges import BRIDGES, SUFFIXES
 from panet_plugin.ranks import Rank, RankError
 from panet_plugin.tasks import TASKS, Task, make_task
 
@@ -75,10 +75,19 @@ def add_window_option(parser: ArgumentParser | Any, otherwise: str) -> None:
     )
 
 
+def add_device_option(parser: ArgumentParser | Any) -> None:
+    """Add ``--device`` to a parser, or a group of its options."""
+    parser.add_argument(
+        "--device",
+        type=device,
+        default="auto",
+        help="where networks run: cpu, cuda, mps, or auto, the fastest that there is; default: %(default)s",
+    )
+
+
 def add_training_options(parser: ArgumentParser) -> None:
     """Add ``config`` and what training and testing have in common."""
-    kinds = " or ".join(f"{bridge.suffixes[0]} of {bridge.title}" for bridge in BRIDGES.values())
-    parser.add_argument("config", type=_config, help=kinds)
+    parser.add_argument("config", type=_config, help=f"of a framework: {', '.join(SUFFIXES)}")
     parser.add_argument(
         "--framework", choices=BRIDGES, help="that runs it; default: the one whose config it is by its content"
     )
@@ -96,6 +105,18 @@ def _config(text: str) -> Path:
         print(f"warning: {path} is {moved[0]} now", file=sys.stderr)
         return moved[0]
     return path
+
+
+def add_renamed_option(parser: ArgumentParser, old: str, new: str) -> None:
+    """Let an option be given by its former name for one more release, with a warning."""
+    (action,) = (action for action in parser._actions if new in action.option_strings)
+
+    class Renamed(type(action)):  # type: ignore[misc]
+        def __call__(self, parser: ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
+            print(f"warning: {old} is {new} now", file=sys.stderr)
+            super().__call__(parser, namespace, values, option)
+
+    parser.add_argument(old, action=Renamed, dest=action.dest, type=action.type or str, default=SUPPRESS, help=SUPPRESS)
 
 
 class Overrides(Action):
@@ -133,11 +154,15 @@ def positive(text: str) -> int:
 
 
 def device(text: str) -> str:
-    """Return the name of a device of PyTorch, as the type of an option; ``"cuda"`` is each process's own GPU.
+    """Return the name of a device of PyTorch, as the type of an option.
+
+    ``"auto"`` is the first of CUDA, MPS and the CPU that is there, ``"cuda"`` each process's own GPU.
 
     Raises:
         ArgumentTypeError: If there is no such device here.
     """
+    if text == "auto":
+        text = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         text = Rank.of().device(text)
     except RankError as error:

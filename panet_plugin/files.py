@@ -1,27 +1,17 @@
 """Writing files so that nothing half-made is ever taken for whole, and by one process at a time."""
 
+import errno
 import logging
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO
+
+from filelock import FileLock, Timeout
 
 logger = logging.getLogger(__name__)
-
-#: The open files of locks that this process holds.
-_LOCKS: set[IO] = set()
-
-
-def _leave_locks() -> None:
-    """Close them in a process that was forked, which would keep them held once this one has ended."""
-    while _LOCKS:
-        _LOCKS.pop().close()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_leave_locks)
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
@@ -70,25 +60,20 @@ def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[None]:
     Raises:
         BlockingIOError: Without ``wait``, if another process holds it; the message names that process.
     """
-    import fcntl  # Not on Windows, where nothing but this needs it.
-
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if not wait:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise BlockingIOError(error.errno, f"held by process {holder}", str(path)) from None
-            logger.info("waiting for another process that makes %s", path)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        _LOCKS.add(file)
-        try:
-            yield
-        finally:
-            _LOCKS.discard(file)
+    place = path.with_name(f".{path.name}.lock")
+    lock = FileLock(place)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            holder = place.read_text().strip() or "unknown"
+            raise BlockingIOError(errno.EAGAIN, f"held by process {holder}", str(path)) from None
+        logger.info("waiting for another process that makes %s", path)
+        lock.acquire()
+    try:
+        place.write_text(str(os.getpid()))
+        yield
+    finally:
+        lock.release()

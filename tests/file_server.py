@@ -44,8 +44,8 @@ class Server:
 
 
 @contextmanager
-def serve(files, **behaviour):
-    server = Server(files, **behaviour)
+def serve(files, **behavior):
+    server = Server(files, **behavior)
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *arguments):

@@ -205,7 +205,7 @@ def test_missing_and_bad_files(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.pth"):
         load_any(tmp_path / "none.pth")
     for config in (tmp_path / "none.py", tmp_path / "net.pth", ""):
-        with pytest.raises(FileNotFoundError, match=r"expected an existing .py \(MMEngine\) or .yml"):
+        with pytest.raises(FileNotFoundError, match=r"expected an existing config: \.py \(MMagic\), \.yml"):
             load_any(tmp_path / "net.pth", config)
     (tmp_path / "bad.pth").write_bytes(b"no checkpoint")
     with pytest.raises(CheckpointError, match=r"bad\.pth"):

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from panet_plugin.command_line import add_task_options, add_window_option, device, positive
+from panet_plugin.command_line import add_renamed_option, add_task_options, add_window_option, device, positive
 from panet_plugin.tasks import TASKS, Denoising
 
 
 def test_a_device_is_tried_before_it_is_used():
     assert device("cpu") == "cpu"
+    assert device("auto") in ("cuda", "mps", "cpu")
     with pytest.raises(ArgumentTypeError, match="foo: no such device here"):
         device("foo")
     if not torch.cuda.is_available():
@@ -51,3 +52,14 @@ def test_the_window():
     assert [parser.parse_args(option).window for option in options] == ["trained", 24, None]
     with pytest.raises(ArgumentTypeError, match="expected a whole number above 0, got '0'"):
         positive("0")
+
+
+def test_a_former_name_of_an_option_still_works(capsys):
+    parser = ArgumentParser()
+    parser.add_argument("--data", type=int, default=1)
+    add_renamed_option(parser, "--root", "--data")
+    assert [parser.parse_args(line).data for line in ([], ["--data", "2"])] == [1, 2]
+    assert capsys.readouterr().err == ""
+    assert parser.parse_args(["--root", "3"]).data == 3
+    assert capsys.readouterr().err == "warning: --root is --data now\n"
+    assert "--root" not in parser.format_help()

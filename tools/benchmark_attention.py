@@ -219,7 +219,7 @@ def compare(title: str, steps: dict[str, Callable[[], None]], options: argparse.
         for name, step in steps.items():
             seconds[name].append(time_once(step))
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    # Each ratio is of neighbours in time, which other load on the machine slows down alike.
+    # Each ratio is of neighbors in time, which other load on the machine slows down alike.
     faster = {
         name: statistics.median(a / b for a, b in zip(seconds[BASELINE], values, strict=True))
         for name, values in seconds.items()

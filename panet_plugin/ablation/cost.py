@@ -24,7 +24,7 @@ MEMORY_ROUNDS = 5
 
 
 @dataclass(frozen=True)
-class Cost:
+class StepCost:
     """Cost of one setting.
 
     Attributes:
@@ -40,7 +40,7 @@ class Cost:
     megabytes: float
 
 
-def measure(settings: Mapping[str, Setting], reference: str, threads: int) -> dict[str, Cost]:
+def measure(settings: Mapping[str, Setting], reference: str, threads: int) -> dict[str, StepCost]:
     """Measure settings by name.
 
     Args:
@@ -50,10 +50,10 @@ def measure(settings: Mapping[str, Setting], reference: str, threads: int) -> di
     """
     parameters, seconds = in_process(_time, dict(settings), threads)
     return {
-        name: Cost(
+        name: StepCost(
             parameters[name],
             statistics.median(seconds[name]),
-            # Neighbours in time are slowed down alike by other work on the machine.
+            # Neighbors in time are slowed down alike by other work on the machine.
             statistics.median(a / b for a, b in zip(seconds[name], seconds[reference], strict=True)),
             in_process(_grown_memory, setting, threads),
         )
@@ -78,7 +78,7 @@ def _grown_memory(setting: Setting, threads: int) -> float:
     """Return the megabytes by which a step raises the memory of this process above what it keeps between steps."""
     torch.set_num_threads(threads)
     _, step = _training_step(setting.config())
-    step()  # loads code, and makes the optimiser's state
+    step()  # loads code, and makes the optimizer's state
     # Memory that was free already when a step began is not seen: the highest is nearest.
     return max(_growth(step) for _ in range(MEMORY_ROUNDS))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 import panet_plugin
-from panet_plugin.ablation.cost import ROUNDS, Cost
+from panet_plugin.ablation.cost import ROUNDS, StepCost
 from panet_plugin.evaluation import Score
 from panet_plugin.files import write_bytes
 from panet_plugin.tasks import Task
@@ -45,7 +45,7 @@ class Outcome:
     wanted: Sequence[tuple[str, int]]
     scores: Mapping[tuple[str, int], Sequence[Score]]
     untouched: Sequence[Score]
-    costs: Mapping[str, Cost]
+    costs: Mapping[str, StepCost]
 
     @property
     def settings(self) -> list[str]:

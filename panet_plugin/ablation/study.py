@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
-from panet_plugin.ablation.cost import Cost, measure
+from panet_plugin.ablation.cost import StepCost, measure
 from panet_plugin.ablation.report import Outcome, write_report
 from panet_plugin.ablation.runs import Run, in_process
 from panet_plugin.ablation.settings import Ablation, budget
@@ -62,7 +62,7 @@ def run(
         each.check()
     scores: dict[tuple[str, int], list[Score]] = {}
 
-    def report(costs: dict[str, Cost]) -> str:
+    def report(costs: dict[str, StepCost]) -> str:
         return write_report(
             out,
             Outcome(
@@ -108,12 +108,12 @@ def _middle(images: ImageSet, side: int, folder: Path) -> ImageSet:
     return ImageSet(images.name, middles)
 
 
-def _costs(ablation: Ablation, path: Path, threads: int) -> dict[str, Cost]:
+def _costs(ablation: Ablation, path: Path, threads: int) -> dict[str, StepCost]:
     """Measure what a step costs, unless that was done for just these settings."""
     settings = {name: ablation.setting(name) for name in ablation.settings}
     key = {"threads": threads, "settings": {name: setting.fingerprint() for name, setting in settings.items()}}
     if path.exists() and (found := json.loads(path.read_bytes()))["of"] == key:
-        return {name: Cost(**cost) for name, cost in found["costs"].items()}
+        return {name: StepCost(**cost) for name, cost in found["costs"].items()}
     costs = measure(settings, ablation.reference, threads)
     content = {"costs": {name: asdict(cost) for name, cost in costs.items()}, "of": key}
     write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from panet_plugin.archs.image_residual import image_residual_of
 from panet_plugin.archs.residual import ResidualTrunk, attention_or_identity, conv3x3
-from panet_plugin.archs.super_resolution import mean_colour, upsampler
+from panet_plugin.archs.super_resolution import mean_color, upsampler
 
 
 class PAEDSR(nn.Module):
@@ -21,7 +21,7 @@ class PAEDSR(nn.Module):
         mid_channels: Channels of the features.
         num_blocks: Number of residual blocks, half of them before the attention.
         res_scale: Factor inside the residual blocks, and of the input in the attention.
-        mean: Colour that is subtracted before and added after the network, one value in [0, 1] per channel;
+        mean: Color that is subtracted before and added after the network, one value in [0, 1] per channel;
             ``None`` is that of DIV2K for three channels and 0 otherwise.
         attention: Arguments of :class:`PyramidAttention` that differ from ``reduction=8, res_scale=res_scale``;
             ``False`` leaves the attention out, as in the first stage of a training in two.
@@ -55,7 +55,7 @@ class PAEDSR(nn.Module):
         }
         middle = attention_or_identity(mid_channels, attention, reduction=8, res_scale=res_scale)
         self.image_residual = image_residual_of(image_residual, in_channels, scale)
-        self.mean = mean_colour(mean, in_channels)
+        self.mean = mean_color(mean, in_channels)
         self.head = conv3x3(in_channels, mid_channels)
         self.body = ResidualTrunk(mid_channels, num_blocks, middle, nn.ReLU(), res_scale)
         self.upsample = upsampler(scale, mid_channels)

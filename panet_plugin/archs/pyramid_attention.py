@@ -76,7 +76,7 @@ class PyramidAttention(nn.Module):
         self.query = _embedding(channels, channels // reduction)
         self.key = _embedding(channels, channels // reduction)
         self.value = _embedding(channels, channels)
-        # A factor and no zeroed embedding: the frameworks may initialise every convolution of a network once more.
+        # A factor and no zeroed embedding: the frameworks may initialize every convolution of a network once more.
         self.gain = nn.Parameter(torch.zeros(channels, 1, 1)) if residual_init else None
 
     def forward(self, x: Tensor) -> Tensor:

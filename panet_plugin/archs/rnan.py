@@ -6,23 +6,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from panet_plugin.archs.residual import ResidualBlock, conv3x3
-from panet_plugin.archs.super_resolution import mean_colour, upsampler
+from panet_plugin.archs.super_resolution import mean_color, upsampler
 from panet_plugin.ops import non_local_attention
 
 
 class RNAN(nn.Module):
     """Residual non-local attention network (Zhang et al., ICLR 2019, arXiv 1903.10082, section 3).
 
-    The defaults are the published network for colour denoising and demosaicing; gray denoising and artifact reduction
+    The defaults are the published network for color denoising and demosaicing; gray denoising and artifact reduction
     have ``in_channels=1``, super-resolution a ``scale``. At ``scale=1`` the network adds what it finds to the image;
-    above, it subtracts a mean colour and adds its first features to its last.
+    above, it subtracts a mean color and adds its first features to its last.
 
     Args:
         scale: Upscaling factor: 1, 3 or a power of two.
         in_channels: Channels of input and output images: 3 for RGB, 1 for gray.
         mid_channels: Channels of the features, at least 2.
         num_groups: Number of residual attention groups, at least 2: the first and the last are non-local.
-        mean: Colour that is subtracted before and added after super-resolution, one value in [0, 1] per channel;
+        mean: Color that is subtracted before and added after super-resolution, one value in [0, 1] per channel;
             ``None`` is that of DIV2K for three channels and 0 otherwise. Without upscaling there is none.
 
     Raises:
@@ -53,7 +53,7 @@ class RNAN(nn.Module):
         }
         self.scale = scale
         if scale != 1:
-            self.mean = mean_colour(mean, in_channels)
+            self.mean = mean_color(mean, in_channels)
         self.head = conv3x3(in_channels, mid_channels)
         self.low = ResidualAttentionGroup(mid_channels, non_local=True)
         self.groups = nn.Sequential(*(ResidualAttentionGroup(mid_channels) for _ in range(num_groups - 2)))
@@ -130,7 +130,7 @@ class MaskBranch(nn.Module):
 
 
 class NonLocalBlock(nn.Module):
-    """Non-local block (section 3.3, figure 3), normalised over the queries as the published weights need it.
+    """Non-local block (section 3.3, figure 3), normalized over the queries as the published weights need it.
 
     Args:
         channels: Channels of input and output; half of them are matched.

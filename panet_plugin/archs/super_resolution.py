@@ -1,4 +1,4 @@
-"""What the super-resolution networks share: the mean colour that they subtract, and sub-pixel upscaling."""
+"""What the super-resolution networks share: the mean color that they subtract, and sub-pixel upscaling."""
 
 import math
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ from torch import nn
 
 from panet_plugin.archs.residual import conv3x3
 
-#: Mean colour of DIV2K's training images, RGB in [0, 1], as in EDSR.
+#: Mean color of DIV2K's training images, RGB in [0, 1], as in EDSR.
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 
 
-def mean_colour(mean: Sequence[float] | None, channels: int) -> nn.Parameter:
-    """Return the mean colour of images as a frozen parameter.
+def mean_color(mean: Sequence[float] | None, channels: int) -> nn.Parameter:
+    """Return the mean color of images as a frozen parameter.
 
     Args:
         mean: One value in [0, 1] per channel; ``None`` is that of DIV2K for three channels and 0 otherwise.

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from panet_plugin.command_line import device, report_errors
+from panet_plugin.command_line import add_device_option, report_errors
 
 
 def main() -> None:
@@ -23,9 +23,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: those of the settings")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; default: %(default)s")
     parser.add_argument("--threads", type=int, default=1, help="of each run; default: %(default)s")
-    parser.add_argument(
-        "--device", type=device, default="cpu", help="where networks run when scored; default: %(default)s"
-    )
+    add_device_option(parser)
     args = parser.parse_args()
     with report_errors():
         from panet_plugin.ablation import Ablation, run  # It needs MMEngine.

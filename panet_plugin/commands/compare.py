@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from panet_plugin.checkpoints import checkpoint_method
-from panet_plugin.command_line import add_task_options, add_window_option, device, parse_required_task, report_errors
+from panet_plugin.command_line import (
+    add_device_option,
+    add_task_options,
+    add_window_option,
+    parse_required_task,
+    report_errors,
+)
 from panet_plugin.evaluation import (
     BASELINES,
     FolderMethod,
@@ -77,7 +83,7 @@ def main() -> None:
         "--out", type=Path, default=Path("work_dirs/compare"), metavar="DIR", help="default: %(default)s"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the degradation; default: %(default)s")
-    parser.add_argument("--device", type=device, default="cpu", help="where networks run; default: %(default)s")
+    add_device_option(parser)
     parser.add_argument(
         "--chop",
         action="store_true",

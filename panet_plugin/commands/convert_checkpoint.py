@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument(
         "--rgb-range",
         type=float,
-        help="largest colour value that the original was trained with, if neither mean shifts nor its size tell it",
+        help="largest color value that the original was trained with, if neither mean shifts nor its size tell it",
     )
     add_task_options(parser, required=False)
     args = parser.parse_args()

@@ -5,7 +5,7 @@ import itertools
 import sys
 from pathlib import Path
 
-from panet_plugin.command_line import report_errors
+from panet_plugin.command_line import add_renamed_option, report_errors
 from panet_plugin.evaluation.paper_check import bm3d_check, paper_checks, report_checks
 from panet_plugin.files import write_bytes
 
@@ -14,7 +14,7 @@ def main() -> None:
     """Parse the command line and check."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--root", type=Path, default=Path("data/benchmarks"), help="benchmark sets; default: %(default)s"
+        "--data", type=Path, default=Path("data/benchmarks"), help="benchmark sets; default: %(default)s"
     )
     parser.add_argument("--bm3d", action="store_true", help="also CBM3D on CBSD68 (slow; needs the package bm3d)")
     parser.add_argument("--workers", type=int, help="processes of CBM3D; default: as many as CPUs")
@@ -22,11 +22,12 @@ def main() -> None:
         "--cache", type=Path, default=Path("work_dirs/paper_check"), help="CBM3D's scores; default: %(default)s"
     )
     parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
+    add_renamed_option(parser, "--root", "--data")
     args = parser.parse_args()
     checks = []
     with report_errors():
-        slow = bm3d_check(args.root, args.cache, args.workers, progress=True) if args.bm3d else ()
-        for check in itertools.chain(paper_checks(args.root), slow):
+        slow = bm3d_check(args.data, args.cache, args.workers, progress=True) if args.bm3d else ()
+        for check in itertools.chain(paper_checks(args.data), slow):
             checks.append(check)
             verdict = "ok     " if check.passed else "DIFFERS"
             print(f"{verdict} {check.what}: {check.measured}, published {check.published}", flush=True)

@@ -6,14 +6,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from panet_plugin.checkpoints import load_any, load_task
 from panet_plugin.command_line import (
+    add_device_option,
     add_task_options,
     add_window_option,
-    device,
     parse_task,
     positive,
     report_errors,
@@ -138,7 +137,7 @@ def make_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--batch", type=positive, default=8, help="pictures or tiles at once, at most; default: %(default)s"
     )
-    group.add_argument("--device", type=device, default=best_device(), help="default here: %(default)s")
+    add_device_option(group)
     group.add_argument("--dtype", choices=DTYPES, default="fp32", help="of the network; default: %(default)s")
     group.add_argument("--no-progress", action="store_true", help="show no bar")
     return parser
@@ -223,7 +222,7 @@ def prepare(
     except ValueError as error:
         parser.error(str(error))
     if args.chop == 0 and task is None:
-        parser.error("--chop: say --task, or the pixels of a piece: 6800 for colour denoising, 6400 for all others")
+        parser.error("--chop: say --task, or the pixels of a piece: 6800 for color denoising, 6400 for all others")
     if args.self_ensemble and task and not task.survives_flips:
         parser.error(f"--self-ensemble is not for {task.name}: a flipped image has a degradation that no network saw")
     words = task.label if task else "task unknown"
@@ -244,11 +243,6 @@ def fit(task: Task | None, restorer: Restorer) -> Task | None:
         made = f"{restorer.channels} channels and a scale of {restorer.scale}"
         raise ValueError(f"{task.describe()} is no task for a network of {made}")
     return task
-
-
-def best_device() -> str:
-    """Return the first of CUDA, MPS and the CPU that is there."""
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def memory(text: str) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from panet_plugin.archs import attention_window
 from panet_plugin.checkpoints import load_any
-from panet_plugin.command_line import add_window_option, device, report_errors
+from panet_plugin.command_line import add_device_option, add_window_option, report_errors
 from panet_plugin.data import read_image
 from panet_plugin.files import write_bytes
 from panet_plugin.tasks import Denoising
@@ -46,7 +46,7 @@ def main() -> None:
         "--out", type=Path, default=Path("work_dirs/attention"), metavar="DIR", help="default: %(default)s"
     )
     parser.add_argument("--dpi", type=float, default=100, help="of figures 13 inches wide; default: %(default)s")
-    parser.add_argument("--device", type=device, default="cpu", help="where the network runs; default: %(default)s")
+    add_device_option(parser)
     args = parser.parse_args()
     points = list(zip(args.at[::2], args.at[1::2], strict=False))
     if len(args.at) % 2:

@@ -19,7 +19,7 @@ def compress_jpeg(image: np.ndarray, quality: int, luma_only: bool = True) -> np
         image: 8-bit ``(H, W)``, ``(H, W, 1)`` or RGB ``(H, W, 3)``.
         quality: libjpeg's quality, 1 to 100.
         luma_only: Code the luma alone, as a gray file: so the published figures were made. Otherwise RGB images are
-            coded in colour, with chroma of half the sides.
+            coded in color, with chroma of half the sides.
 
     Returns:
         8-bit; a RGB image becomes ``(H, W, 1)`` if ``luma_only``, all others keep their shape.
@@ -35,11 +35,11 @@ def compress_jpeg(image: np.ndarray, quality: int, luma_only: bool = True) -> np
         raise ValueError(f"expected (H, W), (H, W, 1) or RGB (H, W, 3), got shape {image.shape}")
     if not isinstance(quality, Integral) or isinstance(quality, bool) or not 1 <= quality <= 100:
         raise ValueError(f"quality must be a whole number from 1 to 100, got {quality!r}")
-    colour = image.shape[2:] == (3,) and not luma_only
-    source = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if colour else luma(image)
+    color = image.shape[2:] == (3,) and not luma_only
+    source = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if color else luma(image)
     _, file = cv2.imencode(".jpg", source, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
-    decoded = cv2.imdecode(file, cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE)
-    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB) if colour else decoded.reshape(source.shape)
+    decoded = cv2.imdecode(file, cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE)
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB) if color else decoded.reshape(source.shape)
 
 
 def closest_quality(table: Sequence[int]) -> tuple[int, bool]:

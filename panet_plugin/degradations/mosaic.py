@@ -3,7 +3,7 @@
 import numpy as np
 
 #: Channels (R, G, B are 0, 1, 2) of the top left 2x2 pixels, row by row.
-PATTERNS = {name: tuple("RGB".index(colour) for colour in name) for name in ("GRBG", "RGGB", "BGGR", "GBRG")}
+PATTERNS = {name: tuple("RGB".index(color) for color in name) for name in ("GRBG", "RGGB", "BGGR", "GBRG")}
 
 
 def mosaic_bayer(image: np.ndarray, pattern: str = "GRBG") -> np.ndarray:
@@ -11,7 +11,7 @@ def mosaic_bayer(image: np.ndarray, pattern: str = "GRBG") -> np.ndarray:
 
     Args:
         image: RGB ``(H, W, 3)`` of any type and range; odd sides end within a 2x2 cell.
-        pattern: Colours of the top left 2x2 pixels, row by row: ``"GRBG"`` as published, ``"RGGB"``, ``"BGGR"`` or
+        pattern: Colors of the top left 2x2 pixels, row by row: ``"GRBG"`` as published, ``"RGGB"``, ``"BGGR"`` or
             ``"GBRG"``.
 
     Returns:

@@ -37,11 +37,11 @@ def _interpolation_matrix(length: int, new_length: int, scale: float, method: st
     # The kernel is widened by 1 / scale when shrinking: that is the antialiasing.
     stretch = min(scale, 1.0) if antialias else 1.0
     width /= stretch
-    # Pixel centres, counted from 1: output 0.5 is input 0.5.
-    centre = np.arange(1, new_length + 1) / scale + 0.5 * (1 - 1 / scale)
+    # Pixel centers, counted from 1: output 0.5 is input 0.5.
+    center = np.arange(1, new_length + 1) / scale + 0.5 * (1 - 1 / scale)
     taps = math.ceil(width) + 2
-    position = np.floor(centre - width / 2)[:, None] + np.arange(taps)
-    weights = stretch * kernel(stretch * (centre[:, None] - position))
+    position = np.floor(center - width / 2)[:, None] + np.arange(taps)
+    weights = stretch * kernel(stretch * (center[:, None] - position))
     weights /= weights.sum(axis=1, keepdims=True)
 
     mirror = np.concatenate([np.arange(length), np.arange(length)[::-1]])

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from panet_plugin.data.datasets import BENCHMARKS
 from panet_plugin.tasks import Task, make_task
 
-#: Benchmark sets by any of their names, in lower case. The published tables say BSD68, of colour images too.
+#: Benchmark sets by any of their names, in lower case. The published tables say BSD68, of color images too.
 _SETS = {
     "bsd68": "CBSD68",
     **{alias.lower(): name for name, found in BENCHMARKS.items() for alias in (name, *found.aliases)},

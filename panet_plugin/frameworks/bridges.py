@@ -25,6 +25,7 @@ from panet_plugin.frameworks.configs import read_plain
 __all__ = [
     "ADVICE",
     "BRIDGES",
+    "SUFFIXES",
     "Bridge",
     "Description",
     "bridge_of",
@@ -114,6 +115,10 @@ BRIDGES = {
 }
 
 
+#: Suffixes of configs, and the title of the framework that one is taken for if its content does not tell.
+SUFFIXES = {suffix: bridge.title for bridge in BRIDGES.values() for suffix in bridge.suffixes}
+
+
 def bridge_of(values: Mapping[str, Any], suffix: str) -> Bridge | None:
     """Return the bridge to the framework of a config, by its content, else by the suffix of its file."""
     by_content = (bridge for bridge in BRIDGES.values() if all(mark in values for mark in bridge.marks))
@@ -131,10 +136,9 @@ def bridge_of_config(config: Path, name: str | None = None) -> Bridge:
     Raises:
         FileNotFoundError: If there is no such file, or none that could be a config.
     """
-    suffixes = [suffix for bridge in BRIDGES.values() for suffix in bridge.suffixes]
-    if not config.is_file() or config.suffix not in suffixes:
-        kinds = " or ".join(f"{'/'.join(bridge.suffixes)} ({bridge.title})" for bridge in BRIDGES.values())
-        raise FileNotFoundError(f"{config}: expected an existing {kinds} config")
+    if not config.is_file() or config.suffix not in SUFFIXES:
+        kinds = ", ".join(f"{suffix} ({title})" for suffix, title in SUFFIXES.items())
+        raise FileNotFoundError(f"{config}: expected an existing config: {kinds}")
     if name is not None:
         return BRIDGES[name]
     try:

@@ -9,7 +9,7 @@ from panet_plugin.inference.jobs import Failure, Job, JobError, find_jobs
 from panet_plugin.inference.levels import Level, read_channels, read_level
 from panet_plugin.inference.parts import Restored
 from panet_plugin.inference.pictures import FORMATS
-from panet_plugin.inference.plan import MODES, Buffers, Layout, Plan, TooLargeError
+from panet_plugin.inference.plan import MODES, Buffers, Plan, TooLargeError, Way
 from panet_plugin.inference.probe import Traits
 from panet_plugin.inference.restorer import DTYPES, Restorer
 from panet_plugin.inference.tiles import Axis, cover
@@ -27,13 +27,13 @@ __all__ = [
     "Failure",
     "Job",
     "JobError",
-    "Layout",
     "Level",
     "Plan",
     "Restored",
     "Restorer",
     "TooLargeError",
     "Traits",
+    "Way",
     "adapt",
     "chop",
     "cover",
@@ -45,3 +45,6 @@ __all__ = [
     "restored_together",
     "self_ensemble",
 ]
+
+#: The former name of :class:`Way`, for one more release.
+Layout = Way

@@ -57,11 +57,11 @@ def chop(
         pieces = [chop(run, corner, scale, limit, shave) for corner in corners]
     else:
         pieces = run(torch.cat(corners)).split(len(images))
-    middle, centre = height // 2 * scale, width // 2 * scale
-    below, right = height * scale - middle, width * scale - centre
+    middle, center = height // 2 * scale, width // 2 * scale
+    below, right = height * scale - middle, width * scale - center
     rows = [
-        torch.cat([pieces[0][..., :middle, :centre], pieces[1][..., :middle, -right:]], -1),
-        torch.cat([pieces[2][..., -below:, :centre], pieces[3][..., -below:, -right:]], -1),
+        torch.cat([pieces[0][..., :middle, :center], pieces[1][..., :middle, -right:]], -1),
+        torch.cat([pieces[2][..., -below:, :center], pieces[3][..., -below:, -right:]], -1),
     ]
     return torch.cat(rows, -2)
 

@@ -31,7 +31,7 @@ WITH_DPI = ("PNG", "JPEG", "TIFF", "BMP")
 #: The longest side in pixels of pictures that a format holds; of the others it is longer than anything.
 LONGEST = {"JPEG": 65500, "WEBP": 16383}
 
-#: How a picture is written: JPEG with little loss and all of its colours, the others without loss.
+#: How a picture is written: JPEG with little loss and all of its colors, the others without loss.
 OPTIONS: dict[str, dict[str, Any]] = {
     **{"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True, "exact": True}},
     **{"PNG": {}, "BMP": {}},
@@ -116,9 +116,9 @@ def encode_picture(picture: Picture, suffix: str, stream: BinaryIO) -> list[str]
         dpi = None
     # WebP has no gray, and no program reads gray of 16 bits with alpha.
     gray = picture.pixels.ndim == 2 and not (kind == "WEBP" or (alpha and deep))
-    colours = b"GRAY" if gray else b"RGB "
-    if icc and icc[16:20] != colours:
-        notes.append(f"its ICC profile is not for {colours.decode().strip()} pictures: it was dropped")
+    colors = b"GRAY" if gray else b"RGB "
+    if icc and icc[16:20] != colors:
+        notes.append(f"its ICC profile is not for {colors.decode().strip()} pictures: it was dropped")
         icc = b""
     layers = _Layers(picture, gray, alpha, deep)
     if dpi and picture.orientation > 4:

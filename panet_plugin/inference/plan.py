@@ -22,7 +22,7 @@ LEAST_TILE = 32
 SLACK = 32e6
 
 
-class Layout(NamedTuple):
+class Way(NamedTuple):
     """How an image is restored.
 
     Attributes:
@@ -57,7 +57,7 @@ class Plan(NamedTuple):
         lacking: The bytes that it takes and the limit, where that is less.
     """
 
-    layout: Layout
+    layout: Way
     parts: int
     pixels: int
     seconds: float
@@ -113,7 +113,7 @@ class TooLargeError(PanetError, ValueError):
 def make_plan(
     height: int,
     width: int,
-    layout: Layout,
+    layout: Way,
     cost: Cost,
     traits: Traits,
     budget: Budget,

@@ -14,7 +14,7 @@ from panet_plugin.inference.cut import LEAST_LIMIT, chop
 from panet_plugin.inference.ensemble import self_ensemble
 from panet_plugin.inference.exact import find_reach, restore_pieces
 from panet_plugin.inference.parts import Read, Restored, assemble
-from panet_plugin.inference.plan import MODES, Budget, Buffers, Layout, Plan, make_plan
+from panet_plugin.inference.plan import MODES, Budget, Buffers, Plan, Way, make_plan
 from panet_plugin.inference.probe import Traits, pad, probe
 from panet_plugin.inference.tiles import cover, restore_tiles
 from panet_plugin.metrics import quantize
@@ -86,7 +86,7 @@ class Restorer:
         self._windowed = partial(
             attention_window, self.network, window=window, patch=getattr(network, "trained_patch", None)
         )
-        self._wish = Layout(mode, tile, overlap, limit, batch)
+        self._wish = Way(mode, tile, overlap, limit, batch)
         self._max_memory = max_memory
         self._max_seconds = max_seconds
         self._traits: dict[int, Traits | None] = {}
@@ -201,7 +201,7 @@ class Restorer:
 
     @torch.inference_mode()
     def restore_batch(
-        self, images: Tensor, layout: Layout | None = None, progress: Callable[[int], None] | None = None
+        self, images: Tensor, layout: Way | None = None, progress: Callable[[int], None] | None = None
     ) -> Tensor:
         """Restore images of one size.
 
@@ -233,7 +233,7 @@ class Restorer:
         read: Read,
         channels: int,
         size: tuple[int, int],
-        layout: Layout,
+        layout: Way,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[Restored]:
         """Restore images of one size part by part, without having all of them and their results at once.

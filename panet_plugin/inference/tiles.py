@@ -31,12 +31,12 @@ class Axis(NamedTuple):
         """
         starts = np.array(self.starts)
         meeting = (starts[1:] + starts[:-1] + self.tile) / 2
-        centres = (np.arange(self.tile * scale) + 0.5) / scale + starts[:, None]
+        centers = (np.arange(self.tile * scale) + 0.5) / scale + starts[:, None]
         # Tile i is what begins at its meeting with the one before and ends at its meeting with the next.
-        begun = np.ones_like(centres)
-        ended = np.zeros_like(centres)
-        begun[1:] = self._fade(centres[1:] - meeting[:, None])
-        ended[:-1] = self._fade(centres[:-1] - meeting[:, None])
+        begun = np.ones_like(centers)
+        ended = np.zeros_like(centers)
+        begun[1:] = self._fade(centers[1:] - meeting[:, None])
+        ended[:-1] = self._fade(centers[:-1] - meeting[:, None])
         return torch.from_numpy((begun - ended).astype(np.float32))
 
     def _fade(self, distance: np.ndarray) -> np.ndarray:
@@ -51,7 +51,7 @@ def cover(length: int, tile: int, overlap: int) -> Axis:
         length: Side of the image in pixels, at least 1.
         tile: Side of a tile; if the image is not longer, the image is the tile.
         overlap: Every pixel of the result comes from tiles that reach at least half as far beyond it, unless the image
-            ends. Neighbours share at least twice as many pixels. A network whose receptive field is not wider gives the
+            ends. Neighbors share at least twice as many pixels. A network whose receptive field is not wider gives the
             same result as on the whole image.
 
     Raises:

@@ -66,15 +66,15 @@ def attention_weights(
 
 @dataclass(frozen=True)
 class Match:
-    """A patch that a pixel is matched with. Pixels of the image are counted from 0 at the centre of the first.
+    """A patch that a pixel is matched with. Pixels of the image are counted from 0 at the center of the first.
 
     Attributes:
         level: Index of the pyramid level, 0 for the first.
-        row: Of the patch's centre in the level.
+        row: Of the patch's center in the level.
         column: The same.
         weight: Its part in the average of patches, 0 to 1.
         scale: Factor from the features to the level.
-        x: Of the patch's centre in the image.
+        x: Of the patch's center in the image.
         y: The same.
         width: Of the patch in pixels of the image.
         height: The same.
@@ -181,7 +181,7 @@ class AttentionProbe:
                 )
         if not points:
             return []
-        # A pixel that the features leave out, where they are smaller than a part of the image, is its neighbour's.
+        # A pixel that the features leave out, where they are smaller than a part of the image, is its neighbor's.
         pixels = [
             tuple(min(int((at + 0.5) / stride), side - 1) for at, stride, side in zip(*axes, strict=True))
             for axes in (((y, x), self.stride, self._query.shape[-2:]) for x, y in points)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from panet_plugin.visualization.attention import AttentionProbe, Match, View
 
-#: Weights below this part of the largest have the colour of the lower end.
+#: Weights below this part of the largest have the color of the lower end.
 _LOWEST = 1e-4
 
 #: Inches of a figure's width.
@@ -24,17 +24,17 @@ _WIDTH = 13.0
 #: Patches in a row.
 _PATCHES = 7
 
-#: How far around a patch's centre the picture is shown, in sides of the pixel's patch.
+#: How far around a patch's center the picture is shown, in sides of the pixel's patch.
 _REACH = 4.5
 
-_COLOURS = colormaps["inferno"]
+_COLORS = colormaps["inferno"]
 _OWN, _BEST = "#00d5ff", "#ff3b30"
 
 
 def attention_figure(probe: AttentionProbe, view: View) -> Figure:
     """Draw the image with the pixel, the weights of every pyramid level over it, and the best matches.
 
-    All levels have one colour scale, which is logarithmic.
+    All levels have one color scale, which is logarithmic.
 
     Args:
         probe: Of the image.
@@ -88,7 +88,7 @@ def _draw_maps(figure: FigureBase, axes: list[Axes], probe: AttentionProbe, view
         shade = norm(np.maximum(weights, lowest)).data
         # The lower end of the scale is black already: there the picture shines through.
         opacity = 0.85 * np.clip(4 * shade, 0, 1)
-        axis.imshow(_COLOURS(shade), alpha=opacity, extent=extent, interpolation="nearest")
+        axis.imshow(_COLORS(shade), alpha=opacity, extent=extent, interpolation="nearest")
         axis.set(xlim=(-0.5, probe.image.shape[1] - 0.5), ylim=(probe.image.shape[0] - 0.5, -0.5))
         axis.plot(view.x, view.y, "+", color=_OWN, markersize=14)
         for number, match in enumerate(view.matches, 1):
@@ -100,7 +100,7 @@ def _draw_maps(figure: FigureBase, axes: list[Axes], probe: AttentionProbe, view
                 )  # fmt: skip
         share = _percent(float(weights.sum())) if not probe.hard else f"{np.count_nonzero(weights)} best"
         axis.set_title(f"level {index + 1}, scale {probe.scales[index]:g}: {share} of the weight", fontsize=10)
-    bar = figure.colorbar(ScalarMappable(norm, _COLOURS), ax=axes, fraction=0.02, pad=0.01)
+    bar = figure.colorbar(ScalarMappable(norm, _COLORS), ax=axes, fraction=0.02, pad=0.01)
     bar.set_label("weight of a patch, logarithmic", fontsize=10)
     even = 1 / view.seen
     if lowest < even < largest:
@@ -133,9 +133,9 @@ def _show(axis: Axes, image: NDArray) -> None:
     axis.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
 
 
-def _box(axis: Axes, patch: View | Match, colour: str) -> None:
+def _box(axis: Axes, patch: View | Match, color: str) -> None:
     corner = (patch.x - patch.width / 2, patch.y - patch.height / 2)
-    axis.add_patch(Rectangle(corner, patch.width, patch.height, fill=False, edgecolor=colour, linewidth=1.5))
+    axis.add_patch(Rectangle(corner, patch.width, patch.height, fill=False, edgecolor=color, linewidth=1.5))
 
 
 def _percent(weight: float) -> str:

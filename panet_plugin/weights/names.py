@@ -64,7 +64,7 @@ def _rnan() -> Table:
 
 _RNAN = _rnan()
 
-#: Colour range of the published RNANs, and what tells them: their groups but the first and last, and channels.
+#: Color range of the published RNANs, and what tells them: their groups but the first and last, and channels.
 _RNAN_RANGE, _RNAN_SIZE = 255, (8, 64)
 
 _SHIFTS = tuple(f"{which}_mean.{kind}" for which in ("sub", "add") for kind in ("weight", "bias"))
@@ -98,7 +98,7 @@ def from_original(state: Mapping[str, Tensor], table: Table, rgb_range: float | 
     Args:
         state: Tensors by the original's names.
         table: Its names, from :func:`table_of`.
-        rgb_range: The largest colour value that the network was trained with. None takes it from the mean shifts; an
+        rgb_range: The largest color value that the network was trained with. None takes it from the mean shifts; an
             RNAN without any has 255 if it is of the published size, else 1.
 
     Raises:
@@ -123,7 +123,7 @@ def from_original(state: Mapping[str, Tensor], table: Table, rgb_range: float | 
         raise CheckpointError(f"its mean shifts are for images in [0, {told}], but rgb_range is {rgb_range:g}")
     # PANet carries mean shifts that it never applies.
     if any(key.startswith("upsample.") for key in renamed) or (table is _RNAN and shift):
-        renamed["mean"] = _mean_colour(shift, rgb_range)
+        renamed["mean"] = _mean_color(shift, rgb_range)
     return _for_unit_range(renamed, rgb_range)
 
 
@@ -138,7 +138,7 @@ def _usual_range(renamed: Mapping[str, Tensor]) -> int:
     if "head.weight" in renamed and (groups, *renamed["head.weight"].shape[:1]) == _RNAN_SIZE:
         return _RNAN_RANGE
     warnings.warn(
-        "an RNAN without mean shifts does not say its colour range: not being of the published size, it is taken to "
+        "an RNAN without mean shifts does not say its color range: not being of the published size, it is taken to "
         "be for [0, 1]. If it was trained with another, pass rgb_range to load_official.",
         stacklevel=2,
     )
@@ -153,7 +153,7 @@ def _for_unit_range(state: dict[str, Tensor], rgb_range: float) -> dict[str, Ten
     return state
 
 
-def _mean_colour(shift: Mapping[str, Tensor], rgb_range: float) -> Tensor:
+def _mean_color(shift: Mapping[str, Tensor], rgb_range: float) -> Tensor:
     if missing := [key for key in _SHIFTS if key not in shift]:
         raise CheckpointError(f"missing {', '.join(missing)}")
     weight, bias = shift["sub_mean.weight"], shift["sub_mean.bias"] / rgb_range

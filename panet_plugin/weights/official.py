@@ -29,7 +29,7 @@ def load_official(source: str | os.PathLike | Mapping[str, Any], rgb_range: floa
 
     Args:
         source: A checkpoint file or its content; see :func:`~panet_plugin.weights.read_state_dict`.
-        rgb_range: The largest colour value that a network of the original was trained with; ours is for images in
+        rgb_range: The largest color value that a network of the original was trained with; ours is for images in
             [0, 1] in any case. It needs saying only of RNANs without mean shifts (all but super-resolution): those of
             the published size are taken to be for 255, as published, others for 1.
 
@@ -45,7 +45,7 @@ def load_official(source: str | os.PathLike | Mapping[str, Any], rgb_range: floa
 
     Warns:
         UserWarning: If it was trained here with either framework: its config, which may say otherwise, is not read.
-            An RNAN's names and shapes say all, except for the colour range of an original one, see above.
+            An RNAN's names and shapes say all, except for the color range of an original one, see above.
     """
     name = "the given state dict" if isinstance(source, Mapping) else str(source)
     if rgb_range is not None and not rgb_range > 0:

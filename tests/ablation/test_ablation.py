@@ -21,7 +21,7 @@ from mmengine.runner import Runner
 
 import panet_plugin.frameworks.mmagic  # noqa: F401
 from panet_plugin.ablation import Ablation, AblationError, cost, run, runs, settings, study
-from panet_plugin.ablation.cost import Cost
+from panet_plugin.ablation.cost import StepCost
 from panet_plugin.ablation.report import Outcome, markdown, write_report
 from panet_plugin.archs import PyramidAttention
 from panet_plugin.data import read_image
@@ -256,7 +256,7 @@ def outcome(**changes):
             for key, value in psnr.items()
         },
         "untouched": [Score("Set14", picture, "degraded", 14.5, 0.1) for picture in "ab"],
-        "costs": {"none": Cost(100, 0.1, 1.0, 10.0), "pyramid": Cost(1234, 0.35, 3.5, 20.0)},
+        "costs": {"none": StepCost(100, 0.1, 1.0, 10.0), "pyramid": StepCost(1234, 0.35, 3.5, 20.0)},
     }
     return Outcome(**{**content, **changes})
 

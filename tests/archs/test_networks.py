@@ -7,7 +7,7 @@ from torch import nn
 from panet_plugin.archs import PAEDSR, RNAN, PANet, PyramidAttention, attention_window
 
 
-def test_initialisation_is_that_of_pytorch():
+def test_initialization_is_that_of_pytorch():
     torch.manual_seed(0)
     block = PyramidAttention()
     torch.manual_seed(0)

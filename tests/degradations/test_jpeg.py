@@ -27,11 +27,11 @@ def test_luma_is_coded_as_by_pillow(quality):
     np.testing.assert_array_equal(compress_jpeg(PICTURE, quality), expected[..., None])
 
 
-def test_colour_is_coded_as_by_pillow():
+def test_color_is_coded_as_by_pillow():
     ours = compress_jpeg(PICTURE, 40, luma_only=False)
-    # Both use libjpeg-turbo; their versions may round colours differently by one.
+    # Both use libjpeg-turbo; their versions may round colors differently by one.
     assert np.abs(ours.astype(int) - by_pillow(PICTURE, 40)).max() <= 2
-    # A gray image has no colour to code.
+    # A gray image has no color to code.
     gray = luma(PICTURE)
     np.testing.assert_array_equal(compress_jpeg(gray, 40, luma_only=False), compress_jpeg(gray, 40))
 

@@ -47,10 +47,10 @@ def exact_line(line, length, scale, kernel, width, antialias):
     stretch = min(scale, Fraction(1)) if antialias else Fraction(1)
     resized = []
     for out in range(length):
-        centre = (out + Fraction(1, 2)) / scale - Fraction(1, 2)
+        center = (out + Fraction(1, 2)) / scale - Fraction(1, 2)
         reach = math.ceil(width / stretch)
-        taps = range(math.floor(centre) - reach, math.floor(centre) + reach + 2)
-        weights = [kernel(stretch * (centre - tap)) for tap in taps]
+        taps = range(math.floor(center) - reach, math.floor(center) + reach + 2)
+        weights = [kernel(stretch * (center - tap)) for tap in taps]
         total = Fraction(0)
         for tap, weight in zip(taps, weights, strict=True):
             mirrored = tap % (2 * len(line))

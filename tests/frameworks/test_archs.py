@@ -109,7 +109,7 @@ def test_errors(build):
         build(with_attention({**panet, "num_block": 1}, "body"))
 
 
-def test_mmagic_initialises_and_trains_it():
+def test_mmagic_initializes_and_trains_it():
     model = MODELS.build(
         {
             "_scope_": "mmagic",
@@ -159,7 +159,7 @@ def test_the_trainers_train_an_arch_of_the_other_framework_with_attention(framew
     assert set(plain.state_dict()) == {name for name in weights if ".pyramid_attention." not in name}
 
 
-def test_mmagics_initialisation_is_applied_under_basicsr():
+def test_mmagics_initialization_is_applied_under_basicsr():
     arch = {"type": "ResnetGenerator", "in_channels": 3, "out_channels": 3, "base_channels": 16, "num_blocks": 1}
     network = build_basicsr({"type": "MMagicArch", "arch": arch})
     assert network.model[1].conv.weight.std().item() == pytest.approx(0.02, rel=0.1)

@@ -11,7 +11,8 @@ import pytest
 from skimage import data
 
 from panet_plugin.data import write_image
-from panet_plugin.frameworks.bridges import BRIDGES, bridge_of_config, unregistered
+from panet_plugin.frameworks import bridges
+from panet_plugin.frameworks.bridges import BRIDGES, Bridge, bridge_of_config, unregistered
 from panet_plugin.weights import bundled
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +58,16 @@ def test_a_config_is_known_by_its_content(tmp_path, name, text, framework):
         assert bridge_of_config(tmp_path / name, other).name == other
 
 
+def test_a_row_adds_a_framework(monkeypatch, tmp_path):
+    """Its configs may look like another's, and have what no other's have."""
+    monkeypatch.setattr(bridges, "BRIDGES", {"third": Bridge("third", "Third", ("network_g", "losses")), **BRIDGES})
+    for text, name in (("network_g: 1\nlosses: 1", "third"), ("network_g: 1", "basicsr"), ("losses: 1", "basicsr")):
+        (tmp_path / "x.yml").write_text(text)
+        assert bridge_of_config(tmp_path / "x.yml").name == name
+    with pytest.raises(ImportError, match="Third is needed, but not everything of it is installed"):
+        bridge_of_config(tmp_path / "x.yml", "third").load("run")
+
+
 def test_names_are_looked_up_in_every_framework(monkeypatch):
     network = {"type": "PANet", "inner": [{"type": "EDSRNet"}, {"type": "no_such_thing"}]}
     assert unregistered(network, "basicsr") == "no_such_thing"
@@ -93,7 +104,7 @@ def test_all_but_training_works_without_a_framework(tmp_path):
     runs = done.stdout.split("\n== ")
     assert len(runs) == len(commands)
     for run, name in zip(runs, helps, strict=False):
-        assert f"usage: {name} " in run and "exit 0" in run, run
+        assert f"usage: {name}.py " in run and "exit 0" in run, run
     for name in ("out/small.png", "x.pth", "x.safetensors", "compared/comparison.md", "shown/small_1_1.png"):
         assert (tmp_path / name).is_file(), done.stdout + done.stderr
     # What needs a framework says so.

@@ -90,7 +90,7 @@ def test_mmagic(path):
     from mmengine.runner import Runner
 
     def load(dataloader, **changes):
-        # In this process, and without the collection of garbage that comes with serialising the list of images.
+        # In this process, and without the collection of garbage that comes with serializing the list of images.
         dataset = {**dataloader["dataset"], "serialize_data": False}
         changes = {"num_workers": 0, "persistent_workers": False, "dataset": dataset, **changes}
         return next(iter(Runner.build_dataloader({**dataloader, **changes})))

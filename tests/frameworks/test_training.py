@@ -39,8 +39,8 @@ def weights(framework, work_dir, iteration):
     return work_dir / f"experiments/panet_x2_div2k/models/net_g_{iteration}.pth"
 
 
-def optimiser(framework, work_dir, iteration):
-    """Return the optimiser's state dict in a checkpoint."""
+def optimizer(framework, work_dir, iteration):
+    """Return the optimizer's state dict in a checkpoint."""
     if framework == "mmagic":
         from panet_plugin.frameworks.compat import enable_mmagic
 
@@ -82,7 +82,7 @@ def test_training_validation_checkpoint_and_resume(framework, run_tool, tmp_path
     resumed = train(run_tool, framework, tmp_path, "--resume")
     assert iterations_in(framework, resumed) == [3, 4]
 
-    expected, found = (optimiser(framework, folder, 4) for folder in (whole, tmp_path))
+    expected, found = (optimizer(framework, folder, 4) for folder in (whole, tmp_path))
     assert found["param_groups"] == expected["param_groups"]
     assert found["param_groups"][0]["lr"] < 1e-4
     assert {int(state["step"]) for state in found["state"].values()} == {4}

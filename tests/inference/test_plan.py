@@ -10,7 +10,7 @@ from torch import nn
 from panet_plugin.archs import PANet
 from panet_plugin.inference import Restorer
 from panet_plugin.inference.cost import SCRATCH, Cost, PeakMemory, _fit, free_memory, measure
-from panet_plugin.inference.plan import SLACK, Budget, Buffers, Layout, TooLargeError, duration, make_plan, size
+from panet_plugin.inference.plan import SLACK, Budget, Buffers, TooLargeError, Way, duration, make_plan, size
 from panet_plugin.inference.probe import Traits, probe
 
 
@@ -81,7 +81,7 @@ def test_what_images_take_themselves():
 
 
 def test_a_device_with_a_memory_of_its_own():
-    cost, layout = Cost((0, 0), (1000, 0)), Layout("auto", 192, 16, 6400, 8)
+    cost, layout = Cost((0, 0), (1000, 0)), Way("auto", 192, 16, 6400, 8)
 
     def plan(memory, images, held=5e8):
         budget, buffers = Budget(60, memory, images), Buffers(0, held, 0)

@@ -15,8 +15,8 @@ def pair():
 
 
 def test_psnr_of_a_known_error():
-    black, grey = np.zeros((8, 9)), np.full((8, 9), 2.55)
-    assert psnr(grey, black) == pytest.approx(40)
+    black, gray = np.zeros((8, 9)), np.full((8, 9), 2.55)
+    assert psnr(gray, black) == pytest.approx(40)
     assert psnr(black, black) == math.inf
 
 

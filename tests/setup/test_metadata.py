@@ -88,7 +88,7 @@ def test_the_command_runs_what_the_scripts_run(tmp_path):
     assert usage.returncode == 2 and usage.stderr.startswith("usage: panet restore ")
 
 
-def test_licence_text():
+def test_license_text():
     text = (ROOT / "LICENSE").read_text()
     assert text.split()[:4] == ["Apache", "License", "Version", "2.0,"]
 

@@ -175,7 +175,7 @@ def test_a_bad_picture_is_named(tool, tiny):
 
 
 def test_paper_check_without_pictures(tool, tmp_path):
-    tool("paper_check", "--root", tmp_path, message=f"error: expected under {tmp_path}:\n  {tmp_path}/classic5/HR: 5")
+    tool("paper_check", "--data", tmp_path, message=f"error: expected under {tmp_path}:\n  {tmp_path}/classic5/HR: 5")
 
 
 @pytest.mark.parametrize("passed", [True, False])

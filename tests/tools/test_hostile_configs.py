@@ -66,9 +66,9 @@ OPTIONS = {
             )
         },
     ),
-    "JSON": ("x.json: expected an existing .py", {"x.json": f'{{"a": {APPLY}}}'}),
-    "TOML": ("x.toml: expected an existing .py", {"x.toml": f"a = '{APPLY}'"}),
-    "pickle": ("x.pkl: expected an existing .py", {"x.pkl": "cos\nmknod\n(VMARK\ntR."}),
+    "JSON": ("x.json: expected an existing config: .py", {"x.json": f'{{"a": {APPLY}}}'}),
+    "TOML": ("x.toml: expected an existing config: .py", {"x.toml": f"a = '{APPLY}'"}),
+    "pickle": ("x.pkl: expected an existing config: .py", {"x.pkl": "cos\nmknod\n(VMARK\ntR."}),
 }
 MODEL = f"model = dict(generator={GOOD['network_g']!r})\n"
 PROGRAMS = {

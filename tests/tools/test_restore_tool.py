@@ -20,7 +20,7 @@ from panet_plugin.inference.cost import Cost
 from panet_plugin.tasks import make_task
 from panet_plugin.weights import bundle, load_official, write_checkpoint
 
-COLOUR = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+COLOR = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
 
 
 def gray_network():
@@ -32,7 +32,7 @@ def gray_network():
 def tool(monkeypatch, capsys, tmp_path):
     """Return a function that runs the script in this process in a folder with a picture and a checkpoint."""
     script = str(Path("tools/restore.py").resolve())
-    write_image(tmp_path / "photo.png", COLOUR)
+    write_image(tmp_path / "photo.png", COLOR)
     write_checkpoint(gray_network(), tmp_path / "car20.safetensors", make_task("artifact_reduction", quality=20))
     monkeypatch.setattr(bundle, "BUNDLE", tmp_path)
     # It is measured where the tool runs as a process.
@@ -64,7 +64,7 @@ def luma_restored(picture, network):
 
 def test_out_of_the_box(tool):
     output = tool("photo.png", "--task", "artifact_reduction")
-    np.testing.assert_array_equal(read_image("restored/photo.png"), luma_restored(COLOUR, gray_network()))
+    np.testing.assert_array_equal(read_image("restored/photo.png"), luma_restored(COLOR, gray_network()))
     assert "PANet, JPEG artifact reduction q20; on " in output
     assert "photo.png of 40x30: whole, about " in output
     assert "luma (BT.601)" in output
@@ -79,7 +79,7 @@ def test_the_whole_as_a_process(run_tool, tmp_path):
     torch.manual_seed(0)
     network = PAEDSR(2, mid_channels=8, num_blocks=1, attention={"levels": 2})
     write_checkpoint(network, tmp_path / "x2.pth")
-    write_image(tmp_path / "in/a.png", COLOUR)
+    write_image(tmp_path / "in/a.png", COLOR)
     (tmp_path / "in/bad.png").write_bytes(b"")
     arguments = (
         "restore.py",
@@ -95,7 +95,7 @@ def test_the_whole_as_a_process(run_tool, tmp_path):
     assert f"error: {tmp_path}/in/bad.png: not a readable image: the file is empty" in output
     assert f"error: {tmp_path}/none.png: no such file or folder" in output
     assert output.rstrip().endswith("2 of 3 failed")
-    expected = Restorer(load_official(tmp_path / "x2.pth")).restore(COLOUR)
+    expected = Restorer(load_official(tmp_path / "x2.pth")).restore(COLOR)
     np.testing.assert_array_equal(read_image(tmp_path / "out/a.webp"), expected)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.webp"]
 
@@ -131,7 +131,7 @@ def test_the_window_is_that_of_the_training_where_nothing_else_is_asked_for(tool
 def test_a_list(tool, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("photo.png\n"))
     tool("-", "--task", "artifact_reduction", "--device", "cpu", "-o", "new")
-    assert read_image("new/photo.png").shape == COLOUR.shape
+    assert read_image("new/photo.png").shape == COLOR.shape
 
 
 def test_another_task_than_the_checkpoints_is_warned_of(tool):
@@ -153,7 +153,7 @@ def test_the_level_is_read_from_every_picture_and_chooses_its_network(tool, tmp_
         lambda path: loaded.append(path.name) or load_official(path),
     )
     for quality in (20, 60, 97):
-        Image.fromarray(COLOUR).save(f"q{quality}.jpg", quality=quality)
+        Image.fromarray(COLOR).save(f"q{quality}.jpg", quality=quality)
     Path("bad.jpg").write_bytes(b"")
     pictures, loaded = ("q20.jpg", "q60.jpg", "q97.jpg", "photo.png", "bad.jpg"), []
     output = tool(*pictures, "--task", "car", "--device", "cpu", "--format", "png", code=1)
@@ -183,7 +183,7 @@ def test_an_option_overrides_the_level_of_the_file(tool, tmp_path):
     for quality in (20, 70):
         task = make_task("artifact_reduction", quality=quality)
         write_checkpoint(gray_network(), tmp_path / f"car{quality}.safetensors", task)
-    Image.fromarray(COLOUR).save("q20.jpg", quality=20)
+    Image.fromarray(COLOR).save("q20.jpg", quality=20)
     output = tool("q20.jpg", "--task", "car", "--quality", "70", "--device", "cpu")
     assert "JPEG artifact reduction q70; on" in output
     assert "quantization" not in output and "warning" not in output
@@ -243,7 +243,7 @@ def test_what_is_wrong_is_said_before_any_work(tool, tmp_path, arguments, messag
 
 
 def test_chop_takes_the_tasks_limit(tool, tmp_path):
-    """A colour denoiser's pieces may have up to 6800 pixels, a demosaicer's 6400: here they have 6480."""
+    """A color denoiser's pieces may have up to 6800 pixels, a demosaicer's 6400: here they have 6480."""
     big = np.zeros((142, 140, 3), np.uint8)
     write_image(tmp_path / "big.png", big)
     write_checkpoint(PANet(3, 2, 0, attention={"levels": 1}), tmp_path / "rgb.pth")

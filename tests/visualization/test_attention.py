@@ -41,7 +41,7 @@ def test_rows_are_those_of_the_whole_matrix(levels, ksize, hard):
 
 
 @pytest.mark.parametrize(("levels", "ksize", "hard"), SETTINGS[-8:])
-def test_rows_of_the_neighbours_add_up_to_the_output(levels, ksize, hard):
+def test_rows_of_the_neighbors_add_up_to_the_output(levels, ksize, hard):
     query, keys, values = make_inputs((9, 7), levels)
     settings = {"softmax_scale": 2.0, "ksize": ksize, "hard": hard}
     expected = attend(query, keys, values, **settings)[0]
@@ -51,15 +51,15 @@ def test_rows_of_the_neighbours_add_up_to_the_output(levels, ksize, hard):
         total = torch.zeros(values[0].shape[1], dtype=torch.float64)
         for down in range(-radius, radius + 1):
             for right in range(-radius, radius + 1):
-                # The neighbour whose pasted patches have their pixel (down, right) here.
-                neighbour = row - down, column - right
-                if neighbour not in pixels:
+                # The neighbor whose pasted patches have their pixel (down, right) here.
+                neighbor = row - down, column - right
+                if neighbor not in pixels:
                     continue
                 for weights, value in zip(rows, values, strict=True):
                     height, width = value.shape[2:]
                     padded = nn.functional.pad(value[0], (radius,) * 4)
                     shifted = padded[:, radius + down :, radius + right :][:, :height, :width]
-                    total += (weights[pixels.index(neighbour)] * shifted).sum((1, 2))
+                    total += (weights[pixels.index(neighbor)] * shifted).sum((1, 2))
         torch.testing.assert_close(total / overlap_divisor(ksize), expected[:, row, column], rtol=0, atol=1e-10)
 
 

@@ -112,7 +112,7 @@ def test_it_needs_no_other_file():
 
 
 def test_its_size_is_bounded():
-    """With random colours, which no PNG makes smaller, and the longest numbers."""
+    """With random colors, which no PNG makes smaller, and the longest numbers."""
     probe = make_probe(40, 40, softmax_scale=1.0)
     points = grid(40, 40, 2)
     size = len(attention_page(probe, points, "photo.png", matches=MAX_MATCHES))

@@ -72,7 +72,7 @@ def test_what_the_figure_shows(tmp_path):
     whole, truth, *panels = figure.axes[:6]
     assert whole.get_xlabel() == "noise"
     assert figure.axes[6].get_xlabel() == "again"
-    # The frame is around the 12x20 pixels at (8, 4), whose edges are half a pixel from their centres.
+    # The frame is around the 12x20 pixels at (8, 4), whose edges are half a pixel from their centers.
     (frame,) = whole.patches
     assert frame.get_bbox().extents.tolist() == [7, 3, 20, 24]
     titles = [axis.get_title() for axis in (truth, *panels)]
@@ -92,7 +92,7 @@ def test_what_the_figure_shows(tmp_path):
 
 
 def test_pixels_of_crops_in_the_file(tmp_path):
-    """The crop of a picture with one colour in the box has that colour, and none of what is around it."""
+    """The crop of a picture with one color in the box has that color, and none of what is around it."""
     picture = np.zeros((40, 40, 3), np.uint8)
     picture[..., 2] = 255
     picture[10:20, 20:30] = [0, 255, 0]

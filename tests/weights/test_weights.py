@@ -249,7 +249,7 @@ def test_the_callers_tensors_are_not_shared(official):
 
 
 def for_255(state):
-    """Return an original's weights as they would be, had it been trained with colours up to 255."""
+    """Return an original's weights as they would be, had it been trained with colors up to 255."""
     tail = "tail.1" if "tail.1.weight" in state else "tail.0"
     factors = {"head.0.weight": 1 / 255, f"{tail}.weight": 255, f"{tail}.bias": 255}
     factors |= {"sub_mean.bias": 255, "add_mean.bias": 255}
@@ -371,7 +371,7 @@ def test_strangers_are_not_identified(names):
     assert identify(names) is None
 
 
-def test_the_colour_range_of_an_rnan_without_mean_shifts():
+def test_the_color_range_of_an_rnan_without_mean_shifts():
     published, state = original_rnan()
     with torch.no_grad():
         network = load_official(state)

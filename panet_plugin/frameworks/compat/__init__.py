@@ -50,7 +50,7 @@ def enable_mmagic() -> None:
     repairs_mmagic.checkpoint_globals()
     repairs_mmagic.plain_files()
     repairs_mmagic.whole_files()
-    # It registers an optimiser of transformers, which must be the real one or none.
+    # It registers an optimizer of transformers, which must be the real one or none.
     importlib.import_module("mmengine.optim")
     with (
         repairs_mmagic.numpy_bool8(),

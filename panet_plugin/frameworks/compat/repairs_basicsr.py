@@ -68,7 +68,7 @@ def resume_on_cpu() -> None:
     """Load training states without a GPU.
 
     Symptom: resuming raises RuntimeError or AssertionError, no CUDA device.
-    Cause: ``basicsr/train.py`` moves the state to the current CUDA device; optimisers move it to their parameters'
+    Cause: ``basicsr/train.py`` moves the state to the current CUDA device; optimizers move it to their parameters'
     device anyway.
     Does nothing if CUDA is available.
     """
