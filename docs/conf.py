@@ -11,7 +11,6 @@ import os
 import sys
 from itertools import takewhile
 from pathlib import Path
-from types import ModuleType
 
 from docutils import nodes
 from sphinx.addnodes import pending_xref
@@ -27,7 +26,6 @@ sys.path[:0] = [str(DOCS), str(ROOT)]
 from parsers import parser_of, scripts  # noqa: E402 - needs the path
 
 import panet_plugin  # noqa: E402 - needs the path
-from panet_plugin import errors  # noqa: E402 - needs the path
 
 project = "panet_plugin"
 author = "the authors of panet_plugin"
@@ -73,14 +71,20 @@ def public_names() -> dict[str, list[str]]:
     """Return the public names of every documented module."""
     paths = [path for path in sorted((ROOT / "panet_plugin").rglob("*.py")) if "\n__all__ = " in path.read_text()]
     modules = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths]
-    names = {module: public_here(importlib.import_module(module)) for module in modules}
+    names = {module: public_here(module, modules) for module in modules}
     return dict(sorted(names.items()))
 
 
-def public_here(module: ModuleType) -> list[str]:
-    """Return the public names of a module, without the errors that it has from the module of all errors."""
-    names = [(name, getattr(module, name)) for name in module.__all__]
-    return [name for name, value in names if module is errors or getattr(value, "__module__", "") != errors.__name__]
+def public_here(module: str, documented: list[str]) -> list[str]:
+    """Return the public names of a module, without those that it has from another documented package of ours."""
+
+    def package(name: str) -> str:
+        return ".".join(name.split(".")[:2])
+
+    elsewhere = {package(other) for other in documented} - {package(module)}
+    content = importlib.import_module(module)
+    origins = {name: getattr(getattr(content, name), "__module__", None) or "" for name in content.__all__}
+    return [name for name, origin in origins.items() if package(origin) not in elsewhere]
 
 
 def write_api_pages() -> None:

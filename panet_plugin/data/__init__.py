@@ -8,6 +8,7 @@ from panet_plugin.data.pairs import PairedImages, Tolerance
 from panet_plugin.data.pictures import BadImageError
 from panet_plugin.data.pool import ImagePool, random_patches
 from panet_plugin.data.prepare import prepare_set
+from panet_plugin.data.shards import Shard
 
 __all__ = [
     "BadImageError",
@@ -15,6 +16,7 @@ __all__ = [
     "ImagePool",
     "Layout",
     "PairedImages",
+    "Shard",
     "Tolerance",
     "fresh_rng",
     "missing_data",

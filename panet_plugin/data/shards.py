@@ -18,8 +18,6 @@ from panet_plugin.data.manifest import read_json, sha256_of, to_json
 from panet_plugin.data.pictures import BadImageError
 from panet_plugin.files import locked, write_bytes
 
-__all__ = ["Shard", "claim", "list_shards", "sets_in_shards", "shard_paths", "shards_of"]
-
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
