@@ -303,16 +303,17 @@ def prepare_large(pictures: Path, out: Path, number: int, options: argparse.Name
 # Loading
 
 
-def measure_loading(root: Path, options: argparse.Namespace) -> dict[str, int]:
-    """Patches that one core makes ready in a second, for each config, from 10 large pictures prepared as DIV2K is."""
+def measure_loading(root: Path, options: argparse.Namespace) -> dict[str, list[int]]:
+    """Patches that one core makes ready in a second, per round, of each config, from large pictures as DIV2K's."""
     write_large_pictures(options.images, root / "large", 10)
     layout = Layout("DIV2K_train", subimages=True)
     prepare_set(root / "large", root, layout.name, scales=options.scales, subimage=(480, 240), workers=options.workers)
     os.environ["DIV2K_ROOT"] = str(root)
-    return {
-        config.stem: round(statistics.median(in_process(load, config)[0] for _ in range(options.rounds)))
-        for config in options.loading
-    }
+    rates: dict[str, list[int]] = {config.stem: [] for config in options.loading}
+    for _ in range(options.rounds):
+        for config in options.loading:
+            rates[config.stem].append(round(in_process(load, config)[0]))
+    return rates
 
 
 def load(config: Path) -> float:
