@@ -24,7 +24,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from panet_plugin.data.command import run_command
+from panet_plugin.data.command import run_command, shard
 from panet_plugin.data.datasets import DIV2K, DIV2K_URL
 from panet_plugin.data.div2k import prepare_div2k
 
@@ -42,6 +42,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     source.add_argument("--mirror", metavar="URL", default=DIV2K_URL, help="where to download from (%(default)s)")
     parser.add_argument("--skip-bad", action="store_true", help="list bad images and go on instead of stopping")
+    parser.add_argument(
+        "--shard", type=shard, metavar="I/N", help="make the I-th of N parts alone; others may do theirs elsewhere"
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="number of threads (default: one per core)")
     return parser.parse_args(arguments)
 
@@ -58,6 +61,7 @@ def main() -> None:
         mirror=arguments.mirror,
         skip_bad=arguments.skip_bad,
         workers=arguments.workers,
+        shard=arguments.shard,
     )
 
 

@@ -26,7 +26,7 @@ import argparse
 from pathlib import Path
 
 from panet_plugin.data import prepare_set
-from panet_plugin.data.command import run_command
+from panet_plugin.data.command import run_command, shard
 
 
 class _Subimage(argparse.Action):
@@ -67,6 +67,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--folders", action="store_true", help="write PNG files besides the LMDBs")
     parser.add_argument("--skip-bad", action="store_true", help="list bad images and go on instead of stopping")
+    parser.add_argument(
+        "--shard", type=shard, metavar="I/N", help="make the I-th of N parts alone; others may do theirs elsewhere"
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="number of threads (default: one per core)")
     return parser.parse_args(arguments)
 
@@ -85,6 +88,7 @@ def main() -> None:
         folders=arguments.folders,
         skip_bad=arguments.skip_bad,
         workers=arguments.workers,
+        shard=arguments.shard,
     )
 
 

@@ -1,8 +1,10 @@
-"""Clean images of a folder or of a LMDB, from which tasks make their pairs."""
+"""Clean images of a folder, of a LMDB or of one in shards, from which tasks make their pairs."""
 
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,46 +13,56 @@ from panet_plugin.data.images import decode_image, read_image
 from panet_plugin.data.lmdb_reader import LmdbRecords
 from panet_plugin.data.missing import missing_data
 from panet_plugin.data.pictures import SUFFIXES, BadImageError, list_pictures
+from panet_plugin.data.shards import shard_paths
 
 
 class CleanImages:
-    """The images of a folder, or of a LMDB as data_prep/ writes it, by their sorted names.
+    """The images of a folder, or of a LMDB or its shards as data_prep/ writes them, by their sorted names.
 
     Args:
-        root: The folder, or ``NAME.lmdb``.
+        root: The folder, or ``NAME.lmdb``: a LMDB, or a folder of its shards, each of which is opened when it is read.
 
     Attributes:
         names: The names: keys of the LMDB, or file names without their suffix.
+        shards: For every name the number of its shard, from 0; of what is in no shards, all zeros.
 
     Raises:
         FileNotFoundError: If there is nothing of that name, or no image in it.
-        BadImageError: If the LMDB is damaged.
+        BadImageError: If the LMDB is damaged, or a shard is missing, cut or there twice.
         ValueError: If two files differ in their suffix alone.
     """
 
     def __init__(self, root: str | os.PathLike) -> None:
         self.root = Path(root).expanduser()
         self.is_lmdb = self.root.suffix == ".lmdb"
-        if not (self.root / "meta_info.txt").is_file() if self.is_lmdb else not self.root.is_dir():
-            raise missing_data(self.root)
         self._files: dict[str, Path] = {}
+        self._lmdbs: dict[int, LmdbRecords] = {}
         if self.is_lmdb:
-            self._records = LmdbRecords(self.root)
-            # A name that is not ASCII has no record.
-            lines = (self.root / "meta_info.txt").read_text(encoding="ascii", errors="replace").splitlines()
-            names = {line.split(".")[0] for line in lines if line.strip()}
+            self._paths = shard_paths(self.root)
+            if not self._paths:
+                raise missing_data(self.root)
+            found = sorted((name, number) for number, path in enumerate(self._paths) for name in _listed(path))
+            for (name, number), (following, other) in pairwise(found):
+                if name == following:
+                    raise BadImageError(f"{self._paths[other]}: {name} is in {self._paths[number]} too")
+            self.names = [name for name, _ in found]
+            self.shards = np.fromiter((number for _, number in found), np.int32, len(found))
+            if len(self._paths) == 1:
+                self._records(0)
         else:
+            if not self.root.is_dir():
+                raise missing_data(self.root)
             paths = list_pictures(self.root)
             self._files = {path.stem: path for path in paths}
-            names = set(self._files)
-            if len(names) < len(paths):
+            if len(self._files) < len(paths):
                 twice = next(path for path in paths if self._files[path.stem] != path)
                 raise ValueError(f"{self.root}: {twice.name} and {self._files[twice.stem].name} have one name")
-        if not names:
+            self.names = sorted(self._files)
+            self.shards = np.zeros(len(self.names), np.int32)
+        if not self.names:
             raise FileNotFoundError(
                 f"{self.root}: no image in it; expected files ending in {', '.join(sorted(SUFFIXES))}"
             )
-        self.names = sorted(names)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -64,11 +76,20 @@ class CleanImages:
         """
         if not self.is_lmdb:
             return read_image(self._files[name])
+        index = bisect_left(self.names, name)
         try:
-            content = self._records[name.encode()]
+            if self.names[index : index + 1] != [name]:
+                raise KeyError(name)
+            number = int(self.shards[index])
+            content = self._records(number)[name.encode()]
         except KeyError:
             raise BadImageError(f"{self.root}: {name}: no such record, expected an image") from None
-        return decode_image(content, f"{self.root}: {name}")
+        return decode_image(content, f"{self._paths[number]}: {name}")
+
+    def _records(self, number: int) -> LmdbRecords:
+        if number not in self._lmdbs:
+            self._lmdbs[number] = LmdbRecords(self._paths[number])
+        return self._lmdbs[number]
 
     def read_patchable(self, name: str, side: int | None) -> np.ndarray:
         """Return an image from which a patch of ``side`` pixels can be cut; BadImageError if it is smaller."""
@@ -79,6 +100,13 @@ class CleanImages:
                 f"{self.root}: {name} has {height}x{width} pixels, patches of {side}x{side} are asked for"
             )
         return image
+
+
+def _listed(path: Path) -> set[str]:
+    """Return the keys that a LMDB's meta_info.txt lists."""
+    # A name that is not ASCII has no record.
+    lines = (path / "meta_info.txt").read_text(encoding="ascii", errors="replace").splitlines()
+    return {line.split(".")[0] for line in lines if line.strip()}
 
 
 def fresh_rng() -> np.random.Generator:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import logging
 import sys
 from collections.abc import Callable
+
+from panet_plugin.data.shards import Shard
+
+
+def shard(text: str) -> Shard:
+    """Read ``I/N`` on a command line."""
+    try:
+        return Shard.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run_command(name: str, work: Callable[[], None]) -> None:

@@ -12,6 +12,7 @@ from panet_plugin.data.archives import SUFFIXES, extract, has_suffix, unpack
 from panet_plugin.data.datasets import DIV2K, DIV2K_URL, Archive
 from panet_plugin.data.download import ARCHIVES, DownloadError, check_archive, download_archive
 from panet_plugin.data.prepare import prepare_pictures
+from panet_plugin.data.shards import Shard
 from panet_plugin.data.sources import Pictures, find_subset, list_images
 from panet_plugin.files import locked
 
@@ -28,6 +29,7 @@ def prepare_div2k(
     mirror: str = DIV2K_URL,
     skip_bad: bool = False,
     workers: int | None = None,
+    shard: Shard | None = None,
 ) -> None:
     """Make the LMDBs that the training configs read; what is there and complete is left alone.
 
@@ -42,6 +44,7 @@ def prepare_div2k(
         mirror: Address of the folder on the server.
         skip_bad: Leave out images that cannot be used, and list them, instead of stopping at the first.
         workers: Number of threads; the number of usable cores by default.
+        shard: Make this part of each subset alone; see :func:`panet_plugin.data.prepare_set`.
 
     Raises:
         ValueError: Images, archives or settings that cannot be used; their errors are subclasses.
@@ -77,6 +80,7 @@ def prepare_div2k(
             crop=DIV2K[subset].crop,
             skip_bad=skip_bad,
             workers=workers,
+            shard=shard,
         )
 
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from panet_plugin.data.pictures import BadImageError
 
@@ -16,20 +19,56 @@ from panet_plugin.data.pictures import BadImageError
 _PAGE, _NODE = struct.Struct("<10xHH2x"), struct.Struct("<HHHH")
 _NUMBER = struct.Struct("<Q")
 _BRANCH, _LEAF, _OVERFLOW, _META = 1, 2, 4, 8
-# Of a meta page: magic, version, size of pages, the root of the main database, the transaction.
-_ROOTS = struct.Struct("<16xII16xI84xQ8xQ")
+# Of a meta page: magic, version, size of pages, of the main database its records and its root, last page, transaction.
+_HEAD = struct.Struct("<16xII16xI76xQQQQ")
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _NO_ROOT = 2**64 - 1
 
 
-class LmdbRecords:
-    """Where the records of a LMDB of plain keys and values lie; it keeps no file open.
+def count_records(path: str | os.PathLike) -> int:
+    """Return how many records a LMDB says that it holds, without reading more than its head.
+
+    Raises:
+        BadImageError: If it is no LMDB, or shorter than it says.
+        OSError: If it cannot be read.
+    """
+    path = Path(path, "data.mdb")
+    with path.open("rb") as file:
+        page_size, records, _, last = _read_head(path, file)
+        if (size := os.fstat(file.fileno()).st_size) < (last + 1) * page_size:
+            raise _damaged(path, f"it ends after {size} bytes, expected {(last + 1) * page_size}")
+    return records
+
+
+def _damaged(path: Path, reason: str) -> BadImageError:
+    return BadImageError(f"{path}: damaged, or no LMDB: {reason}")
+
+
+def _read_head(path: Path, file: BinaryIO) -> tuple[int, int, int, int]:
+    """Return the size of pages, the number of records, and the root's and the last page, by the newer meta page."""
+    head, offset, found = file.read(1 << 17), 0, []
+    for _ in range(2):
+        try:
+            flags, _ = _PAGE.unpack_from(head, offset)
+            magic, version, page_size, records, root, last, transaction = _HEAD.unpack_from(head, offset)
+        except struct.error as error:
+            raise _damaged(path, "a page ends early") from error
+        if flags & _META != _META or (magic, version) != (_MAGIC, _VERSION):
+            raise _damaged(path, "its first pages do not say that it is one")
+        if page_size not in (1 << bits for bits in range(9, 17)):
+            raise _damaged(path, f"pages of {page_size} bytes")
+        found.append((transaction, page_size, records, root, last))
+        offset = page_size
+    return max(found)[1:]
+
+
+class LmdbRecords(Mapping[bytes, bytes]):
+    """The records of a LMDB of plain keys and values, by their keys, in the order of the keys.
+
+    It keeps no file open, and of a record 24 bytes and the key.
 
     Args:
         path: Its folder, written by a 64-bit machine of little-endian byte order.
-
-    Attributes:
-        places: Offset and size in bytes of every record in ``data.mdb``, by key, in the order of the keys.
 
     Raises:
         BadImageError: If it is damaged or no LMDB.
@@ -38,14 +77,28 @@ class LmdbRecords:
 
     def __init__(self, path: str | os.PathLike) -> None:
         self._file = Path(path, "data.mdb")
+        keys, self._ends, self._places = bytearray(), array("Q"), array("Q")
         try:
-            self.places = dict(self._walk())
+            for key, place in self._walk():
+                keys += key
+                self._ends.append(len(keys))
+                self._places.extend(place)
         except (struct.error, IndexError) as error:  # numbers that lead out of a page
             raise self._damaged("a page ends early") from error
+        self._keys = bytes(keys)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return map(self._key, range(len(self)))
 
     def __getitem__(self, key: bytes) -> bytes:
         """Return a record; KeyError if there is none."""
-        offset, size = self.places[key]
+        index = bisect_left(range(len(self)), key, key=self._key)
+        if index == len(self) or self._key(index) != key:
+            raise KeyError(key)
+        offset, size = self._places[2 * index : 2 * index + 2]
         with self._file.open("rb") as file:
             file.seek(offset)
             content = file.read(size)
@@ -53,13 +106,16 @@ class LmdbRecords:
             raise self._damaged("it was cut while it was in use")
         return content
 
+    def _key(self, index: int) -> bytes:
+        return self._keys[self._ends[index - 1] if index else 0 : self._ends[index]]
+
     def _damaged(self, reason: str) -> BadImageError:
-        return BadImageError(f"{self._file}: damaged, or no LMDB: {reason}")
+        return _damaged(self._file, reason)
 
     def _walk(self) -> Iterator[tuple[bytes, tuple[int, int]]]:
         with self._file.open("rb") as file:
             total = os.fstat(file.fileno()).st_size
-            page_size, root = self._root(file.read(1 << 17))
+            page_size, _, root, _ = _read_head(self._file, file)
             pages = [root] if root != _NO_ROOT else []
             seen = set(pages)
             while pages:
@@ -87,21 +143,6 @@ class LmdbRecords:
                         yield key, (offset, size)
                 else:
                     raise self._damaged(f"page {number} is of no known kind ({flags})")
-
-    def _root(self, head: bytes) -> tuple[int, int]:
-        """Return the size of pages, and the number of the root's, by the newer of the two meta pages."""
-        found = []
-        offset = 0
-        for _ in range(2):
-            flags, _ = _PAGE.unpack_from(head, offset)
-            magic, version, page_size, root, transaction = _ROOTS.unpack_from(head, offset)
-            if flags & _META != _META or (magic, version) != (_MAGIC, _VERSION):
-                raise self._damaged("its first pages do not say that it is one")
-            if page_size not in (1 << bits for bits in range(9, 17)):
-                raise self._damaged(f"pages of {page_size} bytes")
-            found.append((transaction, page_size, root))
-            offset = page_size
-        return max(found)[1:]
 
     def _record(self, page: bytes, node: int, start: int, page_size: int) -> tuple[bytes, int, int]:
         """Return the key, offset and size of a leaf's record."""

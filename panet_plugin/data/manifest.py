@@ -24,14 +24,21 @@ class Layout:
     Args:
         name: Name of the set, such as ``DIV2K_train``.
         subimages: Whether the LMDBs hold sub-images or whole images.
+        shard: The part of a set in shards that this is the layout of, such as ``3-of-8``; see
+            :mod:`panet_plugin.data.shards`.
     """
 
     name: str
     subimages: bool = False
+    shard: str | None = None
 
     @property
     def _suffix(self) -> str:
         return "_sub" if self.subimages else ""
+
+    @property
+    def _lmdb(self) -> str:
+        return f"{self._suffix}.lmdb" + (f"/{self.shard}.lmdb" if self.shard else "")
 
     @property
     def manifest(self) -> str:
@@ -64,11 +71,11 @@ class Layout:
     @property
     def hr_lmdb(self) -> str:
         """LMDB of the HR images or sub-images."""
-        return f"{self.hr}{self._suffix}.lmdb"
+        return f"{self.hr}{self._lmdb}"
 
     def lr_lmdb(self, scale: int) -> str:
         """LMDB of the LR images or sub-images, of the same keys as the HR one."""
-        return f"{self.lr_root}_X{scale}{self._suffix}.lmdb"
+        return f"{self.lr_root}_X{scale}{self._lmdb}"
 
     def lmdbs(self, scales: Sequence[int]) -> list[str]:
         """All LMDBs."""

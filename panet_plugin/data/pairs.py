@@ -23,6 +23,7 @@ class PairedImages:
 
     Attributes:
         names: Of the pairs, sorted.
+        shards: For every pair the number of the ground truth's shard; see :class:`CleanImages`.
 
     Raises:
         FileNotFoundError: If one of them does not exist or is empty.
@@ -36,7 +37,7 @@ class PairedImages:
                 f"{self.lq.root} and {self.gt.root}: expected the same images in both, but {len(lonely)} are in one "
                 f"alone, such as {lonely[0]}"
             )
-        self.names = self.gt.names
+        self.names, self.shards = self.gt.names, self.gt.shards
 
     def __len__(self) -> int:
         return len(self.names)

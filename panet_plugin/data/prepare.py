@@ -23,9 +23,10 @@ from tqdm import tqdm
 from panet_plugin.data.build import make_set
 from panet_plugin.data.images import encode_image, read_image
 from panet_plugin.data.lmdb_writer import EncodedImage, append_to_lmdb, write_meta_info
-from panet_plugin.data.manifest import FORMAT, Entry, Layout, read_json, sha256_of, summary, to_json
+from panet_plugin.data.manifest import FORMAT, Entry, Layout, digest, read_json, sha256_of, summary, to_json
 from panet_plugin.data.parallel import in_threads
 from panet_plugin.data.pictures import BadImageError
+from panet_plugin.data.shards import Shard, claim, list_shards
 from panet_plugin.data.sources import Pictures, Source, find_sources
 from panet_plugin.degradations import imresize
 from panet_plugin.files import write_bytes
@@ -47,6 +48,7 @@ def prepare_set(
     folders: bool = False,
     skip_bad: bool = False,
     workers: int | None = None,
+    shard: Shard | None = None,
 ) -> bool:
     """Write HR and LR images or sub-images of a folder of images to LMDBs, as :class:`Layout` names them.
 
@@ -70,6 +72,8 @@ def prepare_set(
         folders: Write the images, and the sub-images, as PNG files too. Training needs the LMDBs only.
         skip_bad: Leave out images that cannot be used, and list them, instead of stopping at the first.
         workers: Number of threads; the number of usable cores by default.
+        shard: Make this part of the set alone; see :mod:`panet_plugin.data.shards`. The others may be made at the same
+            time, by other machines, in the same ``root``.
 
     Returns:
         Whether anything was made.
@@ -80,7 +84,8 @@ def prepare_set(
         FileExistsError: There is a folder of such a name under ``root`` that was not made by this function.
         NotADirectoryError: ``hr_dir`` or ``lr_dir`` is no folder.
         OSError: The disk is full, or cannot be read or written.
-        ValueError: Scales or sub-image sizes that do not work, or no image at all.
+        ValueError: Scales or sub-image sizes that do not work, no image at all, or a shard that does not fit those that
+            are there.
     """
     pictures = Pictures(_source_folders(Path(hr_dir), lr_dir, sorted(set(scales))), names)
     return prepare_pictures(
@@ -93,6 +98,7 @@ def prepare_set(
         folders=folders,
         skip_bad=skip_bad,
         workers=workers,
+        shard=shard,
     )
 
 
@@ -107,32 +113,46 @@ def prepare_pictures(
     folders: bool = False,
     skip_bad: bool = False,
     workers: int | None = None,
+    shard: Shard | None = None,
 ) -> bool:
     """Make one set of pictures that may lie in several folders; all else is as :func:`prepare_set` says."""
     scales = sorted(set(scales))
     _check_settings(name, scales, subimage, crop)
     root = Path(root)
-    layout = Layout(name, subimage is not None)
+    layout = Layout(name, subimage is not None, shard and str(shard))
     sources = find_sources(parts)
+    if shard:
+        if folders:
+            raise ValueError("a set in shards has LMDBs alone, no folders of images")
+        if shard.of > len(sources):
+            raise ValueError(f"{name}: {len(sources)} images, expected one for each of {shard.of} shards at least")
+        whole = {"count": len(sources), "sha256": digest((source.key, "") for source in sources)}
+        sources = shard.share(sources)
     recipe = {
         "format": FORMAT,
-        "name": name,
+        "name": f"{name}-{shard}" if shard else name,
+        "shard": shard and list(shard),
+        # All pictures of the set, of which a shard has a part.
+        "pictures": whole if shard else None,
         "scales": scales,
         "subimage": None if subimage is None else list(subimage),
         "crop": crop,
         "given": [scale for scale in scales if any(scale in part.folders for part in parts)],
-        "whole": all(part.names is None for part in parts),
+        "whole": shard is None and all(part.names is None for part in parts),
         # A folder holds all pictures of the set or is no part of it.
         "in_place": _folders_in_place(root, layout, parts[0].folders) if len(parts) == 1 else {},
         "folders": folders,
         "skip_bad": skip_bad,
         "sources": _hash_sources(sources, name, workers),
     }
-
     outputs = layout.lmdbs(scales) + (layout.folders(scales) if folders else [])
+    claim(root, name, shard, recipe, outputs)
     read = [folder for part in parts for folder in part.folders.values()]
     build = partial(_build, sources=sources, layout=layout, recipe=recipe, workers=workers)
-    return make_set(root, recipe, outputs, read, build)
+    made = make_set(root, recipe, outputs, read, build)
+    if shard:
+        list_shards(root, name, shard)
+    return made
 
 
 # Settings and sources
@@ -211,7 +231,7 @@ def _build(
 
     make = partial(_make_image, building=building, layout=layout, recipe=recipe)
     results = in_threads(make, sources[done:], workers)
-    label = f"{layout.name}: images"
+    label = f"{recipe['name']}: images"
     with tqdm(desc=label, total=len(sources), initial=done, unit="image") as progress:
         for batch in _batches(zip(sources[done:], results, strict=True)):
             record = _write_batch(building, batch, held)
@@ -220,7 +240,7 @@ def _build(
             _note(record, held, skipped)
             progress.update(len(batch))
     if not held:
-        raise ValueError(f"{layout.name}: none of the {len(sources)} images can be used")
+        raise ValueError(f"{recipe['name']}: none of the {len(sources)} images can be used")
 
     outputs = {}
     for path in sorted(held):

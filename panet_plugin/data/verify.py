@@ -14,10 +14,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from panet_plugin.data.images import PNG_COMPRESSION
-from panet_plugin.data.lmdb_reader import LmdbRecords
+from panet_plugin.data.lmdb_reader import LmdbRecords, count_records
 from panet_plugin.data.manifest import FORMAT, digest, read_json, sha256_of
 from panet_plugin.data.parallel import in_threads
 from panet_plugin.data.pictures import READABLE, BadImageError
+from panet_plugin.data.shards import Shard, sets_in_shards
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,27 @@ def verify_root(root: str | os.PathLike, workers: int | None = None) -> list[str
     problems = []
     for path, manifest in manifests.items():
         problems += _verify_set(path, manifest, workers)
-    return problems + [UNFINISHED.format(path) for path in unfinished]
+    problems += [UNFINISHED.format(path) for path in unfinished]
+    for name, shards in sets_in_shards(root):
+        problems += _verify_division(root, name, shards, found)
+    return problems
+
+
+def _verify_division(root: Path, name: str, shards: list[Shard], found: dict[Path, dict[str, Any] | None]) -> list[str]:
+    """What is wrong with a set in shards, beyond what is wrong with each of them."""
+    if {shard.of for shard in shards} != {shards[0].of}:
+        return [f"{root / name}: there are shards of several divisions: {', '.join(map(str, shards))}"]
+    missing = [shard for shard in shards[0].all() if shard not in shards]
+    if missing:
+        return [f"{root / f'{name}-{shard}.json'}: missing: this shard is not prepared" for shard in missing]
+    paths = [root / f"{name}-{shard}.json" for shard in shards]
+    outputs = {root / output for path in paths for output in (found.get(path) or {"outputs": {}})["outputs"]}
+    strays = {path for folder in {output.parent for output in outputs} for path in folder.glob("*.lmdb")} - outputs
+    problems = [f"{path}: no manifest knows this shard" for path in sorted(strays)]
+    listed = (found.get(root / f"{name}.json") or {}).get("shards")
+    if all(path.is_file() for path in paths) and listed != {path.name: sha256_of(path) for path in paths}:
+        problems.append(f"{root / name}.json: missing, or of other shards; the command of any shard writes it")
+    return problems
 
 
 def _verify_set(path: Path, manifest: dict[str, Any], workers: int | None) -> list[str]:
@@ -83,8 +104,9 @@ def _verify_set(path: Path, manifest: dict[str, Any], workers: int | None) -> li
 def _verify_lmdb(path: Path, expected: dict[str, Any], workers: int | None) -> tuple[list[str], list[str]]:
     """What is wrong with an LMDB, and its keys."""
     try:
+        count_records(path)  # for its errors
         records = LmdbRecords(path)
-        images = ((f"{key.decode(errors='replace')}.png", records[key]) for key in records.places)
+        images = ((f"{key.decode(errors='replace')}.png", records[key]) for key in records)
         checked = _check(path, images, expected, workers)
     except BadImageError as error:
         return [str(error)], []

@@ -91,11 +91,12 @@ def test_a_limited_number_is_passed_over(caplog):
 
 
 def test_the_datasets_of_both_frameworks_read_the_same(root):
-    from basicsr.data import build_dataset
-    from mmengine.registry import DATASETS, init_default_scope
-
     import panet_plugin.frameworks.basicsr
     import panet_plugin.frameworks.mmagic  # noqa: F401 - registers the datasets
+
+    # isort: split
+    from basicsr.data import build_dataset
+    from mmengine.registry import DATASETS, init_default_scope
 
     init_default_scope("mmagic")
     names = {"gt": "set_HR.lmdb", "img": "set_LR_bicubic_X{scale}.lmdb"}
@@ -113,9 +114,10 @@ def test_the_datasets_of_both_frameworks_read_the_same(root):
 def test_patches_are_those_of_basicsrs_own_dataset(root):
     import random
 
-    from basicsr.data import build_dataset
-
     import panet_plugin.frameworks.basicsr  # noqa: F401 - registers the datasets
+
+    # isort: split
+    from basicsr.data import build_dataset
 
     folders = {"dataroot_gt": str(root / "set_HR.lmdb"), "dataroot_lq": str(root / "set_LR_bicubic_X2.lmdb")}
     options = {"name": "x", "phase": "train", "scale": 2, "gt_size": 8, "use_hflip": True, "use_rot": True, **folders}

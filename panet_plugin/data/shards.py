@@ -1,0 +1,174 @@
+"""Sets in shards: a folder of LMDBs, each made by a process of its own, in the place of one LMDB.
+
+``NAME_HR.lmdb/3-of-8.lmdb`` is the third of eight, laid out as every LMDB of ours. A picture and its sub-images belong
+to one shard, by the place of the picture among all. Each shard has a manifest, ``ROOT/NAME-3-of-8.json``; once all are
+there, ``ROOT/NAME.json`` lists them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from panet_plugin.data.lmdb_reader import count_records
+from panet_plugin.data.manifest import read_json, sha256_of, to_json
+from panet_plugin.data.pictures import BadImageError
+from panet_plugin.files import locked, write_bytes
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+
+
+class Shard(NamedTuple):
+    """One of the parts of a set; as text ``3-of-8``.
+
+    Attributes:
+        number: From 1.
+        of: How many there are.
+    """
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read what users write, ``3/8``; ValueError if that is no part of a whole."""
+        found = re.fullmatch(r"(\d+)/(\d+)", text)
+        shard = cls(*map(int, found.groups())) if found else cls(0, 0)
+        if not 1 <= shard.number <= shard.of:
+            raise ValueError(f"expected a shard such as 3/8, of 1/8 to 8/8, got {text!r}")
+        return shard
+
+    def __str__(self) -> str:
+        return f"{self.number}-of-{self.of}"
+
+    def share(self, items: list[Item]) -> list[Item]:
+        """Return every ``of``-th item, from its own on: neighbors, which are often alike, go to different shards."""
+        return items[self.number - 1 :: self.of]
+
+    def all(self) -> list[Shard]:
+        """Return the shards of the set."""
+        return [Shard(number, self.of) for number in range(1, self.of + 1)]
+
+
+def shard_paths(path: Path) -> list[Path]:
+    """Return the LMDBs that a path stands for: the one that it is, or the shards in it; nothing if there are none.
+
+    Raises:
+        BadImageError: If shards are missing or cut, or there are shards of several divisions.
+    """
+    if (path / "meta_info.txt").is_file():
+        return [path]
+    found = _shards_in(path, r"(\d+)-of-(\d+)\.lmdb")
+    if not found:
+        return []
+    first, last = found[0], found[-1]
+    if first.of != last.of:
+        raise BadImageError(
+            f"{path}: holds {first}.lmdb and {last}.lmdb, expected shards of one division: remove those of the other"
+        )
+    if missing := [shard for shard in first.all() if shard not in found]:
+        raise BadImageError(
+            f"{path / f'{missing[0]}.lmdb'}: no such shard, {len(missing)} of {first.of} are missing: "
+            f"the command that prepared the others makes it with --shard {missing[0].number}/{first.of}"
+        )
+    paths = [path / f"{shard}.lmdb" for shard in found]
+    for place in paths:
+        listed = place / "meta_info.txt"
+        if not listed.is_file():
+            raise BadImageError(f"{listed}: missing, the shard is not whole")
+        lines = listed.read_bytes().count(b"\n")
+        if (records := count_records(place)) != lines:
+            raise BadImageError(f"{place}: {records} images, expected {lines} as its meta_info.txt lists")
+    return paths
+
+
+def shards_of(root: Path, name: str) -> list[Shard]:
+    """Return the shards of a set of which there is a manifest or the beginning of one."""
+    return _shards_in(root, rf"\.?{re.escape(name)}-(\d+)-of-(\d+)\.(?:json|partial)")
+
+
+def sets_in_shards(root: Path) -> Iterator[tuple[str, list[Shard]]]:
+    """Yield the names of the sets in shards below a folder, each with what :func:`shards_of` returns."""
+    pattern = re.compile(r"\.?(.+)-\d+-of-\d+\.(?:json|partial)")
+    for name in sorted({found[1] for path in root.iterdir() if (found := pattern.fullmatch(path.name))}):
+        yield name, shards_of(root, name)
+
+
+def _shards_in(folder: Path, pattern: str) -> list[Shard]:
+    if not folder.is_dir():
+        return []
+    found = (re.fullmatch(pattern, path.name) for path in folder.iterdir())
+    # The smallest division first.
+    return sorted({Shard(int(match[1]), int(match[2])) for match in found if match}, key=lambda shard: shard[::-1])
+
+
+def claim(root: Path, name: str, shard: Shard | None, recipe: dict[str, Any], outputs: Sequence[str]) -> None:
+    """Make sure that a shard, or a set that is in none, fits what is there of the set; others will have to fit it.
+
+    Raises:
+        ValueError: If the set is divided otherwise, or was made of other pictures or with other settings.
+        FileExistsError: If there is a set or a LMDB of this name that is in no shards.
+    """
+    with locked(root / name):
+        found = shards_of(root, name)
+        if other := next((other for other in found if not shard or other.of != shard.of), None):
+            raise ValueError(
+                f"{root / name} is in {other.of} shards, there is {other}: go on with --shard 1/{other.of} and so on, "
+                f"or remove what begins with {name}"
+            )
+        if not shard:
+            return
+        whole = read_json(root / f"{name}.json")
+        if whole and "shards" not in whole:
+            raise FileExistsError(f"{root / name}.json: a set in no shards: remove it, or choose another root or name")
+        for output in outputs:
+            lmdb = (root / output).parent
+            if (lmdb / "data.mdb").exists():
+                raise FileExistsError(f"{lmdb} is a LMDB, expected a folder of shards: move it away")
+        for other in found:
+            path = root / f"{name}-{other}.json"
+            theirs = (read_json(path) or {}).get("recipe")
+            if theirs is None:
+                path = root / f".{name}-{other}.partial" / "recipe.json"
+                theirs = read_json(path)
+            if other == shard or theirs is None:
+                continue
+            own = ("name", "sources", "in_place", "shard")
+            if changed := [key for key in recipe if key not in own and theirs.get(key) != recipe[key]]:
+                key = changed[0]
+                raise ValueError(
+                    f"{path}: {key} is {theirs.get(key)}, expected {recipe[key]}: all shards of a set are made of the "
+                    f"same pictures with the same settings; to change them, remove what begins with {name}"
+                )
+        (root / f".{name}-{shard}.partial").mkdir(exist_ok=True)
+
+
+def list_shards(root: Path, name: str, shard: Shard) -> bool:
+    """Write the manifest of a set once all its shards have theirs; until then there is none.
+
+    Returns:
+        Whether the set is complete.
+    """
+    path = root / f"{name}.json"
+    with locked(root / name):
+        paths = [root / f"{name}-{one}.json" for one in shard.all()]
+        manifests = [read_json(one) or {} for one in paths]
+        missing = [
+            f"{one.number}/{one.of}"
+            for one, manifest in zip(shard.all(), manifests, strict=True)
+            if not manifest.get("recipe")
+        ]
+        if missing:
+            path.unlink(missing_ok=True)
+            logger.info("%s: shards left to prepare: %s", root / name, ", ".join(missing))
+            return False
+        content = to_json({"shards": {one.name: sha256_of(one) for one in paths}})
+        if not path.exists() or path.read_bytes() != content:
+            write_bytes(path, content)
+        logger.info("%s: all %d shards are prepared", root / name, shard.of)
+        return True
