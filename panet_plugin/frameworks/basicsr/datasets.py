@@ -16,7 +16,7 @@ from panet_plugin.tasks import image_rng, make_task
 
 @DATASET_REGISTRY.register()
 class PairedLMDBDataset(Dataset):
-    """Low-quality images and ground truth of two LMDBs, or folders, with equal names.
+    """Low-quality images and ground truth of two LMDBs, which may be in shards, or folders, with equal names.
 
     BasicSR's ``PairedImageDataset`` gives the same patches, but its errors do not say which record is damaged.
 
@@ -27,7 +27,9 @@ class PairedLMDBDataset(Dataset):
             - ``gt_size``: side of the patches of the ground truth in pixels, in training;
             - ``use_hflip``, ``use_rot``: flips, and flips with transposition, in training;
             - ``max_bad_images``: how many records that cannot be read every loading process may pass over in
-              training; 0 if not given.
+              training; 0 if not given;
+            - ``shuffle_buffer``: images that are shuffled at a time in training, so that the disk is read in sequence,
+              see :func:`panet_plugin.data.order.sequential_order`; all of them if not given.
 
     Raises:
         FileNotFoundError: If one of the LMDBs does not exist.
@@ -67,10 +69,11 @@ class CleanImageDataset(Dataset):
     Args:
         opt: Options of a BasicSR dataset, with
 
-            - ``dataroot_gt``: a folder of images or a LMDB;
+            - ``dataroot_gt``: a folder of images or a LMDB, which may be in shards;
             - ``task``: its name and the parameters of :func:`panet_plugin.tasks.make_task`;
             - ``gt_size``: side of the patches of clean images in pixels, in training;
             - ``use_hflip``, ``use_rot``: flips, and flips with transposition, in training;
+            - ``shuffle_buffer``: as for ``PairedLMDBDataset``;
             - ``seed``: what the noise in validation depends on, besides the image's name; 0 if not given.
 
     Raises:

@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from panet_plugin.data.order import sequential_order
+from panet_plugin.frameworks.configs import ConfigError
+
 
 @contextmanager
 def numbered_samples(seed: int, iteration: int = 0, epoch: int = 0) -> Iterator[None]:
@@ -30,11 +33,11 @@ def numbered_samples(seed: int, iteration: int = 0, epoch: int = 0) -> Iterator[
     }
 
     def sampler(dataset: Any, world_size: int, rank: int, ratio: float) -> SampleStream:
-        return SampleStream(len(dataset), seed, world_size, rank)
+        return SampleStream(len(dataset), seed, world_size, rank, buffer=dataset.buffer, shards=dataset.shards)
 
     def build(options: Mapping[str, Any]) -> Any:
         dataset = before["build_dataset"](options)
-        return _Seeded(dataset) if options["phase"] == "train" else dataset
+        return _Seeded(dataset, options.get("shuffle_buffer")) if options["phase"] == "train" else dataset
 
     def create(*args: Any) -> tuple:
         loader, stream, validation, _, iterations = before["create_train_val_dataloader"](*args)
@@ -57,18 +60,37 @@ class SampleStream(Sampler):
         world_size: Number of processes.
         rank: That of this one.
         start: Samples that this process has had before.
+        buffer: Images that are shuffled at a time, where the disk is to be read in sequence; see
+            :func:`~panet_plugin.data.order.sequential_order`.
+        shards: With ``buffer``, the number of the shard of every image.
     """
 
-    def __init__(self, size: int, seed: int, world_size: int = 1, rank: int = 0, start: int = 0) -> None:
+    def __init__(
+        self,
+        size: int,
+        seed: int,
+        world_size: int = 1,
+        rank: int = 0,
+        start: int = 0,
+        buffer: int | None = None,
+        shards: np.ndarray | None = None,
+    ) -> None:
         self.size, self.seed, self.world_size, self.rank, self.start = size, seed, world_size, rank, start
+        self.buffer, self.shards = buffer, shards
 
     def __iter__(self) -> Iterator["SeededIndex"]:
         known, order = -1, np.empty(0, int)
         for number in itertools.count(self.start * self.world_size + self.rank, self.world_size):
             times, place = divmod(number, self.size)
             if times != known:
-                known, order = times, np.random.default_rng((self.seed, times)).permutation(self.size)
+                known, order = times, self._order(times)
             yield SeededIndex(order[place], int(np.random.SeedSequence((self.seed, number)).generate_state(1)[0]))
+
+    def _order(self, times: int) -> np.ndarray:
+        rng = np.random.default_rng((self.seed, times))
+        if self.buffer is None or self.shards is None:
+            return rng.permutation(self.size)
+        return sequential_order(self.shards, self.buffer, rng, self.world_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Do nothing: BasicSR's trainer tells its samplers that an epoch begins."""
@@ -89,8 +111,15 @@ class SeededIndex(int):
 class _Seeded(Dataset):
     """A dataset whose samples are random by their seed alone, whichever process makes them, and what it made before."""
 
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: Any, buffer: int | None = None) -> None:
+        self.dataset, self.buffer = dataset, buffer
+        images = getattr(dataset, "images", None)
+        if buffer is not None and images is None:
+            raise ConfigError(
+                f"datasets.train.shuffle_buffer: expected the type PairedLMDBDataset or CleanImageDataset, not "
+                f"{type(dataset).__name__}"
+            )
+        self.shards = images and images.shards
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -23,6 +23,7 @@ from panet_plugin.frameworks.mmagic.datasets import CleanImageDataset, PairedLMD
 from panet_plugin.frameworks.mmagic.hooks import WholeCheckpointHook  # noqa: E402
 from panet_plugin.frameworks.mmagic.metrics import ProtocolPSNR, ProtocolSSIM  # noqa: E402
 from panet_plugin.frameworks.mmagic.optim import BFloat16OptimWrapper, ChannelsLastHook  # noqa: E402
+from panet_plugin.frameworks.mmagic.samplers import SequentialSampler  # noqa: E402
 from panet_plugin.frameworks.mmagic.transforms import (  # noqa: E402
     AddGaussianNoise,
     CompressJPEG,
@@ -46,6 +47,7 @@ __all__ = [
     "ProtocolSSIM",
     "PyramidAttention",
     "PyramidNonLocal2d",
+    "SequentialSampler",
     "WholeCheckpointHook",
     "WithPyramidAttention",
 ]

@@ -18,7 +18,7 @@ _ORDER = {"channel_order": "rgb", "color_type": "color"}
 
 @DATASETS.register_module()
 class PairedLMDBDataset(BaseDataset):
-    """Low-quality images ``img`` and ground truth ``gt`` of two LMDBs with equal keys, as RGB.
+    """Low-quality images ``img`` and ground truth ``gt`` of two LMDBs, which may be in shards, with equal keys, as RGB.
 
     Cropping, if asked for, is put before ``pipeline``: what depends on the paths and on the scale is so said once.
 
@@ -80,7 +80,7 @@ class CleanImageDataset(BaseDataset):
 
     Args:
         data_root: Folder of ``gt``.
-        gt: A folder of images or a LMDB.
+        gt: A folder of images or a LMDB, which may be in shards.
         task: Its name and the parameters of :func:`panet_plugin.tasks.make_task`.
         pipeline: Transforms after loading and cropping.
         patch_size: Side in pixels of random patches of the degraded image; ``None`` keeps the whole.
