@@ -17,14 +17,15 @@ class SequentialSampler(InfiniteSampler):
     Args:
         dataset: One of ours, of LMDBs.
         buffer: Images that are shuffled at a time, in every process.
+        shuffle: False gives the order of the names.
         seed: The same in all processes; drawn if it is not given.
 
     Raises:
         ValueError: If ``buffer`` is below 1, or the dataset is another one or a part of one.
     """
 
-    def __init__(self, dataset: Any, buffer: int, seed: int | None = None) -> None:
-        super().__init__(dataset, seed=seed)
+    def __init__(self, dataset: Any, buffer: int, shuffle: bool = True, seed: int | None = None) -> None:
+        super().__init__(dataset, shuffle, seed)
         images = getattr(dataset, "images", None)
         if images is None or len(images) != len(dataset):
             raise ValueError(
@@ -35,6 +36,8 @@ class SequentialSampler(InfiniteSampler):
         sequential_order(self.shards[:1], buffer, np.random.default_rng())  # for its error
 
     def _infinite_indices(self) -> Iterator[int]:
+        if not self.shuffle:
+            yield from super()._infinite_indices()
         rng = np.random.default_rng(self.seed)
         while True:
             yield from sequential_order(self.shards, self.buffer, rng, self.world_size).tolist()
