@@ -8,6 +8,7 @@ turns, each in a process of its own.
   python tools/benchmark_data.py --images DIR                         speed of preparation and of reading
   python tools/benchmark_data.py --images DIR --pictures 10 20 40 80  memory and disk for so many pictures of 2040x1356
   python tools/benchmark_data.py --images DIR --loading CONFIG...     patches that one core loads in training
+  python tools/benchmark_data.py --images DIR --shards 8              100 000 small pictures: one LMDB, shards, a folder
 
 The large pictures are put together from the images, and prepared as DIV2K is, LR images made.
 """
@@ -33,8 +34,11 @@ import lmdb
 import numpy as np
 from tqdm import tqdm
 
-from panet_plugin.data import Layout, prepare_set, read_image, write_image
+from panet_plugin.data import CleanImages, Layout, prepare_set, read_image, write_image
+from panet_plugin.data.images import encode_image
+from panet_plugin.data.order import sequential_order
 from panet_plugin.data.pictures import list_pictures
+from panet_plugin.data.shards import Shard
 from panet_plugin.files import write_bytes
 
 LAYOUT = Layout("bench", subimages=True)
@@ -50,6 +54,8 @@ def main() -> None:
         root = Path(folder)
         if options.loading:
             report["loading"] = measure_loading(root, options)
+        elif options.shards:
+            report["shards"] = measure_shards(root, options)
         elif options.pictures:
             report["growth"] = measure_growth(root, options)
         else:
@@ -81,6 +87,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (default: 3)")
     parser.add_argument("--pictures", type=int, nargs="+", metavar="N", help="measure memory and disk instead of speed")
     parser.add_argument("--loading", type=Path, nargs="+", metavar="CONFIG", help="of MMEngine: measure their loading")
+    parser.add_argument("--shards", type=int, metavar="N", help="measure a set in shards beside one LMDB and a folder")
+    parser.add_argument("--small", type=int, default=100_000, help="pictures of that set (default: 100000)")
     parser.add_argument("--scratch", type=Path, metavar="DIR", help="folder for temporary files")
     parser.add_argument("--report", type=Path, metavar="FILE.json", help="where to write the figures")
     return parser.parse_args()
@@ -335,6 +343,80 @@ def load(config: Path) -> float:
     for index in order[200:]:
         dataset[int(index)]
     return number / (time.process_time() - start)
+
+
+# Shards
+
+
+def measure_shards(root: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Prepare many small pictures as one LMDB and in shards; read all from either and from their folder, in turns."""
+    # In a process of its own: others would count its memory as theirs.
+    in_process(write_small_pictures, options.images, root / "small", options.small)
+    whole = in_process(prepare_small, root, "one", None)
+    shards = [in_process(prepare_small, root, "shards", Shard(n, options.shards)) for n in range(1, options.shards + 1)]
+    ways = {
+        "folder": ("small", None),
+        "one LMDB": ("one/small_HR.lmdb", None),
+        "shards": ("shards/small_HR.lmdb", None),
+        "shards in sequence": ("shards/small_HR.lmdb", 1000),
+    }
+    read: dict[str, list[Any]] = {way: [] for way in ways}
+    for _ in range(options.rounds):
+        for way, (place, buffer) in ways.items():
+            read[way].append(in_process(read_all, root / place, buffer))
+
+    def columns(runs: list[Any]) -> dict[str, list[float]]:
+        return {
+            "seconds": [round(result["seconds"], 1) for result, _, _ in runs],
+            "processor_seconds": [round(processor, 1) for _, _, processor in runs],
+            "peak_MB": [round(memory) for _, memory, _ in runs],
+        }
+
+    return {
+        "preparation": {"one LMDB": columns([whole]), "each shard": columns(shards)},
+        "reading": {
+            way: {**columns(runs), "MB_after_a_quarter": [round(result["quarter"]) for result, _, _ in runs]}
+            for way, runs in read.items()
+        },
+    }
+
+
+def write_small_pictures(images: Path, folder: Path, number: int) -> None:
+    """Cut pictures of 64x64 at random."""
+    folder.mkdir()
+    random, side = np.random.default_rng(0), 64
+    pictures = [read_image(path) for path in list_pictures(images)]
+    for name in tqdm(range(number), "cutting pictures"):
+        picture = pictures[random.integers(len(pictures))]
+        top, left = (random.integers(length - side + 1) for length in picture.shape[:2])
+        content = encode_image(picture[top : top + side, left : left + side])
+        (folder / f"{name:06d}.png").write_bytes(content)
+
+
+def prepare_small(root: Path, name: str, shard: Shard | None) -> dict[str, float]:
+    """Prepare the small pictures, or a shard of them, by one thread."""
+    start = time.perf_counter()
+    prepare_set(root / "small", root / name, "small", scales=(), subimage=None, workers=1, shard=shard)
+    return {"seconds": time.perf_counter() - start}
+
+
+def read_all(place: Path, buffer: int | None) -> dict[str, float]:
+    """Decode every picture once, in random order or in sequence, from files that are not in memory."""
+    for path in place.rglob("*.*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    random, quarter = np.random.default_rng(0), 0.0
+    start = time.perf_counter()
+    images = CleanImages(place)
+    number = len(images)
+    order = sequential_order(images.shards, buffer, random) if buffer else random.permutation(number)
+    for count, index in enumerate(order):
+        if count == number // 4:
+            quarter = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        images.read(images.names[index])
+    return {"seconds": time.perf_counter() - start, "quarter": quarter}
 
 
 def in_process(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float, float]:

@@ -85,7 +85,7 @@ def check(page, words):
         run_script(page, arguments[script], arguments[script + 1 :], variables)
     elif program == "sbatch":
         assert arguments[-2] == "--wrap"
-        (wrapped,) = commands(arguments[-1])
+        (wrapped,) = commands(arguments[-1].replace("$SLURM_ARRAY_TASK_ID", "1"))
         check(page, wrapped)
     elif program == "panet":
         run_script(page, f"tools/{COMMANDS[arguments[0]][0]}.py", arguments[1:], variables)
