@@ -98,3 +98,19 @@ def test_help_names_the_outputs():
     result = run("make_lmdb.py", "--help")
     assert result.returncode == 0
     assert "NAME_LR_bicubic_X2_sub.lmdb" in result.stdout
+
+
+def test_shards(hr_dir, tmp_path):
+    arguments = ("--hr", hr_dir, "--out", tmp_path / "root", "--scale", 2, "--subimage", 24, 12)
+    for number in (1, 2):
+        made = run("make_lmdb.py", *arguments, "--shard", f"{number}/2")
+        assert made.returncode == 0, made.stderr
+    assert "all 2 shards are prepared" in made.stderr
+    assert (tmp_path / "root/DIV2K_train_HR_sub.lmdb/2-of-2.lmdb/data.mdb").is_file()
+    other = run("make_lmdb.py", *arguments, "--shard", "1/3")
+    assert other.returncode == 1
+    assert "is in 2 shards" in other.stderr
+    assert run("verify.py", tmp_path / "root").returncode == 0
+    wrong = run("make_lmdb.py", *arguments, "--shard", "3/2")
+    assert wrong.returncode == 2
+    assert "expected a shard such as 3/8" in wrong.stderr
