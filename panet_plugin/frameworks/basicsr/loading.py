@@ -113,13 +113,12 @@ class _Seeded(Dataset):
 
     def __init__(self, dataset: Any, buffer: int | None = None) -> None:
         self.dataset, self.buffer = dataset, buffer
-        images = getattr(dataset, "images", None)
-        if buffer is not None and images is None:
+        self.shards = getattr(getattr(dataset, "images", None), "shards", None)
+        if buffer is not None and self.shards is None:
             raise ConfigError(
                 f"datasets.train.shuffle_buffer: expected the type PairedLMDBDataset or CleanImageDataset, not "
                 f"{type(dataset).__name__}"
             )
-        self.shards = images and images.shards
 
     def __len__(self) -> int:
         return len(self.dataset)

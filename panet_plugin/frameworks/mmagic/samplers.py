@@ -26,13 +26,12 @@ class SequentialSampler(InfiniteSampler):
 
     def __init__(self, dataset: Any, buffer: int, shuffle: bool = True, seed: int | None = None) -> None:
         super().__init__(dataset, shuffle, seed)
-        images = getattr(dataset, "images", None)
-        if images is None or len(images) != len(dataset):
+        self.shards, self.buffer = getattr(getattr(dataset, "images", None), "shards", ()), buffer
+        if len(self.shards) != len(dataset):
             raise ValueError(
                 "SequentialSampler: expected a whole PairedLMDBDataset or CleanImageDataset, "
                 f"got {type(dataset).__name__} of {len(dataset)} images"
             )
-        self.shards, self.buffer = images.shards, buffer
         sequential_order(self.shards[:1], buffer, np.random.default_rng())  # for its error
 
     def _infinite_indices(self) -> Iterator[int]:
