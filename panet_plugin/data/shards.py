@@ -24,7 +24,7 @@ Item = TypeVar("Item")
 
 
 class Shard(NamedTuple):
-    """One of the parts of a set; as text ``3-of-8``.
+    """One of the parts of a set in shards, each a LMDB; as text ``3-of-8``.
 
     Attributes:
         number: From 1.

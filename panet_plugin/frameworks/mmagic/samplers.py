@@ -7,12 +7,12 @@ import numpy as np
 from mmengine.dataset import InfiniteSampler
 from mmengine.registry import DATA_SAMPLERS
 
-from panet_plugin.data.order import sequential_order
+from panet_plugin.data import sequential_order
 
 
 @DATA_SAMPLERS.register_module()
 class SequentialSampler(InfiniteSampler):
-    """``InfiniteSampler`` that reads the disk in sequence; see :func:`~panet_plugin.data.order.sequential_order`.
+    """``InfiniteSampler`` that reads the disk in sequence; see :func:`~panet_plugin.data.sequential_order`.
 
     Args:
         dataset: One of ours, of LMDBs.
@@ -26,7 +26,8 @@ class SequentialSampler(InfiniteSampler):
 
     def __init__(self, dataset: Any, buffer: int, shuffle: bool = True, seed: int | None = None) -> None:
         super().__init__(dataset, shuffle, seed)
-        self.shards, self.buffer = getattr(getattr(dataset, "images", None), "shards", ()), buffer
+        self.shards: Any = getattr(getattr(dataset, "images", None), "shards", ())
+        self.buffer = buffer
         if len(self.shards) != len(dataset):
             raise ValueError(
                 "SequentialSampler: expected a whole PairedLMDBDataset or CleanImageDataset, "
