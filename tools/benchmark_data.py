@@ -34,11 +34,9 @@ import lmdb
 import numpy as np
 from tqdm import tqdm
 
-from panet_plugin.data import CleanImages, Layout, prepare_set, read_image, write_image
+from panet_plugin.data import CleanImages, Layout, Shard, prepare_set, read_image, sequential_order, write_image
 from panet_plugin.data.images import encode_image
-from panet_plugin.data.order import sequential_order
 from panet_plugin.data.pictures import list_pictures
-from panet_plugin.data.shards import Shard
 from panet_plugin.files import write_bytes
 
 LAYOUT = Layout("bench", subimages=True)

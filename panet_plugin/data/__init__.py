@@ -4,6 +4,7 @@ from panet_plugin.data.clean import CleanImages, fresh_rng
 from panet_plugin.data.images import read_image, write_image
 from panet_plugin.data.manifest import Layout
 from panet_plugin.data.missing import missing_data
+from panet_plugin.data.order import sequential_order
 from panet_plugin.data.pairs import PairedImages, Tolerance
 from panet_plugin.data.pictures import BadImageError
 from panet_plugin.data.pool import ImagePool, random_patches
@@ -23,5 +24,6 @@ __all__ = [
     "prepare_set",
     "random_patches",
     "read_image",
+    "sequential_order",
     "write_image",
 ]

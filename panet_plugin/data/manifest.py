@@ -24,8 +24,7 @@ class Layout:
     Args:
         name: Name of the set, such as ``DIV2K_train``.
         subimages: Whether the LMDBs hold sub-images or whole images.
-        shard: The part of a set in shards that this is the layout of, such as ``3-of-8``; see
-            ``panet_plugin.data.shards``.
+        shard: The part of a set in shards that this is the layout of, such as ``3-of-8``.
     """
 
     name: str

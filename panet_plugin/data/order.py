@@ -3,8 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["sequential_order"]
-
 
 def sequential_order(
     shards: NDArray[np.integer], buffer: int, rng: np.random.Generator, streams: int = 1

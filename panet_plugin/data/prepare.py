@@ -72,7 +72,7 @@ def prepare_set(
         folders: Write the images, and the sub-images, as PNG files too. Training needs the LMDBs only.
         skip_bad: Leave out images that cannot be used, and list them, instead of stopping at the first.
         workers: Number of threads; the number of usable cores by default.
-        shard: Make this part of the set alone; see ``panet_plugin.data.shards``. The others may be made at the same
+        shard: Make this part of the set alone; see :class:`Shard`. The others may be made at the same
             time, by other machines, in the same ``root``.
 
     Returns:

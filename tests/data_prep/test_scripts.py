@@ -107,7 +107,7 @@ def test_shards(hr_dir, tmp_path):
         assert made.returncode == 0, made.stderr
     assert "all 2 shards are prepared" in made.stderr
     assert (tmp_path / "root/DIV2K_train_HR_sub.lmdb/2-of-2.lmdb/data.mdb").is_file()
-    other = run("make_lmdb.py", *arguments, "--shard", "1/3")
+    other = run("make_lmdb.py", *arguments, "--shard", "1/1")
     assert other.returncode == 1
     assert "is in 2 shards" in other.stderr
     assert run("verify.py", tmp_path / "root").returncode == 0

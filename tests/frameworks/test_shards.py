@@ -12,8 +12,7 @@ import small_runs
 import torch
 from panet_plugin.frameworks.launch import framework_of
 
-from panet_plugin.data import CleanImages, prepare_set
-from panet_plugin.data.shards import Shard
+from panet_plugin.data import CleanImages, Shard, prepare_set
 from panet_plugin.frameworks.basicsr.loading import SampleStream
 from panet_plugin.frameworks.configs import ConfigError
 from panet_plugin.weights import read_state_dict

@@ -29,7 +29,7 @@ class PairedLMDBDataset(Dataset):
             - ``max_bad_images``: how many records that cannot be read every loading process may pass over in
               training; 0 if not given;
             - ``shuffle_buffer``: images that are shuffled at a time in training, so that the disk is read in sequence,
-              see :func:`panet_plugin.data.order.sequential_order`; all of them if not given.
+              see :func:`panet_plugin.data.sequential_order`; all of them if not given.
 
     Raises:
         FileNotFoundError: If one of the LMDBs does not exist.

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from panet_plugin.data.order import sequential_order
+from panet_plugin.data import sequential_order
 from panet_plugin.frameworks.configs import ConfigError
 
 
@@ -61,7 +61,7 @@ class SampleStream(Sampler):
         rank: That of this one.
         start: Samples that this process has had before.
         buffer: Images that are shuffled at a time, where the disk is to be read in sequence; see
-            :func:`~panet_plugin.data.order.sequential_order`.
+            :func:`~panet_plugin.data.sequential_order`.
         shards: With ``buffer``, the number of the shard of every image.
     """
 
@@ -113,13 +113,12 @@ class _Seeded(Dataset):
 
     def __init__(self, dataset: Any, buffer: int | None = None) -> None:
         self.dataset, self.buffer = dataset, buffer
-        images = getattr(dataset, "images", None)
-        if buffer is not None and images is None:
+        self.shards = getattr(getattr(dataset, "images", None), "shards", None)
+        if buffer is not None and self.shards is None:
             raise ConfigError(
                 f"datasets.train.shuffle_buffer: expected the type PairedLMDBDataset or CleanImageDataset, not "
                 f"{type(dataset).__name__}"
             )
-        self.shards = images and images.shards
 
     def __len__(self) -> int:
         return len(self.dataset)

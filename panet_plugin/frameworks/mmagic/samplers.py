@@ -7,12 +7,12 @@ import numpy as np
 from mmengine.dataset import InfiniteSampler
 from mmengine.registry import DATA_SAMPLERS
 
-from panet_plugin.data.order import sequential_order
+from panet_plugin.data import sequential_order
 
 
 @DATA_SAMPLERS.register_module()
 class SequentialSampler(InfiniteSampler):
-    """``InfiniteSampler`` that reads the disk in sequence; see :func:`~panet_plugin.data.order.sequential_order`.
+    """``InfiniteSampler`` that reads the disk in sequence; see :func:`~panet_plugin.data.sequential_order`.
 
     Args:
         dataset: One of ours, of LMDBs.
@@ -26,13 +26,13 @@ class SequentialSampler(InfiniteSampler):
 
     def __init__(self, dataset: Any, buffer: int, shuffle: bool = True, seed: int | None = None) -> None:
         super().__init__(dataset, shuffle, seed)
-        images = getattr(dataset, "images", None)
-        if images is None or len(images) != len(dataset):
+        self.shards: Any = getattr(getattr(dataset, "images", None), "shards", ())
+        self.buffer = buffer
+        if len(self.shards) != len(dataset):
             raise ValueError(
                 "SequentialSampler: expected a whole PairedLMDBDataset or CleanImageDataset, "
                 f"got {type(dataset).__name__} of {len(dataset)} images"
             )
-        self.shards, self.buffer = images.shards, buffer
         sequential_order(self.shards[:1], buffer, np.random.default_rng())  # for its error
 
     def _infinite_indices(self) -> Iterator[int]:
