@@ -8,10 +8,8 @@ import os
 import shutil
 import time
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import pooch
 import requests
 from tqdm import tqdm
 
@@ -104,24 +102,21 @@ def check_archive(path: Path, sha256: str | None = None) -> None:
 
 
 def _retrieve(url: str, folder: Path, name: str, sha256: str | None, size: int | None) -> None:
-    """Let pooch fetch a file into a folder of its own and check it."""
-    # Its messages speak of its own arguments.
-    pooch.get_logger().setLevel("WARNING")
-    known = sha256 and f"sha256:{sha256}"
-    pooch.retrieve(url, known, fname=name, path=folder, downloader=_Resuming(folder / "data", size, sha256))
+    """Fetch a file into a folder of its own and check it."""
+    if not (folder / name).exists():
+        _Resuming(folder / "data", size, sha256).download(url, folder / name)
     if sha256 is None and not is_archive(folder / name):
         (folder / name).unlink()
         raise DownloadError(f"{url} answered with something that is no zip or tar archive")
 
 
 class _Resuming:
-    """Downloader for pooch that keeps what has arrived.
+    """Downloads that keep what has arrived.
 
     Args:
         part: File that collects it; ``.version`` beside it says of which version of the file on the server it is.
         size: Bytes that are expected.
-        sha256: SHA-256 that is expected. It is checked before pooch does so again: that throws away a file which it has
-            not yet checked if it is killed.
+        sha256: SHA-256 that is expected.
     """
 
     def __init__(self, part: Path, size: int | None, sha256: str | None) -> None:
@@ -130,7 +125,8 @@ class _Resuming:
         self.size = size
         self.sha256 = sha256
 
-    def __call__(self, url: str, output_file: str | os.PathLike, pooch: Any, check_only: bool = False) -> None:
+    def download(self, url: str, target: Path) -> None:
+        """Fetch a file, or the rest of it, and move it to its place once it is checked."""
         failures = 0
         # A part of which it is not known how much is missing: the server tells.
         while self.size is None or self._have() != self.size:
@@ -149,7 +145,7 @@ class _Resuming:
         if self.sha256 and (found := sha256_of(self.part, f"{file_name(url)}: checking")) != self.sha256:
             self.part.unlink()
             raise DownloadError(f"{url} has the SHA-256 {found}, expected {self.sha256}: it is another file")
-        self.part.replace(output_file)
+        self.part.replace(target)
 
     def _have(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0

@@ -69,17 +69,25 @@ def test_right_degradations_pass(benchmarks):
 
 
 @pytest.mark.parametrize(
-    ("name", "wrong", "what", "failures"),
+    ("task", "name", "wrong", "what", "failures"),
     [
-        ("compress_jpeg", lambda image, quality, *luma_only: compress_jpeg(image, quality + 1, *luma_only), "JPEG", 8),
-        ("mosaic_bayer", lambda image, pattern: mosaic_bayer(image, "RGGB"), "Demosaicing", 2),
-        ("imresize", lambda image, scale: imresize(image, scale, antialias=False), "Super-resolution", 9),
-        ("imresize", one_pixel_off, "low-resolution", 3),
+        (
+            *("artifact_reduction", "compress_jpeg"),
+            lambda image, quality, *luma_only: compress_jpeg(image, quality + 1, *luma_only),
+            *("JPEG", 8),
+        ),
+        ("demosaicing", "mosaic_bayer", lambda image, pattern: mosaic_bayer(image, "RGGB"), "Demosaicing", 2),
+        (
+            *("super_resolution", "imresize"),
+            lambda image, scale: imresize(image, scale, antialias=False),
+            *("Super-resolution", 9),
+        ),
+        ("super_resolution", "imresize", one_pixel_off, "low-resolution", 3),
     ],
     ids=["quality", "pattern", "no antialiasing", "one pixel"],
 )
-def test_wrong_degradations_fail(benchmarks, monkeypatch, name, wrong, what, failures):
-    monkeypatch.setattr(tasks, name, wrong)
+def test_wrong_degradations_fail(benchmarks, monkeypatch, task, name, wrong, what, failures):
+    monkeypatch.setattr(f"panet_plugin.tasks.{task}.{name}", wrong)
     found = failed(benchmarks)
     assert len(found) == failures
     assert all(what in check for check in found)
