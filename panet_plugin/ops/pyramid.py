@@ -78,30 +78,34 @@ def build_pyramid(features: Tensor, scales: Sequence[float]) -> list[Tensor]:
 def resize_bicubically(features: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize features as ``F.interpolate(mode="bicubic", align_corners=False)`` does, to rounding.
 
-    Where sizes are known and small this is two products with constant matrices: several times faster, the gradient
-    above all, which is also the same from run to run on CUDA.
+    Where sizes are known and small, or results have to be deterministic (``torch.use_deterministic_algorithms``), this
+    is two products with constant matrices: several times faster, the gradient above all, which is also the same from
+    run to run on CUDA.
 
     Args:
         features: ``(N, C, H, W)``.
         size: Height and width of the result, in pixels.
     """
+    # Of tensors that only look like some, as while compiling, no matrix is to be kept.
     in_program = current_loop() is not None or torch.compiler.is_compiling() or torch.jit.is_tracing()
-    # Of tensors that only look like some, as while compiling, no matrix is to be kept; and levels that products round
-    # would be the error of all that follows.
-    if (
-        in_program
-        or type(features) is not Tensor
-        or max(features.shape[-2:]) > LARGEST_MATRIX
-        or (features.dtype != torch.float64 and float32_products(features.device.type) != "ieee")
-    ):
+    if in_program or type(features) is not Tensor or not _by_products(features):
         return F.interpolate(features, size=size, mode="bicubic", align_corners=False)
-    # Half precision would round the matrices.
-    dtype = torch.promote_types(features.dtype, torch.float32)
+    # Half precision would round the matrices. Levels that products round would be the error of all that follows: where
+    # PyTorch may round those of float32, they are done in float64.
+    exact = float32_products(features.device.type) == "ieee"
+    dtype = torch.promote_types(features.dtype, torch.float32 if exact else torch.float64)
     rows, columns = (
         _bicubic_matrix(old, new, dtype, features.device) for old, new in zip(features.shape[-2:], size, strict=True)
     )
     with without_autocast(features.device):
         return (rows @ (features.to(dtype) @ columns.t())).to(features.dtype)
+
+
+def _by_products(features: Tensor) -> bool:
+    """Return whether features are resized by products with matrices."""
+    if features.device.type == "mps" and float32_products("mps") != "ieee":
+        return False  # It has no float64.
+    return max(features.shape[-2:]) <= LARGEST_MATRIX or torch.are_deterministic_algorithms_enabled()
 
 
 @lru_cache(maxsize=256)

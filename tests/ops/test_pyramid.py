@@ -14,6 +14,13 @@ from panet_plugin.ops.pyramid import key_scale, level_size, resize_bicubically
 SIDES = st.integers(1, 40)
 
 
+@pytest.fixture
+def deterministic():
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 def draw(*shape, dtype=torch.float64):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
 
@@ -36,6 +43,15 @@ def test_large_features_are_resized_alike(monkeypatch):
     monkeypatch.setattr(pyramid, "LARGEST_MATRIX", 29)
     for found, level in zip(build_pyramid(features, (0.7, 0.3)), expected, strict=True):
         torch.testing.assert_close(found, level, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.usefixtures("deterministic")
+def test_deterministic_levels_are_products_of_any_size(monkeypatch):
+    """Bicubic interpolation adds its gradient up in any order on CUDA."""
+    monkeypatch.setattr(pyramid, "LARGEST_MATRIX", 9)
+    pyramid._bicubic_matrix(12, 7, torch.float64, torch.device("cpu"))
+    monkeypatch.setattr(F, "interpolate", None)
+    assert resize_bicubically(draw(1, 1, 12, 12), (7, 7)).shape == (1, 1, 7, 7)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -93,11 +109,15 @@ def test_levels_have_the_sizes_of_the_ladder():
 
 
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])
-def test_coarser_products_do_not_round_levels(precision, set_matmul_precision):
+def test_coarser_products_do_not_round_levels(precision, set_matmul_precision, monkeypatch):
     features = torch.rand(1, 3, 20, 24, dtype=torch.float64)
     expected = resize_bicubically(features, (15, 18))
     set_matmul_precision(precision)
-    torch.testing.assert_close(resize_bicubically(features.float(), (15, 18)), expected.float(), rtol=0, atol=1e-5)
+    resize_bicubically(features.float(), (15, 18))
+    monkeypatch.setattr(F, "interpolate", None)
+    found = resize_bicubically(features.float(), (15, 18))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected.float(), rtol=0, atol=1e-5)
 
 
 def test_what_pytorch_is_allowed(set_matmul_precision):
