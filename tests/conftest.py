@@ -25,6 +25,14 @@ torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_collection_modifyitems(items):
+    """Skip what is marked ``gpu`` where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA GPU here: tools/check_gpu.py checks one"))
+
+
 def pytest_collection_finish():
     """Leave the libraries out of every later garbage collection: MMEngine's datasets ask for full ones."""
     gc.freeze()

@@ -22,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--arch", type=int, nargs="+", default=[80, 90], help="compute capabilities times 10")
     options = parser.parse_args()
-    from panet_plugin.ops import triton as kernels  # where there is no Triton, --help works all the same
+    from panet_plugin.ops import triton_kernels as kernels  # where there is no Triton, --help works all the same
 
     print(f"{'kernel':16}{'target':8}{'registers':>11}{'spilled bytes':>15}{'shared bytes':>14}")
     for arch in options.arch:
@@ -57,7 +57,7 @@ def argument_type(name: str) -> str:
     """Return the type of a kernel's argument, which its name tells."""
     if name in BLOCKS:
         return "constexpr"
-    from panet_plugin.ops.triton import SIZES
+    from panet_plugin.ops.triton_kernels import SIZES
 
     if name in SIZES:
         return "i32"

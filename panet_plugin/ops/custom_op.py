@@ -1,20 +1,16 @@
 """The implementations that store no scores, as one PyTorch operator: autograd, tracing, choice of kernel."""
 
-import os
 from collections.abc import Sequence
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from panet_plugin.ops import fused, stream
 from panet_plugin.ops.autocast import without_autocast
-from panet_plugin.ops.precision import float32_products
-from panet_plugin.ops.window import Visible, visible_keys
-
-#: The environment variable by which ``"auto"`` picks ``"triton"`` on CUDA. It is read in every call: what ``triton``
-#: and ``stream`` keep for the backward pass is the same.
-AUTO_TRITON = "PANET_PLUGIN_TRITON"
+from panet_plugin.ops.backends import IN_PROGRAMS, choose, find
+from panet_plugin.ops.precision import PRODUCTS, float32_products
+from panet_plugin.ops.problem import Problem, Saved
+from panet_plugin.ops.triton_backend import patches_shape
 
 
 @torch.library.custom_op("panet_plugin::pyramid_attention", mutates_args=())
@@ -28,36 +24,45 @@ def recomputing_pyramid_attention(
     implementation: str,
     window: int,
     frame: Sequence[int],
-) -> tuple[Tensor, Tensor, Tensor]:
+    products: str = "auto",
+    training: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Compute pyramid attention with blocks of scores that are computed again for the gradients.
 
     Args:
-        query: ``(N, C, H, W)``.
-        keys: ``(N, C, h, w)`` per level.
-        scales: ``(N, 1, h, w)`` per level, from :func:`~panet_plugin.ops.pyramid.key_scale`.
-        values: ``(N, D, h, w)`` per level.
+        query: See :class:`~panet_plugin.ops.problem.Problem`, as for all that follow but these:
+        keys: Per level.
+        scales: Per level.
+        values: Per level.
         ksize: Side of a patch in pixels.
         hard: Paste only the best matches.
-        implementation: ``"stream"``, ``"fused"``, ``"triton"``, or ``"auto"`` for the fastest that can do it.
+        implementation: ``"stream"``, ``"fused"``, ``"triton"``, or ``"auto"`` for the faster of the first two that can
+            do it.
         window: Side of the square of keys that a query sees; 0 for all keys.
-        frame: See :func:`~panet_plugin.ops.window.visible_keys`.
+        frame: Where parts of larger maps lie in these.
+        products: Or ``"auto"`` for what PyTorch allows on a CPU when this runs.
+        training: For ``"triton"`` alone.
 
     Returns:
-        The output ``(N, D, H, W)``; for the backward pass ``(N, H, W)`` and whether products are in bfloat16, a bool.
+        The output ``(N, D, H, W)``; for the backward pass the normalizer ``(N, H, W)``, the number of ``products`` in
+        ``PRODUCTS`` if that was ``"auto"``, and the patches or nothing.
 
     Raises:
-        ValueError: If the implementation cannot do what is asked.
-        RuntimeError: If it is not available here. Also for second derivatives.
+        ValueError: If the implementation cannot do what is asked. For second derivatives a RuntimeError.
     """
-    # A result, not an argument: a compiled or exported program reads the setting of the day, once for both passes.
-    bfloat16 = query.new_full((), float32_products("cpu") == "bf16", dtype=torch.bool)
-    visible = _visible(query, keys, window, frame)
-    kernel, options = _resolve(implementation, query, ksize, hard, bfloat16)
-    batch, _, height, width = query.shape
-    if batch == 0:
-        return query.new_empty(0, values[0].shape[1], height, width), query.new_empty(0, height, width), bfloat16
+    # A result, not an argument: a compiled or exported program reads the setting of the day, once for both passes. On
+    # CUDA, where reading it back would wait for the device, it is an argument.
+    number = PRODUCTS.index(float32_products("cpu")) if products == "auto" and query.is_cpu else 0
+    setting = query.new_full((), number, dtype=torch.uint8)
+    problem, backend = _resolve(
+        query, keys, scales, values, ksize, hard, implementation, window, frame, products, training, setting
+    )
+    if query.shape[0] == 0:
+        fake = _fake(query, keys, scales, values, ksize, hard, implementation, window, frame, products, training)
+        return fake[0], fake[1], setting, fake[3]
     with without_autocast(query.device):
-        return *kernel.forward(query, keys, scales, values, *options, visible), bfloat16
+        output, saved = backend.forward(problem)
+    return output, saved.normalizer, setting, query.new_empty(0) if saved.patches is None else saved.patches
 
 
 @torch.library.custom_op("panet_plugin::pyramid_attention_backward", mutates_args=())
@@ -67,71 +72,63 @@ def _backward(
     keys: Sequence[Tensor],
     scales: Sequence[Tensor],
     values: Sequence[Tensor],
-    normaliser: Tensor,
-    bfloat16: Tensor,
+    normalizer: Tensor,
+    setting: Tensor,
+    patches: Tensor,
     ksize: int,
     hard: bool,
     implementation: str,
     window: int,
     frame: Sequence[int],
+    products: str,
+    training: bool,
 ) -> list[Tensor]:
-    visible = _visible(query, keys, window, frame)
-    kernel, options = _resolve(implementation, query, ksize, hard, bfloat16)
+    problem, backend = _resolve(
+        query, keys, scales, values, ksize, hard, implementation, window, frame, products, training, setting
+    )
     if query.shape[0] == 0:
         return [torch.empty_like(x) for x in (query, *keys, *scales, *values)]
     # Unlike the forward pass this one may well run where autocast is on.
     with without_autocast(query.device):
-        d_query, *d_levels = kernel.backward(grad, query, keys, scales, values, normaliser, *options, visible)
+        d_query, *d_levels = backend.backward(grad, problem, Saved(normalizer, patches))
     return [d_query, *(d for level in d_levels for d in level)]
 
 
-def _resolve(implementation: str, query: Tensor, ksize: int, hard: bool, bfloat16: Tensor) -> tuple[ModuleType, tuple]:
-    """Return the module of an implementation and the arguments that only some take."""
-    # Only `stream` does more than the published network.
-    published = ksize == 3 and not hard and query.dtype == torch.float32
-    device = query.device.type
-    if implementation == "auto":
-        if published and device == "cpu" and fused.is_available():
-            implementation = "fused"
-        elif published and device == "cuda" and os.environ.get(AUTO_TRITON) == "1":
-            implementation = "triton"
-        else:
-            implementation = "stream"
-    if implementation == "stream":
-        return stream, (ksize, hard)
-    if not published:
-        raise ValueError(
-            f"implementation {implementation!r} does float32, ksize 3, hard=False only; "
-            f"got {query.dtype}, ksize {ksize}, hard={hard}: use 'auto' or 'stream'"
-        )
-    if implementation == "fused":
-        return fused, (bool(bfloat16),)
-    # Imported when asked for: it takes a while, and CPU builds of PyTorch come without it.
-    from panet_plugin.ops import triton
-
-    return triton, ()
-
-
-def _visible(query: Tensor, keys: Sequence[Tensor], window: int, frame: Sequence[int]) -> list[Visible] | None:
-    """Return what the queries see; None where that is everything."""
-    height, width = query.shape[-2:]
-    if window == 0 or (not frame and window >= max(height, width)):
-        return None
-    return visible_keys(window, (height, width), [key.shape[-2:] for key in keys], frame)
+def _resolve(
+    query: Tensor,
+    keys: Sequence[Tensor],
+    scales: Sequence[Tensor],
+    values: Sequence[Tensor],
+    ksize: int,
+    hard: bool,
+    implementation: str,
+    window: int,
+    frame: Sequence[int],
+    products: str,
+    training: bool,
+    setting: Tensor,
+) -> tuple[Problem, ModuleType]:
+    """Return the problem that the operators' arguments mean, and what is to compute it."""
+    if products == "auto":
+        products = PRODUCTS[int(setting)] if setting.is_cpu else "ieee"
+    problem = Problem(query, keys, scales, values, ksize, hard, window or None, frame, products, training)
+    return problem, choose(problem, IN_PROGRAMS) if implementation == "auto" else find(implementation, problem)
 
 
 @recomputing_pyramid_attention.register_fake
-def _(query, keys, scales, values, ksize, hard, implementation, window, frame):
+def _fake(query, keys, scales, values, ksize, hard, implementation, window, frame, products="auto", training=False):
     batch, _, height, width = query.shape
+    kept = patches_shape(query, values) if implementation == "triton" and training else (0,)
     return (
         query.new_empty(batch, values[0].shape[1], height, width),
         query.new_empty(batch, height, width),
-        query.new_empty((), dtype=torch.bool),
+        query.new_empty((), dtype=torch.uint8),
+        query.new_empty(kept),
     )
 
 
 @_backward.register_fake
-def _(grad, query, keys, scales, values, normaliser, bfloat16, ksize, hard, implementation, window, frame):
+def _(grad, query, keys, scales, values, *_):
     return [x.new_empty(x.shape) for x in (query, *keys, *scales, *values)]
 
 
@@ -141,14 +138,14 @@ def _save(ctx, inputs, output) -> None:
 
 
 def _differentiate(ctx, grad, *_):
-    query, *levels, normaliser, bfloat16 = ctx.saved_tensors
+    query, *levels, normalizer, setting, patches = ctx.saved_tensors
     count = len(levels) // 3
     keys, scales, values = (levels[i : i + count] for i in (0, count, 2 * count))
-    d_query, *d_levels = _backward(grad, query, keys, scales, values, normaliser, bfloat16, *ctx.options)
+    d_query, *d_levels = _backward(grad, query, keys, scales, values, normalizer, setting, patches, *ctx.options)
     d_keys, d_scales, d_values = (d_levels[i : i + count] for i in (0, count, 2 * count))
     # autograd takes an empty list for one of tensors.
-    d_frame = None if ctx.options[-1] else []
-    return d_query, d_keys, d_scales, d_values, None, None, None, None, d_frame
+    d_frame = None if ctx.options[4] else []
+    return d_query, d_keys, d_scales, d_values, None, None, None, None, d_frame, None, None
 
 
 def _refuse(ctx, grads):

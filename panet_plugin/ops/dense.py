@@ -1,46 +1,50 @@
 """The reference implementation: every patch unfolded, every score stored."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from panet_plugin.ops.pyramid import key_scale, one_hot_of_maxima, overlap_divisor, unfold_patches
-from panet_plugin.ops.window import Visible, seen_keys
+from panet_plugin.ops.problem import Problem
+from panet_plugin.ops.pyramid import one_hot_of_maxima, overlap_divisor, unfold_patches
+from panet_plugin.ops.window import seen_keys
+
+name = "dense"
 
 
-def dense_weights(
-    query: Tensor,
-    keys: Sequence[Tensor],
-    softmax_scale: float,
-    ksize: int,
-    hard: bool,
-    visible: Sequence[Visible] | None = None,
-) -> Tensor:
+def why_not(problem: Problem) -> str | None:
+    """Return None: it does everything."""
+    return None
+
+
+def forward(problem: Problem) -> Tensor:
+    """Compute pyramid attention ``(N, D, H, W)`` with one ``(N, H*W, keys)`` matrix, for autograd to differentiate."""
+    patches = torch.cat([unfold_patches(value, problem.ksize) for value in problem.values], dim=-1)
+    return paste(patches @ attention_weights(problem).transpose(1, 2), problem)
+
+
+def attention_weights(problem: Problem) -> Tensor:
     """Compute the whole attention matrix ``(N, H*W, keys)``, the keys of all levels one after another."""
-    queries = unfold_patches(query, ksize).transpose(1, 2)
-    levels = [queries @ (unfold_patches(key, ksize) * key_scale(key, softmax_scale, ksize).flatten(2)) for key in keys]
-    if visible is not None:
-        levels = [
-            scores.masked_fill(~seen_keys(seen, key.shape[-2:]).to(key.device), -torch.inf)
-            for scores, seen, key in zip(levels, visible, keys, strict=True)
-        ]
-    scores = torch.cat(levels, dim=-1)
-    return one_hot_of_maxima(scores) if hard else scores.softmax(-1)
+    scores = unfold_patches(problem.query, problem.ksize).transpose(1, 2) @ scaled_keys(problem)
+    seen = seen_matrix(problem)
+    if seen is not None:
+        scores = scores.masked_fill(~seen, -torch.inf)
+    return one_hot_of_maxima(scores) if problem.hard else scores.softmax(-1)
 
 
-def dense_pyramid_attention(
-    query: Tensor,
-    keys: Sequence[Tensor],
-    values: Sequence[Tensor],
-    softmax_scale: float,
-    ksize: int,
-    hard: bool,
-    visible: Sequence[Visible] | None = None,
-) -> Tensor:
-    """Compute pyramid attention with one ``(N, H*W, keys)`` matrix; see :func:`~panet_plugin.ops.pyramid_attention`."""
-    weights = dense_weights(query, keys, softmax_scale, ksize, hard, visible)
-    patches = torch.cat([unfold_patches(value, ksize) for value in values], dim=-1)
-    pasted = F.fold(patches @ weights.transpose(1, 2), query.shape[-2:], ksize, padding=ksize // 2)
-    return pasted / overlap_divisor(ksize)
+def scaled_keys(problem: Problem) -> Tensor:
+    """Return the patches of the keys of all levels, times their scales: ``(N, C * ksize**2, keys)``."""
+    levels = zip(problem.keys, problem.scales, strict=True)
+    return torch.cat([unfold_patches(key, problem.ksize) * scale.flatten(2) for key, scale in levels], dim=-1)
+
+
+def seen_matrix(problem: Problem) -> Tensor | None:
+    """Return whether a query sees a key, ``(H*W, keys)``; None where all see all."""
+    visible = problem.visible_on(problem.query.device)
+    if visible is None:
+        return None
+    return torch.cat([seen_keys(seen, size) for seen, size in zip(visible, problem.sizes, strict=True)], dim=-1)
+
+
+def paste(patches: Tensor, problem: Problem) -> Tensor:
+    """Add patches ``(N, D * ksize**2, H*W)`` up to the output."""
+    return F.fold(patches, problem.size, problem.ksize, padding=problem.ksize // 2) / overlap_divisor(problem.ksize)

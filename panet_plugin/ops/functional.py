@@ -6,15 +6,16 @@ import torch
 from torch import Tensor
 
 from panet_plugin.ops.autocast import without_autocast
+from panet_plugin.ops.backends import BACKENDS, DIRECT, choose, find
 from panet_plugin.ops.custom_op import recomputing_pyramid_attention
-from panet_plugin.ops.dense import dense_pyramid_attention
 from panet_plugin.ops.exporting import current_loop
 from panet_plugin.ops.portable import portable_pyramid_attention
+from panet_plugin.ops.precision import float32_products
+from panet_plugin.ops.problem import Problem
 from panet_plugin.ops.pyramid import key_scale
-from panet_plugin.ops.window import visible_keys
 
-#: Values of ``implementation``; ``"auto"`` picks by device, dtype and what is asked for.
-IMPLEMENTATIONS = ("auto", "dense", "stream", "fused", "triton")
+#: Values of ``implementation``; ``"auto"`` chooses by ``panet_plugin.ops.backends.RULE``.
+IMPLEMENTATIONS = ("auto", *BACKENDS)
 
 
 def pyramid_attention(
@@ -38,9 +39,10 @@ def pyramid_attention(
         softmax_scale: Temperature: scores are multiplied by it before the softmax over all levels.
         ksize: Side of the matched and pasted patches in pixels, odd; 1 matches single pixels.
         hard: Paste only the best match (all of them on ties) instead of the softmax average.
-        implementation: ``"dense"`` stores every score; the others compute them in blocks, in memory linear in the
-            pixels: ``"stream"`` anywhere, ``"fused"`` and ``"triton"`` for float32, ``ksize=3`` and not ``hard`` on
-            a CPU and on CUDA. ``"auto"`` picks the fastest that fits, and ``"dense"`` when exporting to ONNX.
+        implementation: ``"dense"`` stores every score, and ``"sdpa"`` does where PyTorch has no better kernel, which
+            needs CUDA; the others compute them in blocks, in memory linear in the pixels: ``"stream"`` anywhere,
+            ``"fused"`` and ``"triton"`` for float32, ``ksize=3`` and not ``hard`` on a CPU and on CUDA. ``"auto"``
+            picks by device, size, dtype and what is asked for, and ``"dense"`` when exporting to ONNX.
         window: A query sees on every level the keys in a square of so many pixels around it, as
             ``panet_plugin.ops.window.visible_range`` defines it; None for all keys.
         frame: With a window, where parts of larger maps lie in these; see
@@ -50,9 +52,8 @@ def pyramid_attention(
         ``(N, D, H, W)``: overlap-added value patches divided by ``((ksize + 1) / 2) ** 2``. Zero padding throughout.
 
     Raises:
-        ValueError: If a shape or an argument is not as described.
-        RuntimeError: If the implementation asked for is not available here, or on second derivatives of any but
-            ``"dense"``.
+        ValueError: If a shape or an argument is not as described, or the implementation asked for cannot do this here.
+        RuntimeError: On second derivatives of any but ``"dense"``.
     """
     _check(query, keys, values, ksize, implementation)
     _check_window(window, frame, len(keys))
@@ -62,17 +63,35 @@ def pyramid_attention(
     with without_autocast(query.device):
         if dtype in (torch.float16, torch.bfloat16):
             query, keys, values = query.float(), [k.float() for k in keys], [v.float() for v in values]
-        exported = current_loop() is not None
-        if exported or implementation == "dense" or (implementation == "auto" and torch.onnx.is_in_onnx_export()):
-            sizes = query.shape[-2:], [key.shape[-2:] for key in keys]
-            visible = None if window is None else visible_keys(window, *sizes, frame)
-            attend = portable_pyramid_attention if exported else dense_pyramid_attention
-            output = attend(query, keys, values, softmax_scale, ksize, hard, visible)
-        else:
-            scales = [key_scale(key, softmax_scale, ksize) for key in keys]
-            options = ksize, hard, implementation, window or 0, frame
-            output, *_ = recomputing_pyramid_attention(query, keys, scales, values, *options)
+        scales = [key_scale(key, softmax_scale, ksize) for key in keys]
+        output = _attend(Problem(query, keys, scales, values, ksize, hard, window, frame), implementation)
         return output.to(dtype)
+
+
+def _attend(problem: Problem, implementation: str) -> Tensor:
+    if current_loop() is not None:
+        return portable_pyramid_attention(problem)
+    if implementation == "auto" and torch.onnx.is_in_onnx_export():
+        implementation = "dense"
+    # On a CPU the choice is the operator's, and in an exported program, which may run anywhere.
+    if implementation == "auto" and problem.query.is_cuda and not _is_exporting():
+        implementation = choose(problem).name
+    if implementation in DIRECT:
+        return find(implementation, problem).forward(problem)
+    tensors = problem.query, problem.keys, problem.scales, problem.values
+    options = problem.ksize, problem.hard, implementation, problem.window or 0, problem.frame
+    products, training = "auto", False
+    if implementation == "triton":
+        products = float32_products("cuda")
+        leaves = problem.query, *problem.keys, *problem.values
+        training = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
+    output, *_ = recomputing_pyramid_attention(*tensors, *options, products, training)
+    return output
+
+
+def _is_exporting() -> bool:
+    # PyTorch before 2.7 tells no difference.
+    return getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)()
 
 
 def _check(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], ksize: int, implementation: str) -> None:

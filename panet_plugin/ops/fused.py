@@ -8,7 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from panet_plugin.ops.problem import Gradients, Problem, Saved
 from panet_plugin.ops.window import Visible
+
+name = "fused"
 
 _log = logging.getLogger(__name__)
 
@@ -27,80 +30,58 @@ def has_bfloat16() -> bool:
     return library is not None and bool(library.panet_has_bfloat16())
 
 
-def forward(
-    query: Tensor,
-    keys: Sequence[Tensor],
-    scales: Sequence[Tensor],
-    values: Sequence[Tensor],
-    bfloat16: bool = False,
-    visible: Sequence[Visible] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Compute pyramid attention in memory linear in the pixels.
+def why_not(problem: Problem) -> str | None:
+    """Return why it cannot do what is asked, if so."""
+    if problem.query.device.type != "cpu":
+        return f"it is for CPU tensors, got {problem.query.device}"
+    if reason := problem.why_not_published():
+        return f"it does {reason}"
+    return None if is_available() else "the C++ kernel is not available; see the log"
 
-    Args:
-        query: ``(N, C, H, W)`` float32 on the CPU, as are all others.
-        keys: One ``(N, C, h, w)`` per level.
-        scales: One ``(N, 1, h, w)`` per level, from :func:`~panet_plugin.ops.pyramid.key_scale` with ``ksize=3``.
-        values: One ``(N, D, h, w)`` per level.
-        bfloat16: Round the operands of the products to bfloat16; sums and all else stay float32. Without effect
-            unless :func:`has_bfloat16`.
-        visible: What each query sees of every level; None for all keys.
 
-    Returns:
-        The output ``(N, D, H, W)``, already divided by ``overlap_divisor(3)``, and for :func:`backward` the base-2
-        logarithm of the softmax's denominator, ``(N, H, W)``.
+def forward(problem: Problem) -> tuple[Tensor, Saved]:
+    """Compute pyramid attention ``(N, D, H, W)`` in memory linear in the pixels, and what its backward pass needs.
+
+    With ``products="bf16"`` operands of products are rounded to bfloat16, where :func:`has_bfloat16`; sums and all else
+    stay float32.
 
     Raises:
         ValueError: If a tensor is not float32 on the CPU or sizes disagree.
         RuntimeError: If the kernel is not available.
         MemoryError: If memory ran out.
     """
-    call = _Call(query, keys, scales, values, bfloat16, visible)
-    batch, _, height, width = query.shape
-    output = torch.zeros(batch, values[0].shape[1], height, width)
+    call = _Call(problem)
+    batch, _, height, width = problem.query.shape
+    output = torch.zeros(batch, problem.values[0].shape[1], height, width)
     log_sums = torch.zeros(batch, height, width)
     call("panet_forward", output.data_ptr(), log_sums.data_ptr())
-    return output, log_sums
+    return output, Saved(log_sums)
 
 
-def backward(
-    grad: Tensor,
-    query: Tensor,
-    keys: Sequence[Tensor],
-    scales: Sequence[Tensor],
-    values: Sequence[Tensor],
-    log_sums: Tensor,
-    bfloat16: bool = False,
-    visible: Sequence[Visible] | None = None,
-) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
-    """Compute the gradients of :func:`forward`'s output with respect to its four arguments.
+def backward(grad: Tensor, problem: Problem, saved: Saved) -> Gradients:
+    """Compute the gradients; those of the scales are taken as independent of the keys.
 
     Args:
-        grad: ``(N, D, H, W)`` gradient of the output.
-        query: As given to :func:`forward`.
-        keys: As given to :func:`forward`.
-        scales: As given to :func:`forward`; taken as independent of ``keys``.
-        values: As given to :func:`forward`.
-        log_sums: Second result of :func:`forward`.
-        bfloat16: As given to :func:`forward`.
-        visible: As given to :func:`forward`.
-
-    Returns:
-        Gradients of ``query``, ``keys``, ``scales`` and ``values``, of their shapes.
+        grad: Gradient of the output, ``(N, D, H, W)``.
+        problem: As given to :func:`forward`.
+        saved: From :func:`forward`.
 
     Raises:
         ValueError: If a tensor is not float32 on the CPU or sizes disagree.
         RuntimeError: If the kernel is not available.
         MemoryError: If memory ran out.
     """
-    call = _Call(query, keys, scales, values, bfloat16, visible)
-    expected = (query.shape[0], values[0].shape[1], *query.shape[2:])
+    call = _Call(problem)
+    query = problem.query
+    expected = (query.shape[0], problem.values[0].shape[1], *query.shape[2:])
     dquery = torch.zeros(query.shape)
-    dkeys, dscales, dvalues = ([torch.zeros(t.shape) for t in level] for level in (keys, scales, values))
+    dkeys, dscales, dvalues = (
+        [torch.zeros(t.shape) for t in level] for level in (problem.keys, problem.scales, problem.values)
+    )
     call(
         "panet_backward",
         call.address(grad, expected),
-        call.address(log_sums, (query.shape[0], *query.shape[2:])),
+        call.address(saved.normalizer, (query.shape[0], *query.shape[2:])),
         dquery.data_ptr(),
         *(_pointers([t.data_ptr() for t in level]) for level in (dkeys, dscales, dvalues)),
     )
@@ -110,30 +91,22 @@ def backward(
 class _Call:
     """The arguments both entry points share, and the contiguous copies that must outlive the call."""
 
-    def __init__(
-        self,
-        query: Tensor,
-        keys: Sequence[Tensor],
-        scales: Sequence[Tensor],
-        values: Sequence[Tensor],
-        bfloat16: bool,
-        visible: Sequence[Visible] | None,
-    ):
+    def __init__(self, problem: Problem):
         self._kept: list[Tensor] = []
-        batch, channels, height, width = query.shape
-        depth = values[0].shape[1]
-        sizes = [key.shape[2:] for key in keys]
+        batch, channels, height, width = problem.query.shape
+        depth = problem.values[0].shape[1]
+        sizes = problem.sizes
         self._arguments = (
-            *map(ctypes.c_int64, (batch, channels, depth, height, width, len(keys))),
-            (ctypes.c_int64 * len(keys))(*(h for h, _ in sizes)),
-            (ctypes.c_int64 * len(keys))(*(w for _, w in sizes)),
-            self._tables(visible),
+            *map(ctypes.c_int64, (batch, channels, depth, height, width, len(sizes))),
+            (ctypes.c_int64 * len(sizes))(*(h for h, _ in sizes)),
+            (ctypes.c_int64 * len(sizes))(*(w for _, w in sizes)),
+            self._tables(problem.visible),
             ctypes.c_int(torch.get_num_threads()),
-            ctypes.c_int(bfloat16),
-            ctypes.c_void_p(self.address(query, query.shape)),
+            ctypes.c_int(problem.products == "bf16"),
+            ctypes.c_void_p(self.address(problem.query, problem.query.shape)),
             *(
                 _pointers([self.address(t, (batch, c, *size)) for t, size in zip(level, sizes, strict=True)])
-                for level, c in ((keys, channels), (scales, 1), (values, depth))
+                for level, c in ((problem.keys, channels), (problem.scales, 1), (problem.values, depth))
             ),
         )
 

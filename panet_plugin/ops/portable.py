@@ -8,32 +8,23 @@ from collections.abc import Sequence
 from functools import cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from panet_plugin.ops.dense import paste, scaled_keys
 from panet_plugin.ops.exporting import current_loop
-from panet_plugin.ops.pyramid import key_scale, one_hot_of_maxima, overlap_divisor, unfold_patches
+from panet_plugin.ops.problem import Problem
+from panet_plugin.ops.pyramid import one_hot_of_maxima, unfold_patches
 from panet_plugin.ops.window import Visible, seen_along
 
 
-def portable_pyramid_attention(
-    query: Tensor,
-    keys: Sequence[Tensor],
-    values: Sequence[Tensor],
-    softmax_scale: float,
-    ksize: int,
-    hard: bool,
-    visible: Sequence[Visible] | None = None,
-) -> Tensor:
-    """Compute pyramid attention; see :func:`~panet_plugin.ops.pyramid_attention`."""
-    size = query.shape[-2:]
-    queries = unfold_patches(query, ksize).transpose(1, 2).unflatten(1, size).transpose(0, 1)
-    scaled = [unfold_patches(key, ksize) * key_scale(key, softmax_scale, ksize).flatten(2) for key in keys]
-    patches = torch.cat([unfold_patches(value, ksize) for value in values], -1).transpose(1, 2)
-    seen = None if visible is None else _seen([key.shape[-2:] for key in keys], visible, query.device)
-    rows = _attend(queries, torch.cat(scaled, -1), patches, hard, seen)
-    pasted = F.fold(rows.permute(1, 3, 0, 2).flatten(2), size, ksize, padding=ksize // 2)
-    return pasted / overlap_divisor(ksize)
+def portable_pyramid_attention(problem: Problem) -> Tensor:
+    """Compute pyramid attention ``(N, D, H, W)``; see :func:`~panet_plugin.ops.pyramid_attention`."""
+    ksize, size = problem.ksize, problem.size
+    queries = unfold_patches(problem.query, ksize).transpose(1, 2).unflatten(1, size).transpose(0, 1)
+    patches = torch.cat([unfold_patches(value, ksize) for value in problem.values], -1).transpose(1, 2)
+    seen = None if problem.visible is None else _seen(problem.sizes, problem.visible, problem.query.device)
+    rows = _attend(queries, scaled_keys(problem), patches, problem.hard, seen)
+    return paste(rows.permute(1, 3, 0, 2).flatten(2), problem)
 
 
 def portable_non_local_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from panet_plugin.ops.problem import Gradients, Problem, Saved
 from panet_plugin.ops.pyramid import overlap_divisor
 from panet_plugin.ops.window import Visible, seen_along
 
@@ -26,81 +27,46 @@ OTHER_BLOCK = 1024, 2**14
 MAX_SCORES = 2**25
 
 
-def forward(
-    query: Tensor,
-    keys: Sequence[Tensor],
-    scales: Sequence[Tensor],
-    values: Sequence[Tensor],
-    ksize: int,
-    hard: bool,
-    visible: Sequence[Visible] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Compute pyramid attention and what its backward pass needs.
-
-    Args:
-        query: ``(N, C, H, W)`` float32 or float64, as all of the following.
-        keys: ``(N, C, h, w)`` per level.
-        scales: ``(N, 1, h, w)`` per level, from :func:`~panet_plugin.ops.pyramid.key_scale`.
-        values: ``(N, D, h, w)`` per level.
-        ksize: Side of a patch in pixels.
-        hard: Paste only the best matches.
-        visible: What each query sees of every level; None for all keys.
-
-    Returns:
-        The output ``(N, D, H, W)``, and the log-sum-exp (the maximum if ``hard``) of every query's scores
-        ``(N, H, W)``.
-    """
-    results = [
-        _Sample(q, k, s, v, ksize, hard, visible).forward()
-        for q, k, s, v in zip(
-            query, zip(*keys, strict=True), zip(*scales, strict=True), zip(*values, strict=True), strict=True
-        )
-    ]
-    output, normaliser = (_stack(result) for result in zip(*results, strict=True))
-    return output, normaliser
+name = "stream"
 
 
-def backward(
-    grad: Tensor,
-    query: Tensor,
-    keys: Sequence[Tensor],
-    scales: Sequence[Tensor],
-    values: Sequence[Tensor],
-    normaliser: Tensor,
-    ksize: int,
-    hard: bool,
-    visible: Sequence[Visible] | None = None,
-) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
-    """Return the gradients of ``query``, ``keys``, ``scales`` and ``values``, computing the scores again.
+def why_not(problem: Problem) -> str | None:
+    """Return None: it does everything."""
+    return None
+
+
+def forward(problem: Problem) -> tuple[Tensor, Saved]:
+    """Compute pyramid attention ``(N, D, H, W)`` and what its backward pass needs."""
+    output, normalizer = (
+        _stack(result) for result in zip(*(sample.forward() for sample in _samples(problem)), strict=True)
+    )
+    return output, Saved(normalizer)
+
+
+def backward(grad: Tensor, problem: Problem, saved: Saved) -> Gradients:
+    """Return the gradients, computing the scores again.
 
     Args:
         grad: Gradient of the output, ``(N, D, H, W)``.
-        query: As given to :func:`forward`.
-        keys: As given to :func:`forward`.
-        scales: As given to :func:`forward`.
-        values: As given to :func:`forward`.
-        normaliser: Second result of :func:`forward`.
-        ksize: As given to :func:`forward`.
-        hard: As given to :func:`forward`; the gradients of all but ``values`` are zero then.
-        visible: As given to :func:`forward`.
+        problem: As given to :func:`forward`. If it is hard, the gradients of all but the values are zero.
+        saved: From :func:`forward`.
     """
     results = [
-        _Sample(q, k, s, v, ksize, hard, visible).backward(g, n)
-        for g, q, k, s, v, n in zip(
-            grad,
-            query,
-            zip(*keys, strict=True),
-            zip(*scales, strict=True),
-            zip(*values, strict=True),
-            normaliser,
-            strict=True,
-        )
+        sample.backward(*tensors) for sample, *tensors in zip(_samples(problem), grad, saved.normalizer, strict=True)
     ]
     d_keys, d_scales, d_values = (
         [_stack(level) for level in zip(*each, strict=True)]
         for each in zip(*(levels for _, *levels in results), strict=True)
     )
     return _stack([d_query for d_query, *_ in results]), d_keys, d_scales, d_values
+
+
+def _samples(problem: Problem) -> Iterator["_Sample"]:
+    """Yield every element of the batch."""
+    visible = problem.visible, problem.visible_on(problem.query.device)
+    keys, scales, values = (zip(*level, strict=True) for level in (problem.keys, problem.scales, problem.values))
+    for query, key, scale, value in zip(problem.query, keys, scales, values, strict=True):
+        yield _Sample(query, key, scale, value, problem.ksize, problem.hard, *visible)
 
 
 def _stack(images: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
@@ -267,9 +233,13 @@ class _Sample:
         values: Sequence[Tensor],
         ksize: int,
         hard: bool,
-        visible: Sequence[Visible] | None = None,
+        visible: Sequence[Visible] | None,
+        visible_there: Sequence[Visible] | None,
     ) -> None:
-        self.visible = visible
+        #: The same on the CPU and, for masks, on the device of the tensors.
+        self.visible, self.visible_there = visible, visible_there
+        #: Of scores: the exponential is to base 2.
+        self.unit = 1.0 if hard else math.log2(math.e)
         self.divisor, self.hard, self.radius = overlap_divisor(ksize), hard, ksize // 2
         self.levels = [_Level(*level, self.radius) for level in zip(keys, scales, values, strict=True)]
         self.height, self.width = query.shape[-2:]
@@ -279,7 +249,7 @@ class _Sample:
             # A smaller tile sees no more than this one.
             self._choose(max(1, MAX_SCORES * math.prod(self.tile) // self.most_scores))
         self.query = self._lay_out(query)
-        #: Infinite where there is no query: added to a normaliser, it makes all weights zero.
+        #: Infinite where there is no query: added to a normalizer, it makes all weights zero.
         self.void = self._lay_out(torch.zeros_like(query[:1]), math.inf)
         tile_height, tile_width = self.tile
         tall, wide = tile_height + 2 * self.radius, tile_width + 2 * self.radius
@@ -296,9 +266,9 @@ class _Sample:
         self.diagonals: dict[tuple[int, int], _Diagonals] = {}
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        """Return the output ``(D, H, W)`` and the normaliser ``(H, W)``."""
+        """Return the output ``(D, H, W)`` and the normalizer ``(H, W)``."""
         output = self._zeros(self.levels[0].values.shape[-1])
-        normaliser = torch.zeros_like(self.void)
+        normalizer = torch.zeros_like(self.void)
         memory = self._memory()
         for tile in self._tiles():
             query, void = self._pixels(self.query[tile.wide]), self._pixels(self.void[tile.inner])
@@ -307,22 +277,22 @@ class _Sample:
             for band, weight in zip(tile.bands, weights, strict=True):
                 keys, _, scale = band.of(self.levels[band.level])
                 self._sum_patches(band, query, keys, weight)
-                weight *= scale.reshape(1, -1)
+                weight *= scale.reshape(1, -1) * self.unit
                 self._hide(tile, band, weight)
                 # Finite, even where a query sees no key of the band: then the difference stays infinite.
                 peaks.append(weight.amax(1, keepdim=True).clamp_(min=torch.finfo(weight.dtype).min))
                 if not self.hard:
-                    totals.append(weight.sub_(peaks[-1]).exp_().sum(1, keepdim=True))
+                    totals.append(weight.sub_(peaks[-1]).exp2_().sum(1, keepdim=True))
             peak = torch.cat(peaks, 1)
             top = peak.amax(1, keepdim=True)
             if self.hard:
                 result = top + void
             else:
-                factors = (peak - top).exp_()
+                factors = (peak - top).exp2_()
                 total = (factors * torch.cat(totals, 1)).sum(1, keepdim=True) + void
-                result = top + total.log()
+                result = top + total.log2()
                 factors /= total
-            normaliser[tile.inner] += result.view_as(normaliser[tile.inner])
+            normalizer[tile.inner] += result.view_as(normalizer[tile.inner])
             for i, (band, weight) in enumerate(zip(tile.bands, weights, strict=True)):
                 if self.hard:
                     weight.eq_(result)
@@ -330,30 +300,30 @@ class _Sample:
                     weight.mul_(factors[:, i : i + 1])
                 _, values, _ = band.of(self.levels[band.level])
                 self._paste_(output[tile.wide], self._spread(band, weight), self._pixels(values))
-        return self._restore(output) / self.divisor, self._restore(normaliser)[0]
+        return self._restore(output) / self.divisor, self._restore(normalizer)[0]
 
-    def backward(self, grad: Tensor, normaliser: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
+    def backward(self, grad: Tensor, normalizer: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
         """Return the gradients of the query, keys, scales and values."""
         grad = self._lay_out(grad / self.divisor)
-        normaliser = self._lay_out(normaliser[None], math.inf)
+        normalizer = self._lay_out(normalizer[None], math.inf)
         d_query = torch.zeros_like(self.query)
         d_levels = [level.zeros_like() for level in self.levels]
         memories = [self._memory() for _ in range(3)]
         for tile in self._tiles():
             query, slope_out = (self._pixels(x[tile.wide]) for x in (self.query, grad))
-            log_sum = self._pixels(normaliser[tile.inner])
+            log_sum = self._pixels(normalizer[tile.inner])
             mean = torch.zeros_like(log_sum)
             work = list(zip(tile.bands, *(self._matrices(memory, tile.bands) for memory in memories), strict=True))
             for band, sums, weight, slope in work:
                 keys, values, scale = band.of(self.levels[band.level])
                 _, d_values, _ = band.of(d_levels[band.level])
                 self._sum_patches(band, query, keys, sums)
-                torch.mul(sums, scale.reshape(1, -1), out=weight)
+                torch.mul(sums, scale.reshape(1, -1) * self.unit, out=weight)
                 self._hide(tile, band, weight)
                 if self.hard:
                     weight.eq_(log_sum)
                 else:
-                    weight.sub_(log_sum).exp_()
+                    weight.sub_(log_sum).exp2_()
                     self._sum_patches(band, slope_out, values, slope)
                     mean += slope.mul_(weight).sum(1, keepdim=True)
                 self._paste_(d_values, self._spread(band, weight).t(), slope_out)
@@ -462,14 +432,14 @@ class _Sample:
         """Return what the tile at a pixel does not see: for every level masks of its rows and its columns."""
         # What reaches beyond the image looks like its edge.
         rows, columns = (
-            torch.arange(start, start + step).clamp(max=length - 1)
+            torch.arange(start, start + step, device=self.query.device).clamp(max=length - 1)
             for start, step, length in zip((y, x), self.tile, (self.height, self.width), strict=True)
         )
         masks = [
             seen_along(seen.at(rows, columns), (level.height, level.width))
-            for seen, level in zip(self.visible or (), self.levels, strict=False)
+            for seen, level in zip(self.visible_there or (), self.levels, strict=False)
         ]
-        return [(~tall.to(self.query.device), ~wide.to(self.query.device)) for tall, wide in masks]
+        return [(~tall, ~wide) for tall, wide in masks]
 
     def _lay_out(self, image: Tensor, fill: float = 0.0) -> Tensor:
         """Turn ``(C, H, W)`` into ``(height, width, C)``, filled up to whole tiles with a margin."""

@@ -42,7 +42,7 @@ class Visible(NamedTuple):
         )
 
 
-def visible_range(queries: Span, keys: Span, window: int) -> tuple[Tensor, Tensor]:
+def visible_range(queries: Span, keys: Span, window: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """Return which keys along one axis of a level the queries along that axis see.
 
     The window of a query is ``window`` pixels long and begins ``window // 2`` pixels before it; at the borders of the
@@ -55,12 +55,17 @@ def visible_range(queries: Span, keys: Span, window: int) -> tuple[Tensor, Tenso
         queries: Of the map of the queries, at the scale of the window.
         keys: Of the level.
         window: In pixels, at least 1.
+        device: Of the result; the CPU by default.
 
     Returns:
         For every query the first key that it sees and the one after the last, counted from ``keys.start``, int64. There
         is at least one, even where the part of the level that is there has none: these results are not to be used.
     """
-    start = (torch.arange(queries.count) + (queries.start - window // 2)).clamp(max=queries.size - window).clamp(min=0)
+    start = (
+        (torch.arange(queries.count, device=device) + (queries.start - window // 2))
+        .clamp(max=queries.size - window)
+        .clamp(min=0)
+    )
     end = (start + window).clamp(max=queries.size)
     first, stop = (
         (2 * keys.size * edge + queries.size - 1).div(2 * queries.size, rounding_mode="floor") for edge in (start, end)
@@ -73,7 +78,11 @@ def visible_range(queries: Span, keys: Span, window: int) -> tuple[Tensor, Tenso
 
 
 def visible_keys(
-    window: int, query_size: Sequence[int], key_sizes: Sequence[Sequence[int]], frame: Sequence[int] = ()
+    window: int,
+    query_size: Sequence[int],
+    key_sizes: Sequence[Sequence[int]],
+    frame: Sequence[int] = (),
+    device: torch.device | None = None,
 ) -> list[Visible]:
     """Return which keys of every level the queries of a map see, or of a part of a map.
 
@@ -83,13 +92,14 @@ def visible_keys(
         key_sizes: The same for every level.
         frame: For a part of a map: top, left, height and width, namely where the queries begin in the whole map and
             how large that is; then the same for every level. Empty where everything is whole.
+        device: Of the result; the CPU by default.
     """
     sizes = [query_size, *key_sizes]
     frames = [frame[i : i + 4] for i in range(0, 4 * len(sizes), 4)] if frame else [(0, 0, *size) for size in sizes]
     rows = [Span(top, size[0], height) for (top, _, height, _), size in zip(frames, sizes, strict=True)]
     columns = [Span(left, size[1], width) for (_, left, _, width), size in zip(frames, sizes, strict=True)]
     return [
-        Visible(visible_range(rows[0], row, window), visible_range(columns[0], column, window))
+        Visible(visible_range(rows[0], row, window, device), visible_range(columns[0], column, window, device))
         for row, column in zip(rows[1:], columns[1:], strict=True)
     ]
 
@@ -109,8 +119,10 @@ def seen_by(seen: tuple[Tensor, Tensor], keys: int) -> tuple[Tensor, Tensor]:
 def seen_along(visible: Visible, size: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Return whether a row of queries sees a row of a level of the given size, ``(H, h)``, and the same of columns."""
     rows, columns = (
-        (torch.arange(count) >= first[:, None]) & (torch.arange(count) < stop[:, None])
-        for (first, stop), count in zip(visible, size, strict=True)
+        (key >= first[:, None]) & (key < stop[:, None])
+        for (first, stop), key in (
+            (edges, torch.arange(count, device=edges[0].device)) for edges, count in zip(visible, size, strict=True)
+        )
     )
     return rows, columns
 

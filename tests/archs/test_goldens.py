@@ -33,9 +33,18 @@ def our_name(key):
     return f"{EMBEDDINGS[embedding]}.{rest}"
 
 
-@pytest.mark.parametrize("name", golden.names("pyramid_attention_"))
-def test_the_block_and_its_gradients(name):
+@pytest.mark.parametrize(
+    ("implementation", "name"),
+    [
+        (implementation, name)
+        for implementation in ("auto", "dense", "sdpa")
+        for name in golden.names("pyramid_attention_")
+        if implementation != "sdpa" or not name.endswith("_hard")
+    ],
+)
+def test_the_block_and_its_gradients(implementation, name):
     block, stored = load_block(name), golden.arrays(name)
+    block.implementation = implementation
     features = stored["input"].double().requires_grad_()
     output = block(features)
     torch.testing.assert_close(output, stored["output"].double(), rtol=0, atol=1e-5)

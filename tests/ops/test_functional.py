@@ -1,7 +1,6 @@
 """The public function: arguments, precision, autograd, tracing, distribution."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +8,7 @@ import torch.distributed as dist
 from attention_cases import gradients, leaves, make_inputs
 
 from panet_plugin.ops import IMPLEMENTATIONS, build_pyramid, custom_op, fused, pyramid_attention
+from panet_plugin.ops.backends import DIRECT
 from panet_plugin.ops.pyramid import key_scale, ladder, level_size, overlap_divisor
 
 needs_bfloat16 = pytest.mark.skipif(not fused.has_bfloat16(), reason="the processor does not multiply bfloat16")
@@ -125,7 +125,7 @@ def test_autocast_does_not_reach_inside(name):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         cast = pyramid_attention(*inputs, implementation=name)
         assert torch.equal(cast, plain)
-        if name != "dense":  # whose backward pass is autograd's business
+        if name not in DIRECT:  # whose backward passes are autograd's business
             inside = gradients(cast, leaves(*inputs))
             assert all(map(torch.equal, inside, gradients(plain, leaves(*inputs))))
 
@@ -278,29 +278,11 @@ def test_wrong_arguments(change, message):
         pyramid_attention(**(arguments | change))
 
 
-@pytest.mark.parametrize("name", ["fused", "triton"])
-def test_kernels_refuse_what_they_cannot_do(name):
+def test_kernels_refuse_what_they_cannot_do():
     with pytest.raises(ValueError, match="use 'auto' or 'stream'"):
-        pyramid_attention(*make_inputs((4, 4), 1), implementation=name)
+        pyramid_attention(*make_inputs((4, 4), 1), implementation="fused")
     with pytest.raises(ValueError, match="use 'auto' or 'stream'"):
-        pyramid_attention(*make_inputs((4, 4), 1, dtype=torch.float32), ksize=5, implementation=name)
-
-
-@pytest.mark.parametrize(("value", "expected"), [("1", "triton"), ("0", "stream"), (None, "stream")])
-def test_the_environment_chooses_triton_whenever_it_is_set(monkeypatch, value, expected):
-    pytest.importorskip("triton")
-    monkeypatch.delenv(custom_op.AUTO_TRITON, raising=False)
-    if value is not None:
-        monkeypatch.setenv(custom_op.AUTO_TRITON, value)
-    query = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
-    module, _ = custom_op._resolve("auto", query, 3, False, torch.tensor(False))
-    assert module.__name__ == f"panet_plugin.ops.{expected}"
-
-
-def test_triton_refuses_the_cpu():
-    pytest.importorskip("triton")
-    with pytest.raises(ValueError, match="needs CUDA tensors"):
-        pyramid_attention(*make_inputs((4, 4), 1, dtype=torch.float32), implementation="triton")
+        pyramid_attention(*make_inputs((4, 4), 1, dtype=torch.float32), ksize=5, implementation="fused")
 
 
 @pytest.mark.parametrize("window", [None, 4])

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panet_plugin.ops import fused
-from panet_plugin.ops.dense import dense_pyramid_attention
+from panet_plugin.ops import fused, pyramid_attention
+from panet_plugin.ops.problem import Problem, Saved
 from panet_plugin.ops.pyramid import build_pyramid, key_scale, overlap_divisor, unfold_patches
 
 TOLERANCE = {False: 1e-4, True: 1e-2}  # of the largest value, by whether products are in bfloat16
@@ -51,6 +51,19 @@ def to_bfloat16(tensors):
     return [t.bfloat16().float() for t in tensors]
 
 
+def make_problem(query, keys, scales, values, bfloat16=False):
+    return Problem(query, keys, scales, values, products="bf16" if bfloat16 else "ieee")
+
+
+def forward(*arguments):
+    output, saved = fused.forward(make_problem(*arguments))
+    return output, saved.normalizer
+
+
+def backward(grad, query, keys, scales, values, log_sums, bfloat16=False):
+    return fused.backward(grad, make_problem(query, keys, scales, values, bfloat16), Saved(log_sums))
+
+
 def check_against_oracle(query, keys, scales, values, bfloat16):
     if bfloat16:
         # As the kernel does, and what that does to the scores, the softmax makes arbitrarily large.
@@ -60,9 +73,9 @@ def check_against_oracle(query, keys, scales, values, bfloat16):
     grad = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1)).bfloat16().float()
     expected.backward(grad.double())
 
-    output, log_sums = fused.forward(query, keys, scales, values, bfloat16)
+    output, log_sums = forward(query, keys, scales, values, bfloat16)
     assert_close(output, expected.detach(), "output", TOLERANCE[bfloat16])
-    dquery, *others = fused.backward(grad, query, keys, scales, values, log_sums, bfloat16)
+    dquery, *others = backward(grad, query, keys, scales, values, log_sums, bfloat16)
     for name, actual, inputs in zip(("query", "keys", "scales", "values"), ([dquery], *others), exact, strict=True):
         # One scale for all levels: a gradient that cancels to almost nothing on a tiny level has no scale of its own.
         flat = [torch.cat([t.flatten() for t in ts]) for ts in (actual, [i.grad for i in inputs])]
@@ -117,8 +130,8 @@ def test_rounds_operands_to_bfloat16_as_pytorch_does():
     grad = torch.randn(2, 10, 9, 21, generator=torch.Generator().manual_seed(1))
 
     def run(grad, query, keys, values, bfloat16):
-        output, log_sums = fused.forward(query, keys, scales, values, bfloat16)
-        gradients = fused.backward(grad, query, keys, scales, values, log_sums, bfloat16)
+        output, log_sums = forward(query, keys, scales, values, bfloat16)
+        gradients = backward(grad, query, keys, scales, values, log_sums, bfloat16)
         return [output, log_sums, gradients[0], *gradients[1], *gradients[2], *gradients[3]]
 
     (rounded_grad, rounded_query), *rounded = map(to_bfloat16, ([grad, query], keys, values))
@@ -134,9 +147,9 @@ def test_is_the_function_of_the_dense_implementation():
     query = torch.randn(1, 32, 20, 24, generator=generator)
     keys = build_pyramid(torch.randn(1, 32, 20, 24, generator=generator), (1.0, 0.5))
     values = build_pyramid(torch.randn(1, 64, 20, 24, generator=generator), (1.0, 0.5))
-    output, _ = fused.forward(query, keys, [key_scale(k, 10.0, 3) for k in keys], values)
+    output, _ = forward(query, keys, [key_scale(k, 10.0, 3) for k in keys], values)
     double = [[t.double() for t in level] for level in (keys, values)]
-    assert_close(output, dense_pyramid_attention(query.double(), *double, 10.0, 3, False), "output")
+    assert_close(output, pyramid_attention(query.double(), *double, implementation="dense"), "output")
 
 
 def test_returns_the_base_2_logarithm_of_the_denominator():
@@ -146,25 +159,25 @@ def test_returns_the_base_2_logarithm_of_the_denominator():
         for k, s in zip(keys, scales, strict=True)
     ]
     expected = torch.cat(scores, -1).double().logsumexp(-1).div(torch.tensor(2.0).log()).view(2, 5, 19)
-    assert_close(fused.forward(query, keys, scales, values)[1], expected, "log_sums")
+    assert_close(forward(query, keys, scales, values)[1], expected, "log_sums")
 
 
 def test_all_zero_input_gives_zeros():
     query, keys, _, values = random_arguments(1, 4, 4, (6, 7), [(6, 7), (4, 4)])
     zeros = torch.zeros_like(query), [k * 0 for k in keys], [key_scale(k * 0, 10.0, 3) for k in keys]
-    output, log_sums = fused.forward(*zeros, [v * 0 for v in values])
+    output, log_sums = forward(*zeros, [v * 0 for v in values])
     assert not output.any()
-    gradients = fused.backward(torch.ones_like(output), *zeros, values, log_sums)
+    gradients = backward(torch.ones_like(output), *zeros, values, log_sums)
     assert all(torch.isfinite(t).all() for t in (gradients[0], *gradients[1], *gradients[2], *gradients[3]))
 
 
 @pytest.mark.parametrize("softmax_scale", [1e4, 1e7, 1e12])
 def test_a_huge_softmax_scale_pastes_the_best_patch(softmax_scale):
     arguments = random_arguments(1, 6, 5, (9, 20), [(9, 20), (7, 7)], softmax_scale)
-    output, log_sums = fused.forward(*arguments)
+    output, log_sums = forward(*arguments)
     query, keys, _, values = ([t.double() for t in a] if isinstance(a, list) else a.double() for a in arguments)
-    assert_close(output, dense_pyramid_attention(query, keys, values, 10.0, 3, True), "output")
-    dvalues = fused.backward(torch.ones_like(output), *arguments, log_sums)[3]
+    assert_close(output, pyramid_attention(query, keys, values, hard=True, implementation="dense"), "output")
+    dvalues = backward(torch.ones_like(output), *arguments, log_sums)[3]
     # The output is linear in the values, so their gradient says what the weights of the backward pass were.
     total = sum((v * d).sum() for v, d in zip(arguments[3], dvalues, strict=True))
     assert_close(total, output.sum(), "values")
@@ -174,12 +187,12 @@ def test_ties_share_the_weight_at_a_huge_softmax_scale():
     query, keys, _, values = random_arguments(1, 3, 2, (4, 5), [(4, 5)])
     keys, values = [keys[0], keys[0].clone()], [values[0], -values[0]]
     scales = [key_scale(k, 1e9, 3) for k in keys]
-    output, log_sums = fused.forward(query, keys, scales, values)
+    output, log_sums = forward(query, keys, scales, values)
     assert output.abs().max() < 1e-6
-    dvalues = fused.backward(torch.ones_like(output), query, keys, scales, values, log_sums)[3]
+    dvalues = backward(torch.ones_like(output), query, keys, scales, values, log_sums)[3]
     assert_close(dvalues[0], dvalues[1], "values")
-    _, log_sums = fused.forward(query, keys[:1], scales[:1], values[:1])
-    alone = fused.backward(torch.ones_like(output), query, keys[:1], scales[:1], values[:1], log_sums)[3]
+    _, log_sums = forward(query, keys[:1], scales[:1], values[:1])
+    alone = backward(torch.ones_like(output), query, keys[:1], scales[:1], values[:1], log_sums)[3]
     assert_close(dvalues[0], alone[0] / 2, "values")
 
 
@@ -190,9 +203,9 @@ def test_non_finite_inputs_reach_the_output(bad, where, bfloat16):
     query, keys, scales, values = random_arguments(1, 3, 4, (8, 20), [(8, 20), (6, 5)])
     {"query": query, "key": keys[1], "value": values[0]}[where][0, 1, 3, 4] = bad
     scales = [key_scale(k, 10.0, 3) for k in keys]
-    output, log_sums = fused.forward(query, keys, scales, values, bfloat16)
+    output, log_sums = forward(query, keys, scales, values, bfloat16)
     assert not torch.isfinite(output).all()
-    gradients = fused.backward(torch.ones_like(output), query, keys, scales, values, log_sums, bfloat16)
+    gradients = backward(torch.ones_like(output), query, keys, scales, values, log_sums, bfloat16)
     assert not all(torch.isfinite(t).all() for t in (gradients[0], *gradients[1], *gradients[3]))
 
 
@@ -202,8 +215,8 @@ def test_is_deterministic(bfloat16):
     grad = torch.ones(1, 8, 30, 31)
 
     def run():
-        output, log_sums = fused.forward(*arguments, bfloat16)
-        gradients = fused.backward(grad, *arguments, log_sums, bfloat16)
+        output, log_sums = forward(*arguments, bfloat16)
+        gradients = backward(grad, *arguments, log_sums, bfloat16)
         return torch.cat([t.flatten() for t in (output, gradients[0], *gradients[1], *gradients[2], *gradients[3])])
 
     first = run()
@@ -212,21 +225,21 @@ def test_is_deterministic(bfloat16):
 
 def test_strided_inputs():
     query, keys, scales, values = random_arguments(2, 4, 6, (7, 18), [(7, 18)])
-    expected, _ = fused.forward(query, keys, scales, values)
+    expected, _ = forward(query, keys, scales, values)
     last = [[t.to(memory_format=torch.channels_last) for t in level] for level in ([query], keys, values)]
-    actual, _ = fused.forward(last[0][0], last[1], scales, last[2])
+    actual, _ = forward(last[0][0], last[1], scales, last[2])
     assert torch.equal(actual, expected)
 
 
 def test_refuses_what_it_would_misread():
     query, keys, scales, values = random_arguments(1, 4, 4, (5, 5), [(5, 5)])
     with pytest.raises(ValueError, match="float32"):
-        fused.forward(query.double(), keys, scales, values)
+        forward(query.double(), keys, scales, values)
     with pytest.raises(ValueError, match=r"shape \(1, 1, 5, 5\)"):
-        fused.forward(query, keys, keys, values)
-    output, log_sums = fused.forward(query, keys, scales, values)
+        forward(query, keys, keys, values)
+    output, log_sums = forward(query, keys, scales, values)
     with pytest.raises(ValueError, match=r"shape \(1, 4, 5, 5\)"):
-        fused.backward(output[..., :4], query, keys, scales, values, log_sums)
+        backward(output[..., :4], query, keys, scales, values, log_sums)
 
 
 def test_without_a_kernel_there_is_one_line_in_the_log(monkeypatch, tmp_path, caplog):
@@ -244,6 +257,6 @@ def test_without_a_kernel_there_is_one_line_in_the_log(monkeypatch, tmp_path, ca
         ]
         query, keys, scales, values = random_arguments(1, 1, 1, (2, 2), [(2, 2)])
         with pytest.raises(RuntimeError, match="not available"):
-            fused.forward(query, keys, scales, values)
+            forward(query, keys, scales, values)
     finally:
         fused._library.cache_clear()

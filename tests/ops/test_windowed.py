@@ -12,7 +12,7 @@ from panet_plugin.ops.pyramid import key_scale
 from panet_plugin.visualization import attention_weights
 
 needs_compiler = pytest.mark.skipif(not fused.is_available(), reason="no C++ compiler")
-IMPLEMENTATIONS = [pytest.param("fused", marks=needs_compiler), "stream"]
+IMPLEMENTATIONS = [pytest.param("fused", marks=needs_compiler), "sdpa", "stream"]
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 

@@ -8,14 +8,18 @@ from live_memory import Memory
 from torch import nn
 
 from panet_plugin.archs import PAEDSR, PANet, PyramidAttention, insert_pyramid_attention, pyramid_attention
-from panet_plugin.ops import build_pyramid
+from panet_plugin.ops import build_pyramid, dense
 from panet_plugin.ops import pyramid_attention as attend
-from panet_plugin.ops.dense import dense_weights
-from panet_plugin.ops.pyramid import overlap_divisor
-from panet_plugin.ops.window import visible_keys
+from panet_plugin.ops.problem import Problem
+from panet_plugin.ops.pyramid import key_scale, overlap_divisor
 from panet_plugin.visualization import AttentionProbe, VisualizationError, attention_weights, takes_gray
 
 SETTINGS = [(levels, ksize, hard) for levels in (1, 2, 3, 4, 5) for ksize in (1, 3) for hard in (False, True)]
+
+
+def dense_weights(query, keys, softmax_scale, ksize, hard, window=None):
+    scales = [key_scale(key, softmax_scale, ksize) for key in keys]
+    return dense.attention_weights(Problem(query, keys, scales, [], ksize, hard, window))
 
 
 def all_pixels(image):
@@ -96,9 +100,8 @@ def test_views_of_a_network(network, channels, monkeypatch):
     with torch.no_grad():
         network(torch.from_numpy(picture).permute(2, 0, 1)[None].double() / 255)
         keys = [block.key(level) for level in build_pyramid(caught[0], block.scales)]
-        query, sizes = block.query(caught[0]), [key.shape[2:] for key in keys]
-        visible = block.window and visible_keys(block.window, query.shape[2:], sizes)
-        matrix = dense_weights(query, keys, block.softmax_scale, block.ksize, block.hard, visible)[0]
+        query = block.query(caught[0])
+        matrix = dense_weights(query, keys, block.softmax_scale, block.ksize, block.hard, block.window)[0]
     hook.remove()
 
     # The attention of the whole image is not computed.
