@@ -8,60 +8,100 @@ import re
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from panet_plugin.ops.precision import PRODUCTS
+from panet_plugin.ops.triton_backend import TILINGS, constants
 
 if TYPE_CHECKING:
     import triton
 
-#: The published block: embeddings of 32 and 64 channels.
-BLOCKS = {"C": 32, "C_BLOCK": 32, "D": 64, "D_BLOCK": 64}
+#: Images, whose type is that of the products; all other pointers are to float32, the table of levels apart.
+IMAGES = ("query", "keys", "values", "grad")
+
+
+class Need(NamedTuple):
+    """What a kernel needs of a GPU: of a thread, of a program; and how many instructions do products in it."""
+
+    registers: int
+    spilled_bytes: int
+    shared_bytes: int
+    matrix_instructions: int
+    fma_instructions: int
 
 
 def main() -> None:
-    """Compile every kernel for every architecture."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--arch", type=int, nargs="+", default=[80, 90], help="compute capabilities times 10")
+    """Compile every kernel for every architecture and precision."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--arch", type=int, nargs="+", default=[80, 90, 100], help="compute capabilities times 10")
+    parser.add_argument(
+        "--products", nargs="+", choices=PRODUCTS, default=list(PRODUCTS), help="precisions of the operands of products"
+    )
+    parser.add_argument("--channels", type=int, default=32, help="channels that are matched, a multiple of 16")
+    parser.add_argument("--depth", type=int, default=64, help="channels that are pasted, a multiple of 16")
+    parser.add_argument("--small", action="store_true", help="the tiles of small maps")
     options = parser.parse_args()
-    from panet_plugin.ops import triton_kernels as kernels  # where there is no Triton, --help works all the same
+    from panet_plugin.ops import triton_kernels  # where there is no Triton, --help works all the same
 
-    print(f"{'kernel':16}{'target':8}{'registers':>11}{'spilled bytes':>15}{'shared bytes':>14}")
+    titles = ("registers", "spilled bytes", "shared bytes", "MMA", "FMA")
+    print(f"{'kernel':16}{'products':10}{'target':8}" + "".join(f"{title:>15}" for title in titles))
     for arch in options.arch:
-        for name in sorted(name for name in vars(kernels) if name.endswith("_kernel")):
-            registers, spills, shared = measure(getattr(kernels, name), arch)
-            print(f"{name.strip('_'):16}sm_{arch:<5}{registers:11}{spills:15}{shared:14}")
+        for products in options.products:
+            for name in [name for name, tiled in TILINGS if tiled == products]:
+                fixed = constants(name, options.channels, options.depth, products, options.small)
+                need = measure(getattr(triton_kernels, name), fixed, products, arch)
+                cells = "".join(f"{number:15}" for number in need)
+                print(f"{name.removesuffix('_kernel'):16}{products:10}sm_{arch:<5}{cells}", flush=True)
 
 
-def measure(kernel: triton.JITFunction, arch: int) -> tuple[int, int, int]:
-    """Compile a kernel and return its registers per thread, spilled bytes and bytes of shared memory."""
+def measure(kernel: triton.JITFunction, fixed: dict, products: str, arch: int) -> Need:
+    """Compile a kernel with its constants and options."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    types = {name: argument_type(name) for name in kernel.arg_names}
-    constants = {(i,): BLOCKS[name] for i, name in enumerate(types) if name in BLOCKS}
+    from panet_plugin.ops.triton_kernels import SIZES
+
+    images = "*bf16" if products == "bf16" else "*fp32"
+    types = {
+        name: "constexpr"
+        if name in fixed
+        else "i32"
+        if name in SIZES
+        else "*i32"
+        if name == "levels"
+        else images
+        if name in IMAGES
+        else "*fp32"
+        for name in kernel.arg_names
+    }
+    values = {(i,): fixed[name] for i, name in enumerate(types) if name in fixed}
     # torch allocates at multiples of 16 bytes, which Triton makes use of.
     aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(types.values()) if kind.startswith("*")}
-    compiled = triton.compile(ASTSource(kernel, types, constants, aligned), target=GPUTarget("cuda", arch, 32))
+    compiled = triton.compile(
+        ASTSource(kernel, types, values, aligned),
+        target=GPUTarget("cuda", arch, 32),
+        options={name: fixed[name] for name in ("num_warps", "num_stages")},
+    )
     ptx = compiled.asm["ptx"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernel.ptx")
         path.write_text(ptx)
         target = re.search(r"\.target (sm_\w+)", ptx).group(1)
-        command = [triton.knobs.nvidia.ptxas.path, "-v", f"-arch={target}", path, "-o", os.devnull]
+        command = [assembler(arch), "-v", f"-arch={target}", path, "-o", os.devnull]
         log = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     registers, spills = (re.search(p, log).group(1) for p in (r"Used (\d+) registers", r"(\d+) bytes spill stores"))
-    return int(registers), int(spills), compiled.metadata.shared
+    count = [len(re.findall(p, ptx)) for p in (r"\b(?:mma\.sync|wgmma\.mma_async|tcgen05\.mma)\b", r"\bfma\.rn\.f32")]
+    return Need(int(registers), int(spills), compiled.metadata.shared, *count)
 
 
-def argument_type(name: str) -> str:
-    """Return the type of a kernel's argument, which its name tells."""
-    if name in BLOCKS:
-        return "constexpr"
-    from panet_plugin.ops.triton_kernels import SIZES
+def assembler(arch: int) -> Path:
+    """Return the path of the assembler that Triton brings for an architecture."""
+    import triton
 
-    if name in SIZES:
-        return "i32"
-    return "*i32" if name == "levels" or name.endswith(("_first", "_stop", "_from", "_to")) else "*fp32"
+    folder = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+    newer = folder / "ptxas-blackwell"
+    return newer if arch >= 100 and newer.exists() else folder / "ptxas"
 
 
 if __name__ == "__main__":

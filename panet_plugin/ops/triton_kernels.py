@@ -1,36 +1,100 @@
-"""Pyramid attention by Triton kernels for CUDA: 3x3 patches, soft matching, float32; no autograd inside.
+"""Triton kernels of pyramid attention: 3x3 patches, soft matching; :mod:`panet_plugin.ops.triton_backend` runs them.
 
-The kernels follow FlashAttention: scores of a block of queries and a block of keys live in registers only, and what
-is summed over them goes to memory once. A patch is nine loads from the list of pixels, never an unfolded copy. Of every
-level a block of queries goes through the rectangle of keys that some of them see, and a block of keys through the
-queries that see some of them: all, if there is no window.
-Results are patches too, added up by ``F.fold``, so that nothing depends on the order in which blocks finish.
+They follow FlashAttention: the scores of a tile and a block live in registers only, and what is summed over them goes
+to memory once. One program has the sums of a tile for all nine offsets of a patch, so that scores are computed once for
+all. A patch is nine loads of pixels from memory, never an unfolded copy.
+
+Images lie as lists of pixels ``(N, pixels, channels)``, with a border of zeros around each image and channels filled up
+to a multiple of 16, in float32 or bfloat16. Of every level a tile of queries goes through the rectangle of keys that
+some of them see, and a tile of keys through the rectangle of queries that see some of them. Ranges follow
+:func:`panet_plugin.ops.window.visible_range`, computed in the kernels: a call copies nothing to the device. Programs
+are numbered along one axis of the grid, which has room for all of them.
 """
 
-import math
-from collections.abc import Sequence
-from itertools import accumulate
-
-import torch
-import torch.nn.functional as F
 import triton
 import triton.language as tl
-from torch import Tensor
-
-from panet_plugin.ops.pyramid import overlap_divisor
-from panet_plugin.ops.window import Visible, seen_by, visible_keys
-
-#: Rows and columns of a block of queries and of keys.
-QUERY_ROWS, QUERY_COLUMNS, KEY_ROWS, KEY_COLUMNS = map(tl.constexpr, (4, 4, 4, 8))
-QUERIES, KEYS = map(tl.constexpr, (16, 32))
 
 #: Numbers of which no kernel is compiled again for another value.
-SIZES = ["height", "width", "level_height", "level", "query_pixels", "key_pixels", "num_levels", "num_keys"]
+SIZES = [
+    *("height", "width", "top", "left", "whole_height", "whole_width", "window", "strip_top", "strip_height"),
+    *("query_pixels", "key_pixels", "num_keys", "num_levels", "num_tiles"),
+    *("level", "start", "before", "level_height", "level_width", "level_top", "level_left"),
+    *("level_whole_height", "level_whole_width", "first_tile"),
+    *("offset", "stride", "buffer_top", "buffer_height", "first_row", "rows", "channels", "pixels"),
+]
+
+#: Numbers of a level in the table of all: see :func:`level_kernel`.
+LEVEL = tl.constexpr(9)
+LN_2 = tl.constexpr(0.6931471805599453)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def level_kernel(
+    levels,
+    level, start, before, level_height, level_width, level_top, level_left, level_whole_height, level_whole_width,
+    first_tile,
+):  # fmt: skip
+    """Write a level's line of the table: first pixel and key, size, place in the whole level and its size, first tile.
+
+    It is of a part of a whole level, or of all of that.
+    """
+    line = levels + level * LEVEL
+    tl.store(line, start)
+    tl.store(line + 1, before)
+    tl.store(line + 2, level_height)
+    tl.store(line + 3, level_width)
+    tl.store(line + 4, level_top)
+    tl.store(line + 5, level_left)
+    tl.store(line + 6, level_whole_height)
+    tl.store(line + 7, level_whole_width)
+    tl.store(line + 8, first_tile)
 
 
 @triton.jit
-def _block(number, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Return rows and columns of the pixels of a block of an image, and whether they are in it.
+def _window_start(at, first, whole, window):
+    """Return where the windows of queries begin along an axis; ``first`` is the first query that is there."""
+    return tl.maximum(tl.minimum(at + first - window // 2, whole - window), 0)
+
+
+@triton.jit
+def _keys_seen(at, first, whole, window, first_key, count, level):
+    """Return the first key along an axis of a level that queries see, and the one after the last."""
+    start = _window_start(at, first, whole, window).to(tl.int64)
+    end = tl.minimum(start + window, whole)
+    begin = tl.minimum((2 * level * start + whole - 1) // (2 * whole), level - 1)
+    stop = tl.maximum((2 * level * end + whole - 1) // (2 * whole), begin + 1)
+    begin = tl.minimum(tl.maximum(begin - first_key, 0), count - 1)
+    stop = tl.maximum(tl.minimum(stop - first_key, count), begin + 1)
+    return begin.to(tl.int32), stop.to(tl.int32)
+
+
+@triton.jit
+def _starts_seeing(at, first_key, count, level, whole, window):
+    """Return low and high: along an axis, a window sees a key if low < its start <= high.
+
+    That is ``_keys_seen`` turned round: the key's center is in the window, or no center is and the key is the next.
+    """
+    number = (at + first_key).to(tl.int64)
+    center = (2 * number + 1) * whole // (2 * level)
+    before = (2 * number - 1) * whole // (2 * level)
+    low = tl.where(at == 0, -1, tl.minimum(center - window, before))
+    high = tl.where(at == count - 1, whole, center)
+    return low.to(tl.int32), high.to(tl.int32)
+
+
+@triton.jit
+def _queries_between(low, high, first, whole, window, count):
+    """Return the first query along an axis whose window's start is in such a range, and the one after the last."""
+    last_start = tl.maximum(whole - window, 0)
+    shift = window // 2 - first
+    begin = tl.where(low < 0, 0, tl.where(low >= last_start, count, low + 1 + shift))
+    stop = tl.where(high >= last_start, count, high + 1 + shift)
+    return tl.minimum(tl.maximum(begin, 0), count), tl.minimum(tl.maximum(stop, 0), count)
+
+
+@triton.jit
+def _tile(number, first_row, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Return rows and columns of the pixels of a tile of some rows of an image, and whether they are in it.
 
     For those beyond its edges it is the row or column of the edge.
     """
@@ -38,11 +102,11 @@ def _block(number, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     i = tl.arange(0, ROWS * COLUMNS)
     rows, columns = number // across * ROWS + i // COLUMNS, number % across * COLUMNS + i % COLUMNS
     there = (rows < height) & (columns < width)
-    return tl.minimum(rows, height - 1), tl.minimum(columns, width - 1), there
+    return first_row + tl.minimum(rows, height - 1), tl.minimum(columns, width - 1), there
 
 
 @triton.jit
-def _next(start, count, top, left, wide, BLOCK: tl.constexpr):
+def _block(start, count, top, left, wide, BLOCK: tl.constexpr):
     """Return rows and columns of the next pixels of a rectangle of ``count``, and whether they are in it."""
     i = start + tl.arange(0, BLOCK)
     there = i < count
@@ -53,483 +117,373 @@ def _next(start, count, top, left, wide, BLOCK: tl.constexpr):
 @triton.jit
 def _place(first, rows, columns, step):
     """Return the places of some pixels in a list in which an image with a border of zeros begins at ``first``."""
-    return (first + (rows + 1) * step + columns + 1).to(tl.int64)
+    return first + (rows + 1) * step + columns + 1
 
 
 @triton.jit
-def _rectangle(row_first, row_stop, column_first, column_stop, rows, columns):
-    """Return the rectangle that holds what some pixels see: its top, left, width and number of pixels."""
-    top, left = tl.min(tl.load(row_first + rows), 0), tl.min(tl.load(column_first + columns), 0)
-    tall, wide = tl.max(tl.load(row_stop + rows), 0) - top, tl.max(tl.load(column_stop + columns), 0) - left
-    return top, left, wide, tl.maximum(tall, 0) * tl.maximum(wide, 0)
+def _move(image, place, CHANNELS: tl.constexpr):
+    """Return where a list begins at a place of it. From there on 32 bits do for what a program needs."""
+    return image + place.to(tl.int64) * CHANNELS
 
 
 @triton.jit
-def _level(levels, level):
-    """Return where a level begins in the lists of pixels and of keys, and its width."""
-    return tl.load(levels + 3 * level), tl.load(levels + 3 * level + 1), tl.load(levels + 3 * level + 2)
+def _pixels(image, at, step, offset, first, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):
+    """Load some channels of the pixel at one of the nine offsets from every position."""
+    at += (offset // 3 - 1) * step + offset % 3 - 1
+    return tl.load(image + (at * CHANNELS)[:, None] + (first + tl.arange(0, BLOCK))[None, :])
 
 
 @triton.jit
-def _sees(row_first, row_stop, column_first, column_stop, y, x, rows, columns):
-    """Return whether queries at y and x see keys at some rows and columns; all are to be of shapes for each other."""
-    in_rows = (tl.load(row_first + y) <= rows) & (rows < tl.load(row_stop + y))
-    return in_rows & (tl.load(column_first + x) <= columns) & (columns < tl.load(column_stop + x))
-
-
-@triton.jit
-def _pixels(image, at, step, dy, dx, first, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):
-    """Load some channels of the pixel at an offset from every position."""
-    return tl.load(image + (at + dy * step + dx)[:, None] * CHANNELS + (first + tl.arange(0, BLOCK))[None, :])
-
-
-@triton.jit
-def _products(left, left_at, left_step, right, right_at, right_step, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):
+def _products(
+    left, left_at, left_step, right, right_at, right_step,
+    CHANNELS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
     """Multiply the patches around all positions of two images."""
     total = tl.zeros([left_at.shape[0], right_at.shape[0]], tl.float32)
     # One loop and not unrolled: operands of all offsets at once would not fit into shared memory.
     for i in range(0, 9 * (CHANNELS // BLOCK)):
-        dy, dx, first = i // 3 % 3 - 1, i % 3 - 1, i // 9 * BLOCK
-        a = _pixels(left, left_at, left_step, dy, dx, first, CHANNELS, BLOCK)
-        b = _pixels(right, right_at, right_step, dy, dx, first, CHANNELS, BLOCK)
-        total = tl.dot(a, tl.trans(b), total, input_precision="ieee")
+        a = _pixels(left, left_at, left_step, i % 9, i // 9 * BLOCK, CHANNELS, BLOCK)
+        b = _pixels(right, right_at, right_step, i % 9, i // 9 * BLOCK, CHANNELS, BLOCK)
+        total = tl.dot(a, tl.trans(b), total, input_precision=PRECISION)
     return total
 
 
 @triton.jit
-def _add(total, weights, image, at, step, dy, dx, first, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):
+def _add(
+    total, weights, image, at, step, offset, first,
+    CHANNELS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
     """Add weighted pixels at an offset from every position."""
-    pixels = _pixels(image, at, step, dy, dx, first, CHANNELS, BLOCK)
-    return tl.dot(weights, pixels, total, input_precision="ieee")
+    pixels = _pixels(image, at, step, offset, first, CHANNELS, BLOCK)
+    return tl.dot(weights.to(pixels.dtype), pixels, total, input_precision=PRECISION)
 
 
 @triton.jit
-def _store(patches, at, there, left, middle, right, dy, first, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):
-    """Store one image row of patches, ``(pixels, 9, CHANNELS)``."""
-    to = patches + (at.to(tl.int64) * 9 + (dy + 1) * 3)[:, None] * CHANNELS + (first + tl.arange(0, BLOCK))[None, :]
-    tl.store(to, left, there[:, None])
-    tl.store(to + CHANNELS, middle, there[:, None])
-    tl.store(to + 2 * CHANNELS, right, there[:, None])
+def _add_patches(
+    s0, s1, s2, s3, s4, s5, s6, s7, s8, weights, image, at, step, first,
+    CHANNELS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Add weighted patches around every position to the sums of all offsets."""
+    s0 = _add(s0, weights, image, at, step, 0, first, CHANNELS, BLOCK, PRECISION)
+    s1 = _add(s1, weights, image, at, step, 1, first, CHANNELS, BLOCK, PRECISION)
+    s2 = _add(s2, weights, image, at, step, 2, first, CHANNELS, BLOCK, PRECISION)
+    s3 = _add(s3, weights, image, at, step, 3, first, CHANNELS, BLOCK, PRECISION)
+    s4 = _add(s4, weights, image, at, step, 4, first, CHANNELS, BLOCK, PRECISION)
+    s5 = _add(s5, weights, image, at, step, 5, first, CHANNELS, BLOCK, PRECISION)
+    s6 = _add(s6, weights, image, at, step, 6, first, CHANNELS, BLOCK, PRECISION)
+    s7 = _add(s7, weights, image, at, step, 7, first, CHANNELS, BLOCK, PRECISION)
+    s8 = _add(s8, weights, image, at, step, 8, first, CHANNELS, BLOCK, PRECISION)
+    return s0, s1, s2, s3, s4, s5, s6, s7, s8
+
+
+@triton.jit
+def _store_patches(
+    patches, index, there, s0, s1, s2, s3, s4, s5, s6, s7, s8, share, first,
+    CHANNELS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Store sums of all offsets, times a share of each row, as patches ``(pixels, 9, CHANNELS)``."""
+    to = patches + (index * (9 * CHANNELS))[:, None] + (first + tl.arange(0, BLOCK))[None, :]
+    mask = there[:, None]
+    tl.store(to, s0 * share, mask)
+    tl.store(to + CHANNELS, s1 * share, mask)
+    tl.store(to + 2 * CHANNELS, s2 * share, mask)
+    tl.store(to + 3 * CHANNELS, s3 * share, mask)
+    tl.store(to + 4 * CHANNELS, s4 * share, mask)
+    tl.store(to + 5 * CHANNELS, s5 * share, mask)
+    tl.store(to + 6 * CHANNELS, s6 * share, mask)
+    tl.store(to + 7 * CHANNELS, s7 * share, mask)
+    tl.store(to + 8 * CHANNELS, s8 * share, mask)
 
 
 @triton.jit(do_not_specialize=SIZES)
-def _forward_kernel(
-    query, keys, scale, levels, row_first, row_stop, column_first, column_stop, values,
-    patches, log_sums,
-    height, width, query_pixels, key_pixels, num_levels, num_keys,
+def forward_kernel(
+    query, keys, scales, values, levels, patches, log_sums,
+    height, width, top, left, whole_height, whole_width, window,
+    query_pixels, key_pixels, num_keys, num_levels, num_tiles, strip_top, strip_height,
     C: tl.constexpr, C_BLOCK: tl.constexpr, D: tl.constexpr, D_BLOCK: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write one row of every output patch, and the log-sum-exp."""
-    sample = tl.program_id(2).to(tl.int64)
-    dy = tl.program_id(1) % 3 - 1
-    first = tl.program_id(1) // 3 * D_BLOCK
+    """Write the output's patches of a tile of queries in some rows of the image, and the normalizer."""
+    tile, rest = tl.program_id(0) % num_tiles, tl.program_id(0) // num_tiles
+    first, sample = rest % (D // D_BLOCK) * D_BLOCK, (rest // (D // D_BLOCK)).to(tl.int64)
     query += sample * query_pixels * C
     keys += sample * key_pixels * C
     values += sample * key_pixels * D
-    y, x, there = _block(tl.program_id(0), height, width, QUERY_ROWS, QUERY_COLUMNS)
-    at, step = _place(0, y, x, width + 2), tl.full([QUERIES], 0, tl.int32) + width + 2
-    index = sample * height * width + y * width + x
-    peak = tl.full([QUERIES], float("-inf"), tl.float32)
-    total = tl.zeros([QUERIES], tl.float32)
-    west = tl.zeros([QUERIES, D_BLOCK], tl.float32)
-    middle = tl.zeros([QUERIES, D_BLOCK], tl.float32)
-    east = tl.zeros([QUERIES, D_BLOCK], tl.float32)
+    y, x, there = _tile(tile, strip_top, strip_height, width, ROWS, COLUMNS)
+    corner = _place(0, tl.min(y, 0), tl.min(x, 0), width + 2)
+    query, at = _move(query, corner, C), _place(-corner, y, x, width + 2)
+    peak = tl.full([ROWS * COLUMNS], float("-inf"), tl.float32)
+    total = tl.zeros([ROWS * COLUMNS], tl.float32)
+    s0 = tl.zeros([ROWS * COLUMNS, D_BLOCK], tl.float32)
+    s1, s2, s3, s4, s5, s6, s7, s8 = s0, s0, s0, s0, s0, s0, s0, s0
     for level in range(0, num_levels):
-        row_first_, row_stop_ = row_first + level * height, row_stop + level * height
-        column_first_, column_stop_ = column_first + level * width, column_stop + level * width
-        top, left, wide, count = _rectangle(row_first_, row_stop_, column_first_, column_stop_, y, x)
-        pixels, before, level_width = _level(levels, level)
-        k_step = tl.full([KEYS], 0, tl.int32) + level_width + 2
-        for start in range(0, count, KEYS):
-            rows, columns, inside = _next(start, count, top, left, wide, KEYS)
-            k_at = _place(pixels, rows, columns, level_width + 2)
-            seen = (
-                _sees(
-                    row_first_,
-                    row_stop_,
-                    column_first_,
-                    column_stop_,
-                    y[:, None],
-                    x[:, None],
-                    rows[None, :],
-                    columns[None, :],
-                )
-                & inside[None, :]
-            )
-            factor = tl.load(scale + sample * num_keys + before + rows * level_width + columns)[None, :]
-            scores = _products(query, at, step, keys, k_at, k_step, C, C_BLOCK) * factor
-            scores = tl.where(seen, scores, float("-inf"))
+        line = levels + level * LEVEL
+        start, before, level_height, level_width = (
+            tl.load(line),
+            tl.load(line + 1),
+            tl.load(line + 2),
+            tl.load(line + 3),
+        )
+        row_first, row_stop = _keys_seen(
+            y, top, whole_height, window, tl.load(line + 4), level_height, tl.load(line + 6)
+        )
+        column_first, column_stop = _keys_seen(
+            x, left, whole_width, window, tl.load(line + 5), level_width, tl.load(line + 7)
+        )
+        row, column = tl.min(row_first, 0), tl.min(column_first, 0)
+        wide = tl.max(column_stop, 0) - column
+        count = (tl.max(row_stop, 0) - row) * wide
+        for begin in range(0, count, BLOCK):
+            rows, columns, inside = _block(begin, count, row, column, wide, BLOCK)
+            corner = _place(start, row + begin // wide, column + begin % wide, level_width + 2)
+            some_keys, some_values = _move(keys, corner, C), _move(values, corner, D)
+            key_at = _place(start - corner, rows, columns, level_width + 2)
+            seen = (row_first[:, None] <= rows[None, :]) & (rows[None, :] < row_stop[:, None]) & inside[None, :]
+            seen &= (column_first[:, None] <= columns[None, :]) & (columns[None, :] < column_stop[:, None])
+            factor = tl.load(scales + sample * num_keys + before + rows * level_width + columns)
+            scores = _products(query, at, width + 2, some_keys, key_at, level_width + 2, C, C_BLOCK, PRECISION)
+            scores = tl.where(seen, scores * factor[None, :], float("-inf"))
             top_score = tl.maximum(peak, tl.max(scores, 1))
             # As long as a query has seen no key there is nothing to shrink, and infinity less itself is no number.
             base = tl.where(top_score == float("-inf"), 0.0, top_score)
-            shrink = tl.exp(peak - base)
-            weights = tl.exp(scores - base[:, None])
+            shrink = tl.exp2(peak - base)
+            weights = tl.exp2(scores - base[:, None])
             total = total * shrink + tl.sum(weights, 1)
-            west = _add(west * shrink[:, None], weights, values, k_at, k_step, dy, -1, first, D, D_BLOCK)
-            middle = _add(middle * shrink[:, None], weights, values, k_at, k_step, dy, 0, first, D, D_BLOCK)
-            east = _add(east * shrink[:, None], weights, values, k_at, k_step, dy, 1, first, D, D_BLOCK)
             peak = top_score
+            f = shrink[:, None]
+            s0, s1, s2, s3, s4, s5, s6, s7, s8 = _add_patches(
+                s0 * f, s1 * f, s2 * f, s3 * f, s4 * f, s5 * f, s6 * f, s7 * f, s8 * f,
+                weights, some_values, key_at, level_width + 2, first, D, D_BLOCK, PRECISION,
+            )  # fmt: skip
     share = 1 / total[:, None]
-    _store(patches, index, there, west * share, middle * share, east * share, dy, first, D, D_BLOCK)
-    # Every program of the block has it: all write the same.
-    tl.store(log_sums + index, peak + tl.log(total), there)
+    index = (sample * strip_height + y - strip_top) * width + x
+    _store_patches(patches, index, there, s0, s1, s2, s3, s4, s5, s6, s7, s8, share, first, D, D_BLOCK)
+    # Every program of the tile has it: all write the same.
+    tl.store(log_sums + (sample * height + y) * width + x, peak + tl.log2(total), there)
 
 
 @triton.jit(do_not_specialize=SIZES)
-def _mean_kernel(
-    query, keys, scale, levels, row_first, row_stop, column_first, column_stop, values,
-    grad, log_sums, means,
-    height, width, query_pixels, key_pixels, num_levels, num_keys,
-    C: tl.constexpr, C_BLOCK: tl.constexpr, D: tl.constexpr, D_BLOCK: tl.constexpr,
+def mean_kernel(
+    grad, patches, means,
+    height, width, query_pixels, pixels,
+    D: tl.constexpr, D_BLOCK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Write every query's mean over keys of weight times slope."""
-    sample = tl.program_id(2).to(tl.int64)
-    query += sample * query_pixels * C
-    keys += sample * key_pixels * C
-    values += sample * key_pixels * D
-    grad += sample * query_pixels * D
-    y, x, there = _block(tl.program_id(0), height, width, QUERY_ROWS, QUERY_COLUMNS)
-    at, step = _place(0, y, x, width + 2), tl.full([QUERIES], 0, tl.int32) + width + 2
-    index = sample * height * width + y * width + x
-    log_sum = tl.load(log_sums + index)
-    mean = tl.zeros([QUERIES], tl.float32)
-    for level in range(0, num_levels):
-        row_first_, row_stop_ = row_first + level * height, row_stop + level * height
-        column_first_, column_stop_ = column_first + level * width, column_stop + level * width
-        top, left, wide, count = _rectangle(row_first_, row_stop_, column_first_, column_stop_, y, x)
-        pixels, before, level_width = _level(levels, level)
-        k_step = tl.full([KEYS], 0, tl.int32) + level_width + 2
-        for start in range(0, count, KEYS):
-            rows, columns, inside = _next(start, count, top, left, wide, KEYS)
-            k_at = _place(pixels, rows, columns, level_width + 2)
-            seen = (
-                _sees(
-                    row_first_,
-                    row_stop_,
-                    column_first_,
-                    column_stop_,
-                    y[:, None],
-                    x[:, None],
-                    rows[None, :],
-                    columns[None, :],
-                )
-                & inside[None, :]
-            )
-            factor = tl.load(scale + sample * num_keys + before + rows * level_width + columns)[None, :]
-            scores = _products(query, at, step, keys, k_at, k_step, C, C_BLOCK) * factor
-            weights = tl.where(seen, tl.exp(scores - log_sum[:, None]), 0.0)
-            mean += tl.sum(weights * _products(grad, at, step, values, k_at, k_step, D, D_BLOCK), 1)
+    """Write every query's mean over keys of weight times slope: its output patch times that of the gradient."""
+    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    there = index < pixels
+    index = tl.minimum(index, pixels - 1)
+    sample, place = index // (height * width), index % (height * width)
+    at = sample * query_pixels + _place(0, place // width, place % width, width + 2)
+    mean = tl.zeros([BLOCK], tl.float32)
+    for i in range(0, 9 * (D // D_BLOCK)):
+        offset, first = i % 9, i // 9 * D_BLOCK
+        slope = _pixels(grad, at, width + 2, offset, first, D, D_BLOCK).to(tl.float32)
+        patch = tl.load(patches + ((index * 9 + offset) * D)[:, None] + (first + tl.arange(0, D_BLOCK))[None, :])
+        mean += tl.sum(slope * patch, 1)
     tl.store(means + index, mean, there)
 
 
 @triton.jit(do_not_specialize=SIZES)
-def _query_kernel(
-    query, keys, scale, levels, row_first, row_stop, column_first, column_stop, values,
-    grad, log_sums, means, d_query,
-    height, width, query_pixels, key_pixels, num_levels, num_keys,
+def query_kernel(
+    query, keys, scales, values, levels, grad, log_sums, means, d_query,
+    height, width, top, left, whole_height, whole_width, window,
+    query_pixels, key_pixels, num_keys, num_levels, num_tiles,
     C: tl.constexpr, C_BLOCK: tl.constexpr, D: tl.constexpr, D_BLOCK: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write one row of every query patch's gradient."""
-    sample = tl.program_id(2).to(tl.int64)
-    dy = tl.program_id(1) % 3 - 1
-    first = tl.program_id(1) // 3 * C_BLOCK
+    """Write the patches of the query's gradient of a tile of queries."""
+    tile, rest = tl.program_id(0) % num_tiles, tl.program_id(0) // num_tiles
+    first, sample = rest % (C // C_BLOCK) * C_BLOCK, (rest // (C // C_BLOCK)).to(tl.int64)
     query += sample * query_pixels * C
     keys += sample * key_pixels * C
     values += sample * key_pixels * D
     grad += sample * query_pixels * D
-    y, x, there = _block(tl.program_id(0), height, width, QUERY_ROWS, QUERY_COLUMNS)
-    at, step = _place(0, y, x, width + 2), tl.full([QUERIES], 0, tl.int32) + width + 2
-    index = sample * height * width + y * width + x
-    log_sum, mean = tl.load(log_sums + index), tl.load(means + index)
-    west = tl.zeros([QUERIES, C_BLOCK], tl.float32)
-    middle = tl.zeros([QUERIES, C_BLOCK], tl.float32)
-    east = tl.zeros([QUERIES, C_BLOCK], tl.float32)
+    y, x, there = _tile(tile, 0, height, width, ROWS, COLUMNS)
+    corner = _place(0, tl.min(y, 0), tl.min(x, 0), width + 2)
+    query, grad, at = _move(query, corner, C), _move(grad, corner, D), _place(-corner, y, x, width + 2)
+    index = (sample * height + y) * width + x
+    log_sum, mean = tl.load(log_sums + index)[:, None], tl.load(means + index)[:, None]
+    s0 = tl.zeros([ROWS * COLUMNS, C_BLOCK], tl.float32)
+    s1, s2, s3, s4, s5, s6, s7, s8 = s0, s0, s0, s0, s0, s0, s0, s0
     for level in range(0, num_levels):
-        row_first_, row_stop_ = row_first + level * height, row_stop + level * height
-        column_first_, column_stop_ = column_first + level * width, column_stop + level * width
-        top, left, wide, count = _rectangle(row_first_, row_stop_, column_first_, column_stop_, y, x)
-        pixels, before, level_width = _level(levels, level)
-        k_step = tl.full([KEYS], 0, tl.int32) + level_width + 2
-        for start in range(0, count, KEYS):
-            rows, columns, inside = _next(start, count, top, left, wide, KEYS)
-            k_at = _place(pixels, rows, columns, level_width + 2)
-            seen = (
-                _sees(
-                    row_first_,
-                    row_stop_,
-                    column_first_,
-                    column_stop_,
-                    y[:, None],
-                    x[:, None],
-                    rows[None, :],
-                    columns[None, :],
-                )
-                & inside[None, :]
-            )
-            factor = tl.load(scale + sample * num_keys + before + rows * level_width + columns)[None, :]
-            scores = _products(query, at, step, keys, k_at, k_step, C, C_BLOCK) * factor
-            weights = tl.where(seen, tl.exp(scores - log_sum[:, None]), 0.0)
-            slopes = _products(grad, at, step, values, k_at, k_step, D, D_BLOCK)
-            slopes = weights * (slopes - mean[:, None]) * factor
-            west = _add(west, slopes, keys, k_at, k_step, dy, -1, first, C, C_BLOCK)
-            middle = _add(middle, slopes, keys, k_at, k_step, dy, 0, first, C, C_BLOCK)
-            east = _add(east, slopes, keys, k_at, k_step, dy, 1, first, C, C_BLOCK)
-    _store(d_query, index, there, west, middle, east, dy, first, C, C_BLOCK)
+        line = levels + level * LEVEL
+        start, before, level_height, level_width = (
+            tl.load(line),
+            tl.load(line + 1),
+            tl.load(line + 2),
+            tl.load(line + 3),
+        )
+        row_first, row_stop = _keys_seen(
+            y, top, whole_height, window, tl.load(line + 4), level_height, tl.load(line + 6)
+        )
+        column_first, column_stop = _keys_seen(
+            x, left, whole_width, window, tl.load(line + 5), level_width, tl.load(line + 7)
+        )
+        row, column = tl.min(row_first, 0), tl.min(column_first, 0)
+        wide = tl.max(column_stop, 0) - column
+        count = (tl.max(row_stop, 0) - row) * wide
+        for begin in range(0, count, BLOCK):
+            rows, columns, inside = _block(begin, count, row, column, wide, BLOCK)
+            corner = _place(start, row + begin // wide, column + begin % wide, level_width + 2)
+            some_keys, some_values = _move(keys, corner, C), _move(values, corner, D)
+            key_at = _place(start - corner, rows, columns, level_width + 2)
+            seen = (row_first[:, None] <= rows[None, :]) & (rows[None, :] < row_stop[:, None]) & inside[None, :]
+            seen &= (column_first[:, None] <= columns[None, :]) & (columns[None, :] < column_stop[:, None])
+            factor = tl.load(scales + sample * num_keys + before + rows * level_width + columns)[None, :]
+            scores = _products(query, at, width + 2, some_keys, key_at, level_width + 2, C, C_BLOCK, PRECISION) * factor
+            weights = tl.where(seen, tl.exp2(scores - log_sum), 0.0)
+            slopes = _products(grad, at, width + 2, some_values, key_at, level_width + 2, D, D_BLOCK, PRECISION)
+            slopes = weights * (slopes - mean) * (factor * LN_2)
+            s0, s1, s2, s3, s4, s5, s6, s7, s8 = _add_patches(
+                s0, s1, s2, s3, s4, s5, s6, s7, s8,
+                slopes, some_keys, key_at, level_width + 2, first, C, C_BLOCK, PRECISION,
+            )  # fmt: skip
+    _store_patches(d_query, index, there, s0, s1, s2, s3, s4, s5, s6, s7, s8, 1.0, first, C, C_BLOCK)
+
+
+@triton.jit
+def _level_of(tile, levels, num_levels):
+    """Return the level in which a tile of keys is, which tile of it that is."""
+    level = 0
+    for i in range(1, num_levels):
+        level += (tl.load(levels + i * LEVEL + 8) <= tile).to(tl.int32)
+    return level, tile - tl.load(levels + level * LEVEL + 8)
 
 
 @triton.jit(do_not_specialize=SIZES)
-def _key_kernel(
-    query, keys, scale, levels, row_first, row_stop, column_first, column_stop, values,
-    grad, log_sums, means, d_keys, d_scale, row_from, row_to, column_from, column_to,
-    height, width, level_height, level, query_pixels, key_pixels, num_keys,
+def key_kernel(
+    query, keys, scales, values, levels, grad, log_sums, means, d_keys, d_scales,
+    height, width, top, left, whole_height, whole_width, window,
+    query_pixels, key_pixels, num_keys, num_levels, num_tiles,
     C: tl.constexpr, C_BLOCK: tl.constexpr, D: tl.constexpr, D_BLOCK: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write one row of every key patch's gradient, and the gradient of its scale."""
-    sample = tl.program_id(2).to(tl.int64)
-    dy = tl.program_id(1) % 3 - 1
-    first = tl.program_id(1) // 3 * C_BLOCK
+    """Write the patches of the keys' gradient of a tile of keys, and the gradient of their scales."""
+    tile, rest = tl.program_id(0) % num_tiles, tl.program_id(0) // num_tiles
+    first, sample = rest % (C // C_BLOCK) * C_BLOCK, (rest // (C // C_BLOCK)).to(tl.int64)
     query += sample * query_pixels * C
     keys += sample * key_pixels * C
     values += sample * key_pixels * D
     grad += sample * query_pixels * D
-    pixels, before, level_width = _level(levels, level)
-    y, x, there = _block(tl.program_id(0), level_height, level_width, KEY_ROWS, KEY_COLUMNS)
-    at = _place(pixels, y, x, level_width + 2)
-    step = tl.full([KEYS], 0, tl.int32) + level_width + 2
+    log_sums += sample * height * width
+    means += sample * height * width
+    level, tile = _level_of(tile, levels, num_levels)
+    line = levels + level * LEVEL
+    start, before, level_height, level_width = tl.load(line), tl.load(line + 1), tl.load(line + 2), tl.load(line + 3)
+    y, x, there = _tile(tile, 0, level_height, level_width, ROWS, COLUMNS)
+    corner = _place(start, tl.min(y, 0), tl.min(x, 0), level_width + 2)
+    keys, values = _move(keys, corner, C), _move(values, corner, D)
+    at = _place(start - corner, y, x, level_width + 2)
     index = sample * num_keys + before + y * level_width + x
-    factor = tl.load(scale + index)[:, None]
-    row_first += level * height
-    row_stop += level * height
-    column_first += level * width
-    column_stop += level * width
-    q_step = tl.full([QUERIES], 0, tl.int32) + width + 2
-    top, left, wide, count = _rectangle(row_from, row_to, column_from, column_to, y, x)
-    west = tl.zeros([KEYS, C_BLOCK], tl.float32)
-    middle = tl.zeros([KEYS, C_BLOCK], tl.float32)
-    east = tl.zeros([KEYS, C_BLOCK], tl.float32)
-    slope_of_scale = tl.zeros([KEYS], tl.float32)
-    for start in range(0, count, QUERIES):
-        rows, columns, inside = _next(start, count, top, left, wide, QUERIES)
-        q_at = _place(0, rows, columns, width + 2)
-        seen = (
-            _sees(
-                row_first, row_stop, column_first, column_stop, rows[None, :], columns[None, :], y[:, None], x[:, None]
-            )
-            & inside[None, :]
-        )
-        q_index = sample * height * width + rows * width + columns
-        sums = _products(keys, at, step, query, q_at, q_step, C, C_BLOCK)
-        weights = tl.where(seen, tl.exp(sums * factor - tl.load(log_sums + q_index)[None, :]), 0.0)
-        mean = tl.load(means + q_index)[None, :]
-        slopes = weights * (_products(values, at, step, grad, q_at, q_step, D, D_BLOCK) - mean)
+    factor = tl.load(scales + index)[:, None]
+    row_low, row_high = _starts_seeing(y, tl.load(line + 4), level_height, tl.load(line + 6), whole_height, window)
+    column_low, column_high = _starts_seeing(x, tl.load(line + 5), level_width, tl.load(line + 7), whole_width, window)
+    row, row_stop = _queries_between(tl.min(row_low, 0), tl.max(row_high, 0), top, whole_height, window, height)
+    column, column_stop = _queries_between(
+        tl.min(column_low, 0), tl.max(column_high, 0), left, whole_width, window, width
+    )
+    wide = tl.maximum(column_stop - column, 0)
+    count = tl.maximum(row_stop - row, 0) * wide
+    slope_of_scale = tl.zeros([ROWS * COLUMNS], tl.float32)
+    s0 = tl.zeros([ROWS * COLUMNS, C_BLOCK], tl.float32)
+    s1, s2, s3, s4, s5, s6, s7, s8 = s0, s0, s0, s0, s0, s0, s0, s0
+    for begin in range(0, count, BLOCK):
+        rows, columns, inside = _block(begin, count, row, column, wide, BLOCK)
+        corner = _place(0, row + begin // wide, column + begin % wide, width + 2)
+        some_queries, some_grad = _move(query, corner, C), _move(grad, corner, D)
+        query_at = _place(-corner, rows, columns, width + 2)
+        row_start = _window_start(rows, top, whole_height, window)[None, :]
+        column_start = _window_start(columns, left, whole_width, window)[None, :]
+        seen = (row_low[:, None] < row_start) & (row_start <= row_high[:, None]) & inside[None, :]
+        seen &= (column_low[:, None] < column_start) & (column_start <= column_high[:, None])
+        log_sum = tl.load(log_sums + rows * width + columns)[None, :]
+        mean = tl.load(means + rows * width + columns)[None, :]
+        sums = _products(keys, at, level_width + 2, some_queries, query_at, width + 2, C, C_BLOCK, PRECISION)
+        weights = tl.where(seen, tl.exp2(sums * factor - log_sum), 0.0)
+        slopes = _products(values, at, level_width + 2, some_grad, query_at, width + 2, D, D_BLOCK, PRECISION)
+        slopes = weights * (slopes - mean)
         slope_of_scale += tl.sum(slopes * sums, 1)
-        slopes *= factor
-        west = _add(west, slopes, query, q_at, q_step, dy, -1, first, C, C_BLOCK)
-        middle = _add(middle, slopes, query, q_at, q_step, dy, 0, first, C, C_BLOCK)
-        east = _add(east, slopes, query, q_at, q_step, dy, 1, first, C, C_BLOCK)
-    _store(d_keys, index, there, west, middle, east, dy, first, C, C_BLOCK)
-    tl.store(d_scale + index, slope_of_scale, there)
+        s0, s1, s2, s3, s4, s5, s6, s7, s8 = _add_patches(
+            s0, s1, s2, s3, s4, s5, s6, s7, s8,
+            slopes * (factor * LN_2), some_queries, query_at, width + 2, first, C, C_BLOCK, PRECISION,
+        )  # fmt: skip
+    _store_patches(d_keys, index, there, s0, s1, s2, s3, s4, s5, s6, s7, s8, 1.0, first, C, C_BLOCK)
+    tl.store(d_scales + index, slope_of_scale, there)
 
 
 @triton.jit(do_not_specialize=SIZES)
-def _value_kernel(
-    query, keys, scale, levels, row_first, row_stop, column_first, column_stop,
-    grad, log_sums, d_values, row_from, row_to, column_from, column_to,
-    height, width, level_height, level, query_pixels, key_pixels, num_keys,
+def value_kernel(
+    query, keys, scales, levels, grad, log_sums, d_values,
+    height, width, top, left, whole_height, whole_width, window,
+    query_pixels, key_pixels, num_keys, num_levels, num_tiles,
     C: tl.constexpr, C_BLOCK: tl.constexpr, D: tl.constexpr, D_BLOCK: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write one row of every value patch's gradient."""
-    sample = tl.program_id(2).to(tl.int64)
-    dy = tl.program_id(1) % 3 - 1
-    first = tl.program_id(1) // 3 * D_BLOCK
+    """Write the patches of the values' gradient of a tile of keys."""
+    tile, rest = tl.program_id(0) % num_tiles, tl.program_id(0) // num_tiles
+    first, sample = rest % (D // D_BLOCK) * D_BLOCK, (rest // (D // D_BLOCK)).to(tl.int64)
     query += sample * query_pixels * C
     keys += sample * key_pixels * C
     grad += sample * query_pixels * D
-    pixels, before, level_width = _level(levels, level)
-    y, x, there = _block(tl.program_id(0), level_height, level_width, KEY_ROWS, KEY_COLUMNS)
-    at = _place(pixels, y, x, level_width + 2)
-    step = tl.full([KEYS], 0, tl.int32) + level_width + 2
+    log_sums += sample * height * width
+    level, tile = _level_of(tile, levels, num_levels)
+    line = levels + level * LEVEL
+    start, before, level_height, level_width = tl.load(line), tl.load(line + 1), tl.load(line + 2), tl.load(line + 3)
+    y, x, there = _tile(tile, 0, level_height, level_width, ROWS, COLUMNS)
+    corner = _place(start, tl.min(y, 0), tl.min(x, 0), level_width + 2)
+    keys, at = _move(keys, corner, C), _place(start - corner, y, x, level_width + 2)
     index = sample * num_keys + before + y * level_width + x
-    factor = tl.load(scale + index)[:, None]
-    row_first += level * height
-    row_stop += level * height
-    column_first += level * width
-    column_stop += level * width
-    q_step = tl.full([QUERIES], 0, tl.int32) + width + 2
-    top, left, wide, count = _rectangle(row_from, row_to, column_from, column_to, y, x)
-    west = tl.zeros([KEYS, D_BLOCK], tl.float32)
-    middle = tl.zeros([KEYS, D_BLOCK], tl.float32)
-    east = tl.zeros([KEYS, D_BLOCK], tl.float32)
-    for start in range(0, count, QUERIES):
-        rows, columns, inside = _next(start, count, top, left, wide, QUERIES)
-        q_at = _place(0, rows, columns, width + 2)
-        seen = (
-            _sees(
-                row_first, row_stop, column_first, column_stop, rows[None, :], columns[None, :], y[:, None], x[:, None]
-            )
-            & inside[None, :]
-        )
-        q_index = sample * height * width + rows * width + columns
-        sums = _products(keys, at, step, query, q_at, q_step, C, C_BLOCK)
-        weights = tl.where(seen, tl.exp(sums * factor - tl.load(log_sums + q_index)[None, :]), 0.0)
-        west = _add(west, weights, grad, q_at, q_step, dy, -1, first, D, D_BLOCK)
-        middle = _add(middle, weights, grad, q_at, q_step, dy, 0, first, D, D_BLOCK)
-        east = _add(east, weights, grad, q_at, q_step, dy, 1, first, D, D_BLOCK)
-    _store(d_values, index, there, west, middle, east, dy, first, D, D_BLOCK)
-
-
-def forward(
-    query: Tensor,
-    keys: Sequence[Tensor],
-    scales: Sequence[Tensor],
-    values: Sequence[Tensor],
-    visible: Sequence[Visible] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Compute pyramid attention in memory linear in the pixels.
-
-    Args:
-        query: ``(N, C, H, W)`` float32 on CUDA, as are all others.
-        keys: ``(N, C, h, w)`` per level.
-        scales: ``(N, 1, h, w)`` per level, from :func:`~panet_plugin.ops.pyramid.key_scale` with ``ksize=3``.
-        values: ``(N, D, h, w)`` per level.
-        visible: What each query sees of every level; None for all keys.
-
-    Returns:
-        The output ``(N, D, H, W)``, and the log-sum-exp of every query's scores ``(N, H, W)``.
-    """
-    call = _Call(query, keys, scales, values, visible)
-    patches, log_sums = call.empty(call.queries, 9, call.depth), call.empty(call.queries)
-    call.run(_forward_kernel, 3 * (call.depth // call.depth_block), call.values, patches, log_sums)
-    (output,) = call.queries.fold(patches, values[0].shape[1])
-    return output / overlap_divisor(3), log_sums.view(-1, *query.shape[2:])
-
-
-def backward(
-    grad: Tensor,
-    query: Tensor,
-    keys: Sequence[Tensor],
-    scales: Sequence[Tensor],
-    values: Sequence[Tensor],
-    log_sums: Tensor,
-    visible: Sequence[Visible] | None = None,
-) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
-    """Return the gradients of ``query``, ``keys``, ``scales`` and ``values``, computing the scores again.
-
-    Args:
-        grad: Gradient of the output, ``(N, D, H, W)``.
-        query: As given to :func:`forward`.
-        keys: As given to :func:`forward`.
-        scales: As given to :func:`forward`.
-        values: As given to :func:`forward`.
-        log_sums: Second result of :func:`forward`.
-        visible: As given to :func:`forward`.
-    """
-    call = _Call(query, keys, scales, values, visible)
-    cotangent = call.queries.pack([grad / overlap_divisor(3)], call.depth)
-    means, d_scale = call.empty(call.queries), call.empty(call.keys)
-    d_query, d_keys = call.empty(call.queries, 9, call.channels), call.empty(call.keys, 9, call.channels)
-    d_values = call.empty(call.keys, 9, call.depth)
-    log_sums = log_sums.contiguous()
-    shared = call.values, cotangent, log_sums, means
-    call.run(_mean_kernel, 1, *shared)
-    call.run(_query_kernel, 3 * (call.channels // call.channel_block), *shared, d_query)
-    call.run_levels(_key_kernel, 3 * (call.channels // call.channel_block), *shared, d_keys, d_scale)
-    call.run_levels(_value_kernel, 3 * (call.depth // call.depth_block), cotangent, log_sums, d_values)
-    (query_grad,) = call.queries.fold(d_query, query.shape[1])
-    d_scales = d_scale.split(call.keys.lengths, 1)
-    return (
-        query_grad,
-        call.keys.fold(d_keys, query.shape[1]),
-        [d.clone().view(scale.shape) for d, scale in zip(d_scales, scales, strict=True)],
-        call.keys.fold(d_values, values[0].shape[1]),
+    factor = tl.load(scales + index)[:, None]
+    row_low, row_high = _starts_seeing(y, tl.load(line + 4), level_height, tl.load(line + 6), whole_height, window)
+    column_low, column_high = _starts_seeing(x, tl.load(line + 5), level_width, tl.load(line + 7), whole_width, window)
+    row, row_stop = _queries_between(tl.min(row_low, 0), tl.max(row_high, 0), top, whole_height, window, height)
+    column, column_stop = _queries_between(
+        tl.min(column_low, 0), tl.max(column_high, 0), left, whole_width, window, width
     )
-
-
-class _Pixels:
-    """The pixels of images in one list, with a border of zeros around every image.
-
-    Args:
-        sizes: Heights and widths of the images.
-    """
-
-    def __init__(self, sizes: Sequence[torch.Size]) -> None:
-        self.sizes = sizes
-        self.lengths = [height * width for height, width in sizes]
-        self.count = sum(self.lengths)
-        borders = [(height + 2) * (width + 2) for height, width in sizes]
-        #: Where every image begins in the list, and how long that is.
-        *self.starts, self.total = accumulate(borders, initial=0)
-
-    def pack(self, images: Sequence[Tensor], channels: int) -> Tensor:
-        """Lay images out as ``(N, pixels, channels)``, with zeros for channels that they lack."""
-        padded = [F.pad(x, (1, 1, 1, 1, 0, channels - x.shape[1])).flatten(2) for x in images]
-        return torch.cat(padded, 2).transpose(1, 2).contiguous()
-
-    def fold(self, patches: Tensor, channels: int) -> list[Tensor]:
-        """Add ``(N, pixels without borders, 9, channels)`` patches up to images."""
-        columns = patches[..., :channels].permute(0, 3, 2, 1).flatten(1, 2)
-        parts = columns.split(self.lengths, 2)
-        return [F.fold(part, size, 3, padding=1) for part, size in zip(parts, self.sizes, strict=True)]
-
-
-class _Call:
-    """The arguments that all kernels share."""
-
-    def __init__(
-        self,
-        query: Tensor,
-        keys: Sequence[Tensor],
-        scales: Sequence[Tensor],
-        values: Sequence[Tensor],
-        visible: Sequence[Visible] | None,
-    ) -> None:
-        if not query.is_cuda and not triton.knobs.runtime.interpret:
-            raise ValueError(f"implementation 'triton' needs CUDA tensors, got {query.device}; use 'auto' or 'stream'")
-        # Matrix products want multiples of 16.
-        self.channels, self.depth = (math.ceil(x.shape[1] / 16) * 16 for x in (query, values[0]))
-        self.channel_block, self.depth_block = (math.gcd(n, 64) for n in (self.channels, self.depth))
-        self.batch, self.like, self.size = len(query), query, query.shape[2:]
-        self.queries, self.keys = _Pixels([self.size]), _Pixels([key.shape[2:] for key in keys])
-        # A window as large as the map holds all keys.
-        self.visible = visible or visible_keys(max(self.size), self.size, self.keys.sizes)
-        self.values = self.keys.pack(values, self.depth)
-        before = accumulate(self.keys.lengths[:-1], initial=0)
-        levels = zip(self.keys.starts, before, (width for _, width in self.keys.sizes), strict=True)
-        edges = zip(*((*seen.rows, *seen.columns) for seen in self.visible), strict=True)
-        self.inputs = (
-            self.queries.pack([query], self.channels),
-            self.keys.pack(keys, self.channels),
-            torch.cat([scale.flatten(1) for scale in scales], 1),
-            self._table(torch.tensor(list(levels))),
-            *(self._table(torch.cat(edge)) for edge in edges),
+    wide = tl.maximum(column_stop - column, 0)
+    count = tl.maximum(row_stop - row, 0) * wide
+    s0 = tl.zeros([ROWS * COLUMNS, D_BLOCK], tl.float32)
+    s1, s2, s3, s4, s5, s6, s7, s8 = s0, s0, s0, s0, s0, s0, s0, s0
+    for begin in range(0, count, BLOCK):
+        rows, columns, inside = _block(begin, count, row, column, wide, BLOCK)
+        corner = _place(0, row + begin // wide, column + begin % wide, width + 2)
+        some_queries, some_grad = _move(query, corner, C), _move(grad, corner, D)
+        query_at = _place(-corner, rows, columns, width + 2)
+        row_start = _window_start(rows, top, whole_height, window)[None, :]
+        column_start = _window_start(columns, left, whole_width, window)[None, :]
+        seen = (row_low[:, None] < row_start) & (row_start <= row_high[:, None]) & inside[None, :]
+        seen &= (column_low[:, None] < column_start) & (column_start <= column_high[:, None])
+        log_sum = tl.load(log_sums + rows * width + columns)[None, :]
+        sums = _products(keys, at, level_width + 2, some_queries, query_at, width + 2, C, C_BLOCK, PRECISION)
+        weights = tl.where(seen, tl.exp2(sums * factor - log_sum), 0.0)
+        s0, s1, s2, s3, s4, s5, s6, s7, s8 = _add_patches(
+            s0, s1, s2, s3, s4, s5, s6, s7, s8, weights, some_grad, query_at, width + 2, first, D, D_BLOCK, PRECISION
         )
-
-    def _table(self, numbers: Tensor) -> Tensor:
-        return numbers.to(self.like.device, torch.int32)
-
-    def empty(self, pixels: _Pixels, *shape: int) -> Tensor:
-        """Allocate something for every pixel of every sample."""
-        return self.like.new_empty(self.batch, pixels.count, *shape)
-
-    def run(self, kernel: triton.JITFunction, parts: int, *arguments: Tensor) -> None:
-        """Run a kernel for every block of queries, part of its work and sample."""
-        blocks = _count_blocks(self.size, QUERY_ROWS.value, QUERY_COLUMNS.value)
-        pixels = self.queries.total, self.keys.total
-        self._launch(kernel, blocks, parts, *arguments, *self.size, *pixels, len(self.visible), self.keys.count)
-
-    def run_levels(self, kernel: triton.JITFunction, parts: int, *arguments: Tensor) -> None:
-        """Run a kernel for every block of keys of every level, part of its work and sample."""
-        for level, (size, seen) in enumerate(zip(self.keys.sizes, self.visible, strict=True)):
-            blocks = _count_blocks(size, KEY_ROWS.value, KEY_COLUMNS.value)
-            seers = [self._table(edge) for axis, side in zip(seen, size, strict=True) for edge in seen_by(axis, side)]
-            sizes = *self.size, size[0], level, self.queries.total, self.keys.total, self.keys.count
-            self._launch(kernel, blocks, parts, *arguments, *seers, *sizes)
-
-    def _launch(self, kernel: triton.JITFunction, blocks: int, parts: int, *arguments: Tensor | int) -> None:
-        channels = self.channels, self.channel_block, self.depth, self.depth_block
-        with torch.cuda.device_of(self.like):
-            kernel[blocks, parts, self.batch](*self.inputs, *arguments, *channels)
+    _store_patches(d_values, index, there, s0, s1, s2, s3, s4, s5, s6, s7, s8, 1.0, first, D, D_BLOCK)
 
 
-def _count_blocks(size: torch.Size, rows: int, columns: int) -> int:
-    return math.ceil(size[0] / rows) * math.ceil(size[1] / columns)
+@triton.jit(do_not_specialize=SIZES)
+def fold_kernel(
+    patches, output,
+    height, width, offset, stride, buffer_top, buffer_height, first_row, rows, channels,
+    D: tl.constexpr, D_BLOCK: tl.constexpr, BLOCK: tl.constexpr, DIVISOR: tl.constexpr,
+):  # fmt: skip
+    """Add patches up to some rows of images ``(N, channels, height, width)``, always in the same order.
+
+    Those of sample n are ``stride * n + offset`` and the ones after it, of some rows of pixels from ``buffer_top`` on.
+    """
+    blocks = (rows * width + BLOCK - 1) // BLOCK
+    block, rest = tl.program_id(0) % blocks, tl.program_id(0) // blocks
+    first, sample = rest % (D // D_BLOCK) * D_BLOCK, (rest // (D // D_BLOCK)).to(tl.int64)
+    index = block * BLOCK + tl.arange(0, BLOCK)
+    y, x = first_row + index // width, index % width
+    channel = first + tl.arange(0, D_BLOCK)
+    total = tl.zeros([BLOCK, D_BLOCK], tl.float32)
+    for i in range(0, 9):
+        # The patch in which this pixel is at this offset.
+        row, column = y - (i // 3 - 1) - buffer_top, x - (i % 3 - 1)
+        there = (row >= 0) & (row < buffer_height) & (column >= 0) & (column < width)
+        at = sample * stride + offset + row * width + column
+        total += tl.load(patches + ((at * 9 + i) * D)[:, None] + channel[None, :], there[:, None], other=0.0)
+    to = ((sample * channels + channel[None, :]) * height + y[:, None]) * width + x[:, None]
+    tl.store(output + to, total / DIVISOR, (index < rows * width)[:, None] & (channel < channels)[None, :])
