@@ -63,7 +63,7 @@ def ranges(
     tl.store(between + to, (begin[None, :] <= query[:, None]) & (query[:, None] < stop[None, :]), mask)
 
 random.seed(0)
-for _ in range(120):
+for _ in range(60):
     whole, level, window = random.randint(1, 16), random.randint(1, 20), random.randint(1, 18)
     first, first_key = (random.randrange(n) * random.randint(0, 1) for n in (whole, level))
     count, keys = random.randint(1, whole - first), random.randint(1, level - first_key)
