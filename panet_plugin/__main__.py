@@ -13,6 +13,7 @@ COMMANDS = {
     "export": ("export", "write a network as ONNX, torch.export, TorchScript or safetensors"),
     "show-attention": ("show_attention", "show where the attention looks from chosen pixels"),
     "ablate": ("ablate", "train and score a set of settings alike"),
+    "check-gpu": ("check_gpu", "check the attention on a GPU: results, times and memory"),
     "paper-check": ("paper_check", "measure the published figures that need no trained network"),
 }
 

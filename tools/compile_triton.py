@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from panet_plugin.ops.precision import PRODUCTS
-from panet_plugin.ops.triton_backend import TILINGS, constants
+from panet_plugin.ops.triton_backend import TILINGS, constants, has_small_tiles
 
 if TYPE_CHECKING:
     import triton
@@ -37,6 +37,8 @@ def main() -> None:
     parser.add_argument(
         "--products", nargs="+", choices=PRODUCTS, default=list(PRODUCTS), help="precisions of the operands of products"
     )
+    kernels = list(dict.fromkeys(name.removesuffix("_kernel") for name, _ in TILINGS))
+    parser.add_argument("--kernels", nargs="+", choices=kernels, default=kernels, help="which")
     parser.add_argument("--channels", type=int, default=32, help="channels that are matched, a multiple of 16")
     parser.add_argument("--depth", type=int, default=64, help="channels that are pasted, a multiple of 16")
     parser.add_argument("--small", action="store_true", help="the tiles of small maps")
@@ -47,8 +49,9 @@ def main() -> None:
     print(f"{'kernel':16}{'products':10}{'target':8}" + "".join(f"{title:>15}" for title in titles))
     for arch in options.arch:
         for products in options.products:
-            for name in [name for name, tiled in TILINGS if tiled == products]:
-                fixed = constants(name, options.channels, options.depth, products, options.small)
+            for name in [f"{kernel}_kernel" for kernel in options.kernels]:
+                small = options.small or has_small_tiles(arch)
+                fixed = constants(name, options.channels, options.depth, products, small)
                 need = measure(getattr(triton_kernels, name), fixed, products, arch)
                 cells = "".join(f"{number:15}" for number in need)
                 print(f"{name.removesuffix('_kernel'):16}{products:10}sm_{arch:<5}{cells}", flush=True)

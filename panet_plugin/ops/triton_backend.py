@@ -64,7 +64,7 @@ TILINGS = {
     ("key_kernel", "bf16"): Tiling(8, 8, 32, 8, 1),
     ("value_kernel", "bf16"): Tiling(8, 8, 32, 8, 1),
 }
-#: For maps of so few tiles that they would not busy a GPU.
+#: For maps of so few tiles that they would not busy a GPU, and where sums of larger tiles do not stay in registers.
 SMALL_TILING = Tiling(4, 4, 32, 4, 1)
 
 
@@ -169,17 +169,25 @@ def constants(kernel: str, channels: int, depth: int, products: str, small: bool
         channels: Of what is matched, a multiple of 16.
         depth: Of what is pasted, a multiple of 16.
         products: See :class:`~panet_plugin.ops.problem.Problem`.
-        small: Whether the map has few tiles.
+        small: Whether tiles are to be small.
     """
     if kernel in ("mean_kernel", "fold_kernel"):
         return {"D": depth, "D_BLOCK": math.gcd(depth, 64), "BLOCK": SIMPLE_BLOCK}
-    tiling = SMALL_TILING if small else TILINGS[kernel, products]
+    tiling = SMALL_TILING if small and products != "ieee" else TILINGS[kernel, products]
     return {
         **{"C": channels, "C_BLOCK": math.gcd(channels, 64), "D": depth, "D_BLOCK": math.gcd(depth, 64)},
         **{"ROWS": tiling.rows, "COLUMNS": tiling.columns, "BLOCK": tiling.block},
         "PRECISION": "tf32" if products == "tf32" else "ieee",
         **{"num_warps": tiling.warps, "num_stages": tiling.stages},
     }
+
+
+def has_small_tiles(arch: int) -> bool:
+    """Return whether a GPU, of ten times this compute capability, takes small tiles for maps of any size.
+
+    Only Hopper keeps the sums of larger ones: others spill them, or have too little memory beside the tensor cores.
+    """
+    return not 90 <= arch < 100
 
 
 class _Call:
@@ -220,12 +228,13 @@ class _Call:
             more: Its last arguments.
         """
         sizes = self.sizes if rows is None else [(rows, self.width)]
-        small = False
+        capability, multiprocessors = self._device()
+        small = has_small_tiles(capability)
         for _ in range(2):
             options = constants(kernel, self.channels, self.depth, self.problem.products, small)
             tiles = [math.ceil(h / options["ROWS"]) * math.ceil(w / options["COLUMNS"]) for h, w in sizes]
             programs = sum(tiles) * (channels // math.gcd(channels, 64)) * len(self.query)
-            if programs >= self._multiprocessors():
+            if small or programs >= multiprocessors:
                 break
             small = True
         levels = self._describe(tiles if rows is None else [0] * len(self.sizes))
@@ -286,10 +295,12 @@ class _Call:
             self._launch("level_kernel", 1, table, level, *numbers, *size, *frame, tile)
         return table
 
-    def _multiprocessors(self) -> int:
-        if not self.query.is_cuda:
-            return 1
-        return torch.cuda.get_device_properties(self.query.device).multi_processor_count
+    def _device(self) -> tuple[int, int]:
+        """Return ten times the compute capability, and the number of multiprocessors."""
+        if not self.query.is_cuda:  # Interpreted.
+            return 90, 1
+        there = torch.cuda.get_device_properties(self.query.device)
+        return 10 * there.major + there.minor, there.multi_processor_count
 
     def _launch(self, kernel: str, programs: int, *arguments: Tensor | int | None, **options: Any) -> None:
         # Imported when asked for: it takes a while, and CPU builds of PyTorch come without it.

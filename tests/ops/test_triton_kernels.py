@@ -63,7 +63,7 @@ def ranges(
     tl.store(between + to, (begin[None, :] <= query[:, None]) & (query[:, None] < stop[None, :]), mask)
 
 random.seed(0)
-for _ in range(120):
+for _ in range(60):
     whole, level, window = random.randint(1, 16), random.randint(1, 20), random.randint(1, 18)
     first, first_key = (random.randrange(n) * random.randint(0, 1) for n in (whole, level))
     count, keys = random.randint(1, whole - first), random.randint(1, level - first_key)
@@ -92,16 +92,16 @@ def test_ranges_are_those_of_the_window(tmp_path):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Triton's compiler is for Linux")
-@pytest.mark.parametrize("arch", [80, 90, 100])
-def test_kernels_compile_and_fit(arch, tmp_path):
-    command = [sys.executable, ROOT / "tools" / "compile_triton.py", "--arch", str(arch), "--products", "tf32"]
+def test_kernels_compile_and_fit(tmp_path):
+    options = ["--arch", "80", "90", "100", "--products", "bf16", "--kernels", "forward", "key"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TRITON_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, ROOT / "tools" / "compile_triton.py", *options]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line.split() for line in done.stdout.splitlines()[1:]]
-    assert {(name, target) for name, _, target, *_ in lines} == {
-        (name, f"sm_{arch}") for name in ("forward", "query", "key", "value")
-    }
+    assert [(name, target) for name, _, target, *_ in lines] == [
+        (name, f"sm_{arch}") for arch in (80, 90, 100) for name in ("forward", "key")
+    ]
     for *_, spills, shared, instructions, _ in lines:
-        # A program's shared memory on any GPU; products are done by matrix instructions.
-        assert int(spills) <= 64 and int(shared) <= 99 * 1024 and int(instructions) > 0
+        # Shared memory of any GPU. Where tiles do not fit at all, Triton compiles a kernel that does nothing.
+        assert int(spills) <= 64 and int(shared) <= 48 * 1024 and int(instructions) > 0
