@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from panet_plugin.data.lmdb_reader import count_records
 from panet_plugin.data.manifest import read_json, sha256_of, to_json
@@ -19,8 +19,6 @@ from panet_plugin.data.pictures import BadImageError
 from panet_plugin.files import locked, write_bytes
 
 logger = logging.getLogger(__name__)
-
-Item = TypeVar("Item")
 
 
 class Shard(NamedTuple):
@@ -46,7 +44,7 @@ class Shard(NamedTuple):
     def __str__(self) -> str:
         return f"{self.number}-of-{self.of}"
 
-    def share(self, items: list[Item]) -> list[Item]:
+    def share(self, items: list[Any]) -> list[Any]:
         """Return every ``of``-th item, from its own on: neighbors, which are often alike, go to different shards."""
         return items[self.number - 1 :: self.of]
 
