@@ -72,7 +72,13 @@ def public_names() -> dict[str, list[str]]:
     paths = [path for path in sorted((ROOT / "panet_plugin").rglob("*.py")) if "\n__all__ = " in path.read_text()]
     modules = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths]
     names = {module: importlib.import_module(module).__all__ for module in modules}
-    return dict(sorted(names.items()))
+
+    # What a package lists again, such as its errors, is described where it is defined.
+    def is_at_home(module: str, name: str) -> bool:
+        home = getattr(getattr(sys.modules[module], name), "__module__", module)
+        return home == module or name not in names.get(home, ())
+
+    return {module: [name for name in names[module] if is_at_home(module, name)] for module in sorted(names)}
 
 
 def write_api_pages() -> None:
