@@ -71,20 +71,14 @@ def public_names() -> dict[str, list[str]]:
     """Return the public names of every documented module."""
     paths = [path for path in sorted((ROOT / "panet_plugin").rglob("*.py")) if "\n__all__ = " in path.read_text()]
     modules = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths]
-    names = {module: public_here(module, modules) for module in modules}
-    return dict(sorted(names.items()))
+    names = {module: importlib.import_module(module).__all__ for module in modules}
 
+    # What a package lists again, such as its errors, is described where it is defined.
+    def is_at_home(module: str, name: str) -> bool:
+        home = getattr(getattr(sys.modules[module], name), "__module__", module)
+        return home == module or name not in names.get(home, ())
 
-def public_here(module: str, documented: list[str]) -> list[str]:
-    """Return the public names of a module, without those that it has from another documented package of ours."""
-
-    def package(name: str) -> str:
-        return ".".join(name.split(".")[:2])
-
-    elsewhere = {package(other) for other in documented} - {package(module)}
-    content = importlib.import_module(module)
-    origins = {name: getattr(getattr(content, name), "__module__", None) or "" for name in content.__all__}
-    return [name for name, origin in origins.items() if package(origin) not in elsewhere]
+    return {module: [name for name in names[module] if is_at_home(module, name)] for module in sorted(names)}
 
 
 def write_api_pages() -> None:

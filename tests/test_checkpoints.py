@@ -285,3 +285,9 @@ def test_the_patches_of_the_training(network, tmp_path):
 )
 def test_no_patches_are_said(network, tmp_path, datasets):
     assert load_patch(save_basicsr(tmp_path, network, GENERATOR, datasets=datasets)) is None
+
+
+def test_the_former_place_still_works_with_a_warning():
+    with pytest.warns(FutureWarning, match=r"is panet_plugin\.checkpoints now"):
+        from panet_plugin.frameworks.checkpoints import load_any as former
+    assert former is load_any

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from panet_plugin.command_line import add_renamed_option, add_task_options, add_window_option, device, positive
+from panet_plugin.command_line import (
+    add_renamed_option,
+    add_task_options,
+    add_training_options,
+    add_window_option,
+    device,
+    positive,
+)
 from panet_plugin.tasks import TASKS, Denoising
 
 
@@ -63,3 +70,18 @@ def test_a_former_name_of_an_option_still_works(capsys):
     assert parser.parse_args(["--root", "3"]).data == 3
     assert capsys.readouterr().err == "warning: --root is --data now\n"
     assert "--root" not in parser.format_help()
+
+
+def test_a_config_that_has_moved_is_found(tmp_path, capsys):
+    parser = ArgumentParser()
+    add_training_options(parser)
+    (tmp_path / "panet").mkdir()
+    (tmp_path / "panet/x.py").touch()
+    assert parser.parse_args([str(tmp_path / "x.py")]).config == tmp_path / "panet/x.py"
+    assert capsys.readouterr().err == f"warning: {tmp_path / 'x.py'} is {tmp_path / 'panet/x.py'} now\n"
+    for name in ("panet/x.py", "none.py"):
+        assert parser.parse_args([str(tmp_path / name)]).config == tmp_path / name
+    (tmp_path / "edsr").mkdir()
+    (tmp_path / "edsr/x.py").touch()
+    assert parser.parse_args([str(tmp_path / "x.py")]).config == tmp_path / "x.py"  # which of them is not known
+    assert capsys.readouterr().err == ""

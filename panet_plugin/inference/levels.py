@@ -7,7 +7,8 @@ from PIL import Image
 
 from panet_plugin.data.pictures import picture_head, read_picture
 from panet_plugin.inference.color import adapt
-from panet_plugin.tasks import Level, Task
+from panet_plugin.tasks import Task
+from panet_plugin.tasks.base import Level
 
 
 def read_channels(path: Path) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 from panet_plugin.errors import TaskError
 from panet_plugin.tasks.artifact_reduction import ArtifactReduction
-from panet_plugin.tasks.base import PUBLISHED_TRAINING, Level, Task, image_rng
+from panet_plugin.tasks.base import PUBLISHED_TRAINING, Task, image_rng
 from panet_plugin.tasks.deblurring import Deblurring
 from panet_plugin.tasks.demosaicing import Demosaicing
 from panet_plugin.tasks.denoising import Denoising
@@ -18,7 +18,6 @@ __all__ = [
     "Deblurring",
     "Demosaicing",
     "Denoising",
-    "Level",
     "SuperResolution",
     "Task",
     "TaskError",
