@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from panet_plugin.archs import PAEDSR, RNAN, PANet
 from panet_plugin.archs.image_residual import KINDS
 from panet_plugin.errors import CheckpointError, shorten
-from panet_plugin.weights.files import PREFIXES, read_checkpoint, read_state_dict
+from panet_plugin.weights.files import ABOUT, PREFIXES, read_checkpoint, read_state_dict
 from panet_plugin.weights.names import our_name, table_of
 
 #: The name of the weights that tell an attention's reduction.
@@ -69,7 +69,7 @@ def load_official(source: str | os.PathLike | Mapping[str, Any], rgb_range: floa
 def identify(names: Iterable[str], attention: bool = True) -> type[nn.Module] | None:
     """Return the class of the network whose state dict has these names, ours or the original's; None if unknown.
 
-    PANet and PA-EDSR without ``attention`` have names that other networks may have too.
+    PANet and PA-EDSR without ``attention`` have names that other networks may have too; files of ours name themselves.
     """
     prefixes = "|".join(map(re.escape, PREFIXES))
     plain = {re.sub(f"^(?:{prefixes})+", "", name) for name in names if isinstance(name, str)}
@@ -80,7 +80,10 @@ def identify(names: Iterable[str], attention: bool = True) -> type[nn.Module] | 
             return None
     if "low.mask.non_local.query.weight" in plain:
         return RNAN
-    if any(re.fullmatch(_QUERY if attention else r"body\.blocks\.\d+\.conv1\.weight", name) for name in plain):
+    if any(
+        re.fullmatch(_QUERY if attention and ABOUT not in plain else r"body\.blocks\.\d+\.conv1\.weight", name)
+        for name in plain
+    ):
         return PAEDSR if any(name == "mean" or name.startswith("upsample.") for name in plain) else PANet
     return None
 

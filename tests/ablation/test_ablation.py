@@ -168,7 +168,7 @@ def lines(folder):
     return (folder / "console.log").read_text().splitlines()
 
 
-def test_killed_and_gone_on_with(write, here, tmp_path):
+def test_killed_and_gone_on_with(write, here, tmp_path, monkeypatch):
     """As if nothing had happened: the very weights of a run that nothing interrupted."""
     path = write("tiny", settings={"none": NONE, "pyramid": TINY}, crop=20)
     pictures, out = make_set(tmp_path / "Two"), tmp_path / "out"
@@ -196,6 +196,7 @@ def test_killed_and_gone_on_with(write, here, tmp_path):
         assert f"resumed epoch: 0, iter: {first}" in logs[-1].read_text()
     whole = tmp_path / "whole/none/seed0"
     setting = ablation.trainings()[0]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as the run's
     runs.in_process(partial(train, setting.base, work_dir=whole, options=setting.overrides))
     found, expected = (read_state_dict(folder / "iter_4.pth") for folder in (out / "none/seed0", whole))
     assert all(torch.equal(found[key], expected[key]) for key in expected)

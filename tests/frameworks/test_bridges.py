@@ -89,7 +89,7 @@ def test_all_but_training_works_without_a_framework(tmp_path):
         f"convert_checkpoint|{weights}|{tmp_path / 'x.pth'}",
         f"export|{weights}|{tmp_path / 'x.safetensors'}",
         f"compare|--task|sr|--data|{tmp_path}|--methods|bicubic|ours={weights}|--out|{tmp_path / 'compared'}",
-        f"show_attention|{small}|--weights|{weights}|--at|1|1|--out|{tmp_path / 'shown'}",
+        f"show_attention|{small}|--weights|{bundled('denoising')}|--at|1|1|--out|{tmp_path / 'shown'}",
         f"train|{tmp_path / 'x.yml'}",
         f"restore|{small}|--weights|{weights}|--config|{tmp_path / 'x.yml'}",
     ]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import small_runs
 import torch
-from panet_plugin.frameworks.launch import framework_of
 
 from panet_plugin.data import CleanImages, Shard, prepare_set
 from panet_plugin.frameworks.basicsr.loading import SampleStream
+from panet_plugin.frameworks.bridges import framework_of
 from panet_plugin.frameworks.configs import ConfigError
 from panet_plugin.weights import read_state_dict
 
