@@ -133,27 +133,41 @@ class Interruption:
         raise SystemExit(128 + self.number)
 
 
-def _outlive_signals_to_all() -> None:
-    """Let a forked process, which loads data, end on the SIGTERM of its training alone.
+class _Forks:
+    """Lets forked processes, which load data, end on the SIGTERM of their training alone.
 
     Slurm sends one to all processes of a step, and the training needs data until its processes leave together.
     """
-    if Interruption.current is None or not hasattr(signal, "sigwaitinfo"):  # not on macOS
-        return
-    # PyTorch puts its own handler in the place of any other.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    training = os.getppid()
 
-    def wait() -> None:
-        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != training:
-            pass
-        os._exit(0)
+    def __init__(self) -> None:
+        self._kept = threading.local()
+        if hasattr(os, "register_at_fork") and hasattr(signal, "sigwaitinfo"):  # neither on Windows nor on macOS
+            os.register_at_fork(before=self._block, after_in_parent=self._restore, after_in_child=self._wait)
 
-    threading.Thread(target=wait, daemon=True).start()
+    def _block(self) -> None:
+        # Libraries restart threads of their own in the fork, and a thread that does not block it would take the signal.
+        # A handler would not last: PyTorch puts its own in the place of any other.
+        if Interruption.current is not None:
+            self._kept.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def _restore(self) -> None:
+        if (mask := vars(self._kept).pop("mask", None)) is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _wait(self) -> None:
+        if vars(self._kept).pop("mask", None) is None:
+            return
+        training = os.getppid()
+
+        def wait() -> None:
+            while signal.sigwaitinfo({signal.SIGTERM}).si_pid != training:
+                pass
+            os._exit(0)
+
+        threading.Thread(target=wait, daemon=True).start()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_outlive_signals_to_all)
+_Forks()
 
 
 class NonFinite:
