@@ -12,16 +12,32 @@
 
 namespace {
 
-constexpr int FORWARD_PLANES = 6, BACKWARD_PLANES = 11;
+// Of the pairs of a row of queries and a row of keys, (key columns of a block x query columns of a tile). Those that the
+// rows after it need, too, are two planes, taken by the rows of a diagonal in turn.
+enum class Plane {
+    zeros,
+    key_products,                      // with the queries, two planes
+    weights = key_products + 2,        // of the softmax, two planes
+    boxed_weights = weights + 2,       // summed over the offsets in a patch, as an operand
+    value_products,                    // with the output's gradients, two planes; this and what follows for gradients
+    dscores = value_products + 2,      // gradients of the scores, two planes
+    boxed_dscores = dscores + 2,       // summed and an operand, too
+};
+
+constexpr int FORWARD_PLANES = static_cast<int>(Plane::boxed_weights) + 1;
+constexpr int BACKWARD_PLANES = static_cast<int>(Plane::boxed_dscores) + 1;
 
 // Matrices of (rows x columns), all of one size.
 class Planes {
   public:
     Planes(i64 rows, i64 columns, int count) : size_(rows * columns), storage_(zeros(size_ * count)) {}
-    float* operator[](int i) const { return storage_.get() + i * size_; }
-    void clear(int i) const { std::memset((*this)[i], 0, size_ * 4); }
+    float* operator[](Plane plane) const { return at(static_cast<int>(plane)); }
+    // Of two planes, the one of `row`: that of two rows ago, overwritten in place.
+    float* of_row(Plane first, i64 row) const { return at(static_cast<int>(first) + static_cast<int>(row & 1)); }
+    void clear(Plane plane) const { std::memset((*this)[plane], 0, size_ * 4); }
 
   private:
+    float* at(int i) const { return storage_.get() + i * size_; }
     i64 size_;
     Buffer storage_;
 };
@@ -51,18 +67,17 @@ class Window {
     Buffer storage_;
 };
 
-// Planes: 0 zeros; then rings of two of products with the keys (1) and of weights (3), and the boxed weights (5);
-// for the gradients the same of products with the values (6) and of the scores' gradients (8, 10). Pairs of key
-// columns may take one more at either end of a block. `hidden` is HIDDEN where a query does not see a key, else 0.
+// Pairs of key columns may take one more at either end of a block.
 template <class T>
 struct Scratch {
-    Planes planes, hidden;
-    Window scores, dweights, sums, dsums;
+    Planes planes;
+    Buffer hidden;                         // (key column, query column): HIDDEN where the query does not see the key, else 0
+    Window scores, dweights, sums, dsums;  // products, and weights, summed over y
     // Rows of a window: whole register blocks of two or three vectors, or tiles.
     static constexpr i64 ROWS = T::ROWS > 1 ? 32 : 24;
     Scratch(const Tiling& tiling, int count, bool windowed)
         : planes(plane_rows(tiling), tiling.tile_width, count),
-          hidden(tiling.key_block + 4, tiling.tile_width, windowed ? 1 : 0), scores(ROWS, tiling.tile_width),
+          hidden(zeros(windowed ? (tiling.key_block + 4) * tiling.tile_width : 0)), scores(ROWS, tiling.tile_width),
           dweights(ROWS, tiling.tile_width), sums(ROWS, tiling.tile_width), dsums(ROWS, tiling.tile_width) {}
 
   private:
