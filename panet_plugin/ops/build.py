@@ -46,7 +46,9 @@ def build() -> Path:
     Raises:
         BuildError: If there is no C++ compiler, it fails, or the cache cannot be written.
     """
-    stem = f"pyramid_attention-{_digest(SOURCE.read_bytes(), repr((_FLAGS, _OPTIONAL_FLAGS)).encode(), _cpu())}"
+    sources = [SOURCE, *sorted(SOURCE.parent.glob("*.h"))]
+    contents = [path.read_bytes() for path in sources]
+    stem = f"pyramid_attention-{_digest(*contents, repr((_FLAGS, _OPTIONAL_FLAGS)).encode(), _cpu())}"
     folder = cache_dir()
     compiler = find_compiler()
     if compiler is None:

@@ -39,6 +39,17 @@ def test_a_changed_source_is_built_anew(source):
     assert ctypes.CDLL(str(second)).answer() == 43
 
 
+def test_a_changed_header_is_built_anew(source):
+    header = source.with_name("answer.h")
+    header.write_text("constexpr int ANSWER = 42;\n")
+    source.write_text('#include "answer.h"\nextern "C" int answer() { return ANSWER; }\n')
+    first = build.build()
+    header.write_text("constexpr int ANSWER = 43;\n")
+    second = build.build()
+    assert second != first
+    assert ctypes.CDLL(str(second)).answer() == 43
+
+
 def test_the_compiler_and_its_arguments_are_part_of_the_key(source, monkeypatch):
     first = build.build()
     monkeypatch.setenv("CXX", f"{build.find_compiler()[0]} -DUNUSED")
