@@ -1,9 +1,12 @@
 // Compares the kernel with a direct evaluation of the formulas in double precision; meant for the sanitizers.
 
-#include "pyramid_attention.cpp"
-
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <random>
+#include <vector>
+
+#include "pyramid_attention.cpp"
 
 namespace {
 
@@ -67,7 +70,8 @@ double compare(i64 batch, i64 ck, i64 cv, Size size, const std::vector<Size>& si
         for (float& x : t.data) x = std::round(16 * normal(generator)) / 16;
         return t;
     };
-    Tensor query = random(ck, size), grad = random(cv, size), out(batch, cv, size), lse(batch, 1, size), dquery(batch, ck, size);
+    Tensor query = random(ck, size), grad = random(cv, size);
+    Tensor out(batch, cv, size), lse(batch, 1, size), dquery(batch, ck, size);
     std::vector<Tensor> keys, values, scales, dkeys, dvalues, dscales;
     for (Size s : sizes) {
         keys.push_back(random(ck, s));
@@ -97,7 +101,8 @@ double compare(i64 batch, i64 ck, i64 cv, Size size, const std::vector<Size>& si
     for (const Table& t : tables) visible.push_back(t.begin.data()), visible.push_back(t.end.data());
     const i64* const* seen = window ? visible.data() : nullptr;
     if (panet_forward(batch, ck, cv, size.height, size.width, levels, heights.data(), widths.data(), seen, threads,
-                      bfloat16, query.data.data(), k.data(), s.data(), v.data(), out.data.data(), lse.data.data()) != 0 ||
+                      bfloat16, query.data.data(), k.data(), s.data(), v.data(), out.data.data(),
+                      lse.data.data()) != 0 ||
         panet_backward(batch, ck, cv, size.height, size.width, levels, heights.data(), widths.data(), seen, threads,
                        bfloat16, query.data.data(), k.data(), s.data(), v.data(), grad.data.data(), lse.data.data(),
                        dquery.data.data(), dk.data(), ds.data(), dv.data()) != 0)
@@ -124,9 +129,11 @@ double compare(i64 batch, i64 ck, i64 cv, Size size, const std::vector<Size>& si
                             Pair pair{l, ky, kx, 0, 0, 0};
                             for_offsets(query, y, x, keys[l], ky, kx, [&](i64 qy, i64 qx, i64 ly, i64 lx) {
                                 for (i64 c = 0; c < ck; ++c)
-                                    pair.score += double(query.data[query.at(n, c, qy, qx)]) * keys[l].data[keys[l].at(n, c, ly, lx)];
+                                    pair.score += double(query.data[query.at(n, c, qy, qx)]) *
+                                                  keys[l].data[keys[l].at(n, c, ly, lx)];
                                 for (i64 c = 0; c < cv; ++c)
-                                    pair.dweight += .25 * grad.data[grad.at(n, c, qy, qx)] * values[l].data[values[l].at(n, c, ly, lx)];
+                                    pair.dweight += .25 * grad.data[grad.at(n, c, qy, qx)] *
+                                                    values[l].data[values[l].at(n, c, ly, lx)];
                             });
                             pair.weight = pair.score * scales[l].data[scales[l].at(n, 0, ky, kx)];
                             top = std::max(top, pair.weight);
@@ -136,24 +143,29 @@ double compare(i64 batch, i64 ck, i64 cv, Size size, const std::vector<Size>& si
                 for (Pair& pair : pairs) mean += (pair.weight /= total) * pair.dweight;
                 for (const Pair& pair : pairs) {
                     const Tensor &key = keys[pair.level], &value = values[pair.level], &scale = scales[pair.level];
-                    const double d = pair.weight * (pair.dweight - mean), a = scale.data[scale.at(n, 0, pair.y, pair.x)];
+                    const double d = pair.weight * (pair.dweight - mean),
+                                 a = scale.data[scale.at(n, 0, pair.y, pair.x)];
                     ds_expected[pair.level].data[scale.at(n, 0, pair.y, pair.x)] += d * pair.score;
                     for_offsets(query, y, x, key, pair.y, pair.x, [&](i64 qy, i64 qx, i64 ly, i64 lx) {
                         for (i64 c = 0; c < ck; ++c) {
                             dquery_expected.data[query.at(n, c, qy, qx)] += d * a * key.data[key.at(n, c, ly, lx)];
-                            dk_expected[pair.level].data[key.at(n, c, ly, lx)] += d * a * query.data[query.at(n, c, qy, qx)];
+                            dk_expected[pair.level].data[key.at(n, c, ly, lx)] +=
+                                d * a * query.data[query.at(n, c, qy, qx)];
                         }
                         for (i64 c = 0; c < cv; ++c) {
-                            expected.data[out.at(n, c, qy, qx)] += .25 * pair.weight * value.data[value.at(n, c, ly, lx)];
-                            dv_expected[pair.level].data[value.at(n, c, ly, lx)] += .25 * pair.weight * grad.data[grad.at(n, c, qy, qx)];
+                            expected.data[out.at(n, c, qy, qx)] +=
+                                .25 * pair.weight * value.data[value.at(n, c, ly, lx)];
+                            dv_expected[pair.level].data[value.at(n, c, ly, lx)] +=
+                                .25 * pair.weight * grad.data[grad.at(n, c, qy, qx)];
                         }
                     });
                 }
             }
     double worst = std::max(difference(out.data, expected.data), difference(dquery.data, dquery_expected.data));
     for (size_t l = 0; l < keys.size(); ++l)
-        for (double d : {difference(dkeys[l].data, dk_expected[l].data), difference(dvalues[l].data, dv_expected[l].data),
-                         difference(dscales[l].data, ds_expected[l].data)})
+        for (double d :
+             {difference(dkeys[l].data, dk_expected[l].data), difference(dvalues[l].data, dv_expected[l].data),
+              difference(dscales[l].data, ds_expected[l].data)})
             if (!(d <= worst)) worst = d;
     return worst;
 }
@@ -182,15 +194,17 @@ int main() {
     for (int bfloat16 = 0; bfloat16 <= panet_has_bfloat16(); ++bfloat16) {
         unsigned seed = 0;
         double worst = 0;
-        for (i64 window : {0, 1, 4, 9, 31}) for (const Case& c : cases) {
-            const double d =
-                compare(c.batch, c.key_channels, c.value_channels, c.size, c.levels, c.threads, bfloat16, window, ++seed);
-            if (!(d < (bfloat16 ? 1e-2 : 1e-4))) {
-                std::printf("case %u differs by %g of its scale, bfloat16 %d, window %d\n", seed, d, bfloat16, int(window));
-                return 1;
+        for (i64 window : {0, 1, 4, 9, 31})
+            for (const Case& c : cases) {
+                const double d = compare(c.batch, c.key_channels, c.value_channels, c.size, c.levels, c.threads,
+                                         bfloat16, window, ++seed);
+                if (!(d < (bfloat16 ? 1e-2 : 1e-4))) {
+                    std::printf("case %u differs by %g of its scale, bfloat16 %d, window %d\n", seed, d, bfloat16,
+                                int(window));
+                    return 1;
+                }
+                worst = std::max(worst, d);
             }
-            worst = std::max(worst, d);
-        }
         std::printf("%u cases agree within %.1e of their scale, %d lanes%s\n", seed, worst, LANES,
                     bfloat16 ? ", bfloat16" : "");
     }

@@ -90,7 +90,8 @@ bool forward(const Problem& p, float* out, float* log_sums) {
             for (i64 strip = 0; strip < strips; ++strip) {
                 const Range rows = part_of(p.height, strips, strip).grown(p.height);
                 if (y < rows.begin || y >= rows.end) continue;
-                const float* in = task_pasted((item * tiling.tiles + t) * strips + strip) + (y - rows.begin) * row_floats;
+                const float* in =
+                    task_pasted((item * tiling.tiles + t) * strips + strip) + (y - rows.begin) * row_floats;
                 for (i64 c = 0; c < p.value_channels; ++c) {
                     float* o = out + ((item * p.value_channels + c) * p.height + y) * p.width + borders.all.begin;
                     for (i64 x = 0; x < borders.all.size(); ++x) o[x] += .25f * in[c * tile + x];

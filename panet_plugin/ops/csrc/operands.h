@@ -27,7 +27,7 @@ struct BFloat16Pair {
     }
     // One slot per lane.
     static PANET_INLINE Vec slots(Vec low, Vec high) {
-        alignas(64) static constexpr std::int16_t interleaved[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,
+        alignas(64) static constexpr std::int16_t interleaved[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
                                                                      21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
                                                                      11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
         return (Vec)_mm512_permutexvar_epi16(_mm512_load_si512(interleaved), (__m512i)_mm512_cvtne2ps_pbh(high, low));

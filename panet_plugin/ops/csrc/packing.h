@@ -40,9 +40,9 @@ void pack_pixels(const float* image, i64 channels, i64 height, i64 width, Range 
     }
 }
 
-// Keys or values as operands of sums over channels, [channel slot][row][column] or in tiles [row][column][channel slot],
-// or over columns, [channel][row][column slot]; of all levels and batch items. Float32 is both without a copy. Tiles are
-// read beyond the end.
+// Keys or values as operands of sums over channels, [channel slot][row][column] or in tiles [row][column][channel
+// slot], or over columns, [channel][row][column slot]; of all levels and batch items. Float32 is both without a copy.
+// Tiles are read beyond the end.
 enum class SumOver { channels, columns };
 
 template <class T>
@@ -51,8 +51,9 @@ class Images {
     Images(const Problem& p, const float* const* images, i64 channels, SumOver over) : images_(images) {
         for (i64 level = 0; level < p.levels; ++level) {
             const i64 height = p.level_height[level], width = p.level_width[level];
-            size_.push_back(over == SumOver::channels ? slots_of<T>(channels) * (height * width + T::ROWS - 1)
-                                                      : rows_of<T>(channels) * height * slots_of<T>(width) + T::SLOTS - 1);
+            size_.push_back(over == SumOver::channels
+                                ? slots_of<T>(channels) * (height * width + T::ROWS - 1)
+                                : rows_of<T>(channels) * height * slots_of<T>(width) + T::SLOTS - 1);
             if constexpr (T::TERMS > 1) packed_.push_back(zeros(p.batch * size_.back()));
         }
         if constexpr (T::TERMS > 1)
@@ -65,7 +66,8 @@ class Images {
                     const i64 pixels = height * width, slots = slots_of<T>(channels);
                     for (i64 c = 0; c < channels; c += T::TERMS, ++out)
                         for (i64 i = 0; i < pixels; ++i)
-                            out[i * slots] = T::slot(in[c * pixels + i], c + 1 < channels ? in[(c + 1) * pixels + i] : 0.f);
+                            out[i * slots] =
+                                T::slot(in[c * pixels + i], c + 1 < channels ? in[(c + 1) * pixels + i] : 0.f);
                 } else if (over == SumOver::channels) {
                     pack_rows<T>(in, channels, 1, height * width, {0, height * width}, height * width, 1.f, 0, out);
                 } else {

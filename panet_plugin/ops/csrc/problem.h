@@ -35,7 +35,9 @@ struct Sight {
     const i64 *row_begin, *row_end, *column_begin, *column_end;  // per row or column of queries
 
     Sight(const Problem& p, i64 level)
-        : row_begin(p.visible[4 * level]), row_end(p.visible[4 * level + 1]), column_begin(p.visible[4 * level + 2]),
+        : row_begin(p.visible[4 * level]),
+          row_end(p.visible[4 * level + 1]),
+          column_begin(p.visible[4 * level + 2]),
           column_end(p.visible[4 * level + 3]) {}
     bool row(i64 query, i64 key) const { return row_begin[query] <= key && key < row_end[query]; }
     bool column(i64 query, i64 key) const { return column_begin[query] <= key && key < column_end[query]; }
@@ -50,7 +52,8 @@ struct Sight {
     // The most keys that queries as many as `columns` see side by side.
     i64 reach(i64 width, i64 columns) const {
         i64 most = 0;
-        for (i64 x = 0; x < width; ++x) most = std::max(most, column_end[std::min(x + columns, width) - 1] - column_begin[x]);
+        for (i64 x = 0; x < width; ++x)
+            most = std::max(most, column_end[std::min(x + columns, width) - 1] - column_begin[x]);
         return most;
     }
 };

@@ -48,9 +48,11 @@ struct Accumulate {
 template <int ROWS, int VECS>
 PANET_INLINE void prefetch(const Accumulate& sink, i64 row, i64 column) {
 #if defined(__GNUC__)
-    PANET_UNROLL for (int i = 0; i < ROWS; ++i)
-        PANET_UNROLL for (int j = 0; j < VECS; ++j)
-            __builtin_prefetch(sink.c + (row + i) * sink.ld + column + j * LANES, 1);
+    PANET_UNROLL
+    for (int i = 0; i < ROWS; ++i) {
+        PANET_UNROLL
+        for (int j = 0; j < VECS; ++j) __builtin_prefetch(sink.c + (row + i) * sink.ld + column + j * LANES, 1);
+    }
 #endif
 }
 template <int ROWS, int VECS>
@@ -66,14 +68,20 @@ PANET_INLINE void register_block(const Operands& o, const Sink& sink, i64 row, i
     prefetch<ROWS, VECS>(sink, row, column);
     for (int k = 0; k < o.depth; ++k, a += depth_stride, b += o.ldb) {
         Vec bv[VECS];
-        PANET_UNROLL for (int j = 0; j < VECS; ++j) bv[j] = load(b + j * LANES);
-        PANET_UNROLL for (int i = 0; i < ROWS; ++i) {
+        PANET_UNROLL
+        for (int j = 0; j < VECS; ++j) bv[j] = load(b + j * LANES);
+        PANET_UNROLL
+        for (int i = 0; i < ROWS; ++i) {
             const float x = a[i * row_stride];
-            PANET_UNROLL for (int j = 0; j < VECS; ++j) acc[i][j] = T::multiply_add(acc[i][j], x, bv[j]);
+            PANET_UNROLL
+            for (int j = 0; j < VECS; ++j) acc[i][j] = T::multiply_add(acc[i][j], x, bv[j]);
         }
     }
-    PANET_UNROLL for (int i = 0; i < ROWS; ++i)
-        PANET_UNROLL for (int j = 0; j < VECS; ++j) sink(row + i, column + j * LANES, acc[i][j]);
+    PANET_UNROLL
+    for (int i = 0; i < ROWS; ++i) {
+        PANET_UNROLL
+        for (int j = 0; j < VECS; ++j) sink(row + i, column + j * LANES, acc[i][j]);
+    }
 }
 
 template <class T, int ROWS, int VECS, class Sink>

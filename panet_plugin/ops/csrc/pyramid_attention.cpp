@@ -59,11 +59,10 @@ int panet_forward(i64 batch, i64 key_channels, i64 value_channels, i64 height, i
                   const i64* level_height, const i64* level_width, const i64* const* visible, int threads, int bfloat16,
                   const float* query, const float* const* keys, const float* const* scales, const float* const* values,
                   float* out, float* log_sums) {
-    const Problem p{batch, key_channels, value_channels, height, width, levels, level_height, level_width,
-                    threads, query, nullptr, keys, scales, values, visible};
-    return run(bfloat16, visible, [&](auto kind, auto windowed) {
-        return forward<decltype(kind), windowed>(p, out, log_sums);
-    });
+    const Problem p{batch,   key_channels, value_channels, height, width,  levels, level_height, level_width,
+                    threads, query,        nullptr,        keys,   scales, values, visible};
+    return run(bfloat16, visible,
+               [&](auto kind, auto windowed) { return forward<decltype(kind), windowed>(p, out, log_sums); });
 }
 
 int panet_backward(i64 batch, i64 key_channels, i64 value_channels, i64 height, i64 width, i64 levels,
@@ -71,8 +70,8 @@ int panet_backward(i64 batch, i64 key_channels, i64 value_channels, i64 height, 
                    int bfloat16, const float* query, const float* const* keys, const float* const* scales,
                    const float* const* values, const float* grad, const float* log_sums, float* dquery,
                    float* const* dkeys, float* const* dscales, float* const* dvalues) {
-    const Problem p{batch, key_channels, value_channels, height, width, levels, level_height, level_width,
-                    threads, query, grad, keys, scales, values, visible};
+    const Problem p{batch,   key_channels, value_channels, height, width,  levels, level_height, level_width,
+                    threads, query,        grad,           keys,   scales, values, visible};
     return run(bfloat16, visible, [&](auto kind, auto windowed) {
         return backward<decltype(kind), windowed>(p, log_sums, dquery, dkeys, dscales, dvalues);
     });

@@ -12,16 +12,16 @@
 
 namespace {
 
-// Of the pairs of a row of queries and a row of keys, (key columns of a block x query columns of a tile). Those that the
-// rows after it need, too, are two planes, taken by the rows of a diagonal in turn.
+// Of the pairs of a row of queries and a row of keys, (key columns of a block x query columns of a tile). Those that
+// the rows after it need, too, are two planes, taken by the rows of a diagonal in turn.
 enum class Plane {
     zeros,
-    key_products,                      // with the queries, two planes
-    weights = key_products + 2,        // of the softmax, two planes
-    boxed_weights = weights + 2,       // summed over the offsets in a patch, as an operand
-    value_products,                    // with the output's gradients, two planes; this and what follows for gradients
-    dscores = value_products + 2,      // gradients of the scores, two planes
-    boxed_dscores = dscores + 2,       // summed and an operand, too
+    key_products,                  // with the queries, two planes
+    weights = key_products + 2,    // of the softmax, two planes
+    boxed_weights = weights + 2,   // summed over the offsets in a patch, as an operand
+    value_products,                // with the output's gradients, two planes; this and what follows for gradients
+    dscores = value_products + 2,  // gradients of the scores, two planes
+    boxed_dscores = dscores + 2,   // summed and an operand, too
 };
 
 constexpr int FORWARD_PLANES = static_cast<int>(Plane::boxed_weights) + 1;
@@ -71,14 +71,17 @@ class Window {
 template <class T>
 struct Scratch {
     Planes planes;
-    Buffer hidden;                         // (key column, query column): HIDDEN where the query does not see the key, else 0
+    Buffer hidden;                         // [key column][query column]: HIDDEN where not seen, else 0
     Window scores, dweights, sums, dsums;  // products, and weights, summed over y
     // Rows of a window: whole register blocks of two or three vectors, or tiles.
     static constexpr i64 ROWS = T::ROWS > 1 ? 32 : 24;
     Scratch(const Tiling& tiling, int count, bool windowed)
         : planes(plane_rows(tiling), tiling.tile_width, count),
-          hidden(zeros(windowed ? (tiling.key_block + 4) * tiling.tile_width : 0)), scores(ROWS, tiling.tile_width),
-          dweights(ROWS, tiling.tile_width), sums(ROWS, tiling.tile_width), dsums(ROWS, tiling.tile_width) {}
+          hidden(zeros(windowed ? (tiling.key_block + 4) * tiling.tile_width : 0)),
+          scores(ROWS, tiling.tile_width),
+          dweights(ROWS, tiling.tile_width),
+          sums(ROWS, tiling.tile_width),
+          dsums(ROWS, tiling.tile_width) {}
 
   private:
     // Pairs are held twice, with key columns and with queries in slots, both in whole tiles.

@@ -28,13 +28,15 @@ PANET_INLINE void update_statistics(const float* scores, i64 ld, const float* hi
     Vec t[ROWS];
     Vec top = load(maximum);
     const Vec old = top;
-    PANET_UNROLL for (int r = 0; r < ROWS; ++r) {
+    PANET_UNROLL
+    for (int r = 0; r < ROWS; ++r) {
         t[r] = rounded(diagonal(scores + r * ld, ld) * (scale[r] * LOG2_E));
         t[r] = seen<WINDOWED>(hidden + r * hidden_ld, t[r], HIDDEN);
         top = larger(t[r], top);
     }
     Vec total = load(sum) * exp2_or_zero(old - top);
-    PANET_UNROLL for (int r = 0; r < ROWS; ++r) total += exp2_or_zero(t[r] - top);
+    PANET_UNROLL
+    for (int r = 0; r < ROWS; ++r) total += exp2_or_zero(t[r] - top);
     store(maximum, top);
     store(sum, total);
 }

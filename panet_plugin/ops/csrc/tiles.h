@@ -62,9 +62,10 @@ PANET_INLINE void tile_block(const Operands& o, const SumOfThree& sink, i64 row,
     if constexpr (TILES > 3) _tile_zero(3);
     multiply_tiles<TILES>(o, row, column);
     store_tiles<TILES>(products, TILES * 64);
-    for (i64 i = 0; i < std::min<i64>(16, end - row); ++i)
-        PANET_UNROLL for (int j = 0; j < TILES; ++j)
-            sink(row + i, column + j * 16, load(products + (i * TILES + j) * 16));
+    for (i64 i = 0; i < std::min<i64>(16, end - row); ++i) {
+        PANET_UNROLL
+        for (int j = 0; j < TILES; ++j) sink(row + i, column + j * 16, load(products + (i * TILES + j) * 16));
+    }
 }
 
 template <int TILES>

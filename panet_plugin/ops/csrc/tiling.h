@@ -46,7 +46,8 @@ struct Borders {
     Borders(const Tiling& tiling, i64 width, i64 tile) : owned(tiling.columns(width, tile)), all(owned.grown(width)) {}
 };
 
-// Parts per batch item, at least `least`, that keep all threads busy; every part pays for a border of one row on each side.
+// Parts per batch item, at least `least`, that keep all threads busy; every part pays for a border of one row on each
+// side.
 i64 parts_per_item(i64 items, i64 rows, int threads, i64 least = 1) {
     const i64 most = std::max<i64>(1, rows / 8);
     i64 parts = least;

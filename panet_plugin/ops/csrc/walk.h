@@ -23,16 +23,16 @@ enum class Pass { statistics, output, dot, gradient };
 struct Walk {
     const Problem* problem;
     i64 item, tile_width, key_block;
-    Range columns, owned, query_rows;  // of the tile with its borders and without; owned query rows
-    const float *query, *grad;                  // [row][channel slot][column]
-    const float *query_pixels, *grad_pixels;    // [row][column slot][channel]
-    const float *key, *value;                   // of the level, to be summed over channels
-    const float *key_rows, *value_rows;         // and over columns
-    // Per query, [row][column]: weights are 2^(score - maximum) * factor; maximum is +inf where the column is not owned.
+    Range columns, owned, query_rows;         // of the tile with its borders and without; owned query rows
+    const float *query, *grad;                // [row][channel slot][column]
+    const float *query_pixels, *grad_pixels;  // [row][column slot][channel]
+    const float *key, *value;                 // of the level, to be summed over channels
+    const float *key_rows, *value_rows;       // and over columns
+    // Per query, [row][column]: weights are 2^(score - maximum) * factor; maximum is +inf in columns not owned.
     float *maximum, *factor, *dot;
-    i64 first;                                  // first row of out
-    float* out;                                 // [row - first][channel][column]: output or gradient of the query
-    float *dkey, *dvalue, *dscale;              // of the level: [row - grown key row][column][channel]; (h, w)
+    i64 first;                      // first row of out
+    float* out;                     // [row - first][channel][column]: output or gradient of the query
+    float *dkey, *dvalue, *dscale;  // of the level: [row - grown key row][column][channel]; (h, w)
 };
 
 template <Pass PASS, class T, bool WINDOWED>
@@ -104,7 +104,8 @@ class Walker {
         for (i64 r = 0; r < columns_.size(); ++r)
             for (i64 x = 0; x < walk_.tile_width; ++x)
                 scratch_.hidden.get()[r * walk_.tile_width + x] =
-                    x < walk_.columns.size() && sight.column(walk_.columns.begin + x, columns_.begin + r) ? 0.f : HIDDEN;
+                    x < walk_.columns.size() && sight.column(walk_.columns.begin + x, columns_.begin + r) ? 0.f
+                                                                                                          : HIDDEN;
     }
 
     // The keys of the block, of begin..end, that queries of a vector see.
@@ -124,9 +125,11 @@ class Walker {
         const i64 columns = columns_.size();
         for (i64 begin = 0, done = 0, boxed = 0;; begin += Scratch<T>::ROWS) {
             const i64 end = std::min(begin + Scratch<T>::ROWS, columns), ready = end == columns ? columns : end - 1;
-            products(row, row + shift, begin, end, scratch_.scores, Plane::key_products, walk_.query, problem_.key_channels, walk_.key);
+            products(row, row + shift, begin, end, scratch_.scores, Plane::key_products, walk_.query,
+                     problem_.key_channels, walk_.key);
             if constexpr (has_grad)
-                products(row, row + shift, begin, end, scratch_.dweights, Plane::value_products, walk_.grad, problem_.value_channels, walk_.value);
+                products(row, row + shift, begin, end, scratch_.dweights, Plane::value_products, walk_.grad,
+                         problem_.value_channels, walk_.value);
             if constexpr (PASS == Pass::statistics) {
                 if (weights) statistics(row - 1, row - 1 + shift, done, ready);
             } else if constexpr (PASS == Pass::dot) {
@@ -136,20 +139,26 @@ class Walker {
                 if constexpr (PASS == Pass::gradient) gradient(weights, row - 1, row - 1 + shift, done, ready);
                 const i64 finished = ready == columns ? columns : ready - 1;
                 sum_diagonals(scratch_.sums, scratch_.planes[Plane::boxed_weights], boxed, finished);
-                if constexpr (PASS == Pass::gradient) sum_diagonals(scratch_.dsums, scratch_.planes[Plane::boxed_dscores], boxed, finished);
+                if constexpr (PASS == Pass::gradient)
+                    sum_diagonals(scratch_.dsums, scratch_.planes[Plane::boxed_dscores], boxed, finished);
                 boxed = finished;
             }
             done = ready;
             if (end == columns) break;
         }
         if constexpr (PASS == Pass::output) {
-            if (box) add_to_queries(walk_.value_rows, problem_.value_channels, row - 2, row - 2 + shift, scratch_.planes[Plane::boxed_weights]);
+            if (box)
+                add_to_queries(walk_.value_rows, problem_.value_channels, row - 2, row - 2 + shift,
+                               scratch_.planes[Plane::boxed_weights]);
         }
         if constexpr (PASS == Pass::gradient) {
             if (!box) return;
-            add_to_keys(scratch_.planes[Plane::boxed_weights], walk_.grad_pixels, problem_.value_channels, row - 2, row - 2 + shift, walk_.dvalue);
-            add_to_keys(scratch_.planes[Plane::boxed_dscores], walk_.query_pixels, problem_.key_channels, row - 2, row - 2 + shift, walk_.dkey);
-            add_to_queries(walk_.key_rows, problem_.key_channels, row - 2, row - 2 + shift, scratch_.planes[Plane::boxed_dscores]);
+            add_to_keys(scratch_.planes[Plane::boxed_weights], walk_.grad_pixels, problem_.value_channels, row - 2,
+                        row - 2 + shift, walk_.dvalue);
+            add_to_keys(scratch_.planes[Plane::boxed_dscores], walk_.query_pixels, problem_.key_channels, row - 2,
+                        row - 2 + shift, walk_.dkey);
+            add_to_queries(walk_.key_rows, problem_.key_channels, row - 2, row - 2 + shift,
+                           scratch_.planes[Plane::boxed_dscores]);
         }
     }
 
@@ -174,7 +183,8 @@ class Walker {
             multiply(T{},
                      {tiles ? keys + pixel * depth : keys + pixel, tiles ? depth : 1, tiles ? 1 : height_ * width_,
                       queries + row * depth * width, width, static_cast<int>(depth)},
-                     SumOfThree{scratch_.planes.of_row(plane, row), sum, previous, before, width, window.ld()}, begin, end, width);
+                     SumOfThree{scratch_.planes.of_row(plane, row), sum, previous, before, width, window.ld()}, begin,
+                     end, width);
         } else {
             for (i64 r = begin; r < end; ++r)
                 for (i64 x = 0; x < width; x += LANES)
@@ -235,22 +245,27 @@ class Walker {
 
     void output(bool weights, i64 query_row, i64 key_row, i64 begin, i64 end) {
         const float* scales = scale_ + key_row * width_ + columns_.begin;
-        const float *previous = weights_of(Plane::weights, query_row - 1), *before = weights_of(Plane::weights, query_row - 2);
-        const float *maximum = walk_.maximum + query_row * walk_.tile_width, *factor = walk_.factor + query_row * walk_.tile_width;
+        const float *previous = weights_of(Plane::weights, query_row - 1),
+                    *before = weights_of(Plane::weights, query_row - 2);
+        const float *maximum = walk_.maximum + query_row * walk_.tile_width,
+                    *factor = walk_.factor + query_row * walk_.tile_width;
         const i64 width = walk_.tile_width, ld = scratch_.scores.ld();
         for_owned(scratch_.sums, begin, end, [&](i64 r, float* sum) {
             const Sums sums{previous + r * width, before + r * width, sum};
             if (!weights) return sums.of_two(width);
-            weigh<WINDOWED>(scratch_.scores.matrix() + r * ld, ld, scratch_.hidden.get() + r * width, scales[r] * LOG2_E, maximum,
-                            factor, width, scratch_.planes.of_row(Plane::weights, query_row) + r * width, sums);
+            weigh<WINDOWED>(scratch_.scores.matrix() + r * ld, ld, scratch_.hidden.get() + r * width,
+                            scales[r] * LOG2_E, maximum, factor, width,
+                            scratch_.planes.of_row(Plane::weights, query_row) + r * width, sums);
         });
     }
 
     void gradient(bool weights, i64 query_row, i64 key_row, i64 begin, i64 end) {
         const float* scales = scale_ + key_row * width_ + columns_.begin;
         float* dscales = walk_.dscale + key_row * width_ + columns_.begin;
-        const float *previous = weights_of(Plane::weights, query_row - 1), *before = weights_of(Plane::weights, query_row - 2);
-        const float *dprevious = weights_of(Plane::dscores, query_row - 1), *dbefore = weights_of(Plane::dscores, query_row - 2);
+        const float *previous = weights_of(Plane::weights, query_row - 1),
+                    *before = weights_of(Plane::weights, query_row - 2);
+        const float *dprevious = weights_of(Plane::dscores, query_row - 1),
+                    *dbefore = weights_of(Plane::dscores, query_row - 2);
         const i64 width = walk_.tile_width, query = query_row * width, ld = scratch_.scores.ld();
         for_owned(scratch_.dsums, begin, end, [](i64, float*) {});
         for_owned(scratch_.sums, begin, end, [&](i64 r, float* sum) {
@@ -258,8 +273,9 @@ class Walker {
             const Sums dsums{dprevious + r * width, dbefore + r * width, scratch_.dsums.matrix() + r * ld};
             if (!weights) return sums.of_two(width), dsums.of_two(width);
             dscales[r] += differentiate<WINDOWED>(
-                scratch_.scores.matrix() + r * ld, scratch_.dweights.matrix() + r * ld, ld, scratch_.hidden.get() + r * width, scales[r],
-                walk_.maximum + query, walk_.factor + query, walk_.dot + query, width, scratch_.planes.of_row(Plane::weights, query_row) + r * width,
+                scratch_.scores.matrix() + r * ld, scratch_.dweights.matrix() + r * ld, ld,
+                scratch_.hidden.get() + r * width, scales[r], walk_.maximum + query, walk_.factor + query,
+                walk_.dot + query, width, scratch_.planes.of_row(Plane::weights, query_row) + r * width,
                 scratch_.planes.of_row(Plane::dscores, query_row) + r * width, sums, dsums);
         });
     }
@@ -295,18 +311,21 @@ class Walker {
     // Adds keys or values times a boxed plane, to be summed over the key columns, to one row of queries.
     void add_to_queries(const float* rows, i64 channels, i64 query_row, i64 key_row, const float* plane) {
         const i64 width = walk_.tile_width, slots = slots_of<T>(width_);
-        multiply(T{}, {rows + key_row * slots + columns_.begin / T::TERMS, height_ * slots, 1, plane, width,
-                     static_cast<int>(slots_of<T>(columns_.size()))},
-                    Accumulate{walk_.out + (query_row - walk_.first) * rows_of<T>(channels) * width, width}, 0, channels, width);
+        multiply(T{},
+                 {rows + key_row * slots + columns_.begin / T::TERMS, height_ * slots, 1, plane, width,
+                  static_cast<int>(slots_of<T>(columns_.size()))},
+                 Accumulate{walk_.out + (query_row - walk_.first) * rows_of<T>(channels) * width, width}, 0, channels,
+                 width);
     }
 
     // Adds a boxed plane times queries or the output's gradients, to be summed over the queries, to one row of keys.
     void add_to_keys(float* plane, const float* pixels, i64 channels, i64 query_row, i64 key_row, float* out) {
         const i64 padded = round_up(channels), slots = slots_of<T>(walk_.tile_width);
         const i64 row = (key_row - key_rows_.grown(height_).begin) * width_ + columns_.begin;
-        multiply(T{}, {queries_in_slots(plane), slots, 1, pixels + query_row * slots * padded, padded,
-                     static_cast<int>(slots_of<T>(walk_.columns.size()))},
-                    Accumulate{out + row * padded, padded}, 0, columns_.size(), padded);
+        multiply(T{},
+                 {queries_in_slots(plane), slots, 1, pixels + query_row * slots * padded, padded,
+                  static_cast<int>(slots_of<T>(walk_.columns.size()))},
+                 Accumulate{out + row * padded, padded}, 0, columns_.size(), padded);
     }
 
     const Walk& walk_;
