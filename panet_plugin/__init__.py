@@ -4,4 +4,4 @@ Importing this package imports no framework; the bridges are
 :mod:`panet_plugin.frameworks.basicsr` and :mod:`panet_plugin.frameworks.mmagic`.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
