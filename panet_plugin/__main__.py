@@ -5,15 +5,15 @@ import sys
 
 #: The module of every command in :mod:`panet_plugin.commands`, and what it does.
 COMMANDS = {
-    "restore": ("restore", "restore pictures with any checkpoint, or with the networks that come along"),
+    "restore": ("restore", "restore images with any checkpoint or a bundled model"),
     "train": ("train", "train from a config of MMEngine or BasicSR"),
     "test": ("test", "score a checkpoint on a config's test data"),
     "compare": ("compare", "score methods on benchmark sets by the published protocol of a task"),
-    "convert": ("convert_checkpoint", "convert a checkpoint into one that both frameworks load"),
+    "convert": ("convert_checkpoint", "convert a checkpoint to a file that both frameworks load"),
     "export": ("export", "write a network as ONNX, torch.export, TorchScript or safetensors"),
-    "show-attention": ("show_attention", "show where the attention looks from chosen pixels"),
-    "ablate": ("ablate", "train and score a set of settings alike"),
-    "check-gpu": ("check_gpu", "check the attention on a GPU: results, times and memory"),
+    "show-attention": ("show_attention", "draw the attention of selected pixels"),
+    "ablate": ("ablate", "train and score a set of settings under equal conditions"),
+    "check-gpu": ("check_gpu", "check results, time and memory of the attention on a GPU"),
     "paper-check": ("paper_check", "measure the published figures that need no trained network"),
 }
 

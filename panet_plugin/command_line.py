@@ -35,7 +35,7 @@ def add_task_options(parser: ArgumentParser, required: bool = True) -> None:
         parser: Is changed.
         required: Whether there is no doing without ``--task``.
     """
-    group = parser.add_argument_group("task", "what to restore from what; the other options are its parameters")
+    group = parser.add_argument_group("task", "the restoration task; the other options are its parameters")
     group.add_argument(
         "--task",
         type=lambda text: SHORT_NAMES.get(text, text),
@@ -70,8 +70,8 @@ def add_window_option(parser: ArgumentParser | Any, otherwise: str) -> None:
         type=_window,
         default="trained",
         metavar="N|none",
-        help="pyramid attention matches in a square of N pixels, or in the whole image; default: as large as the "
-        f"patches of the training, where the checkpoint says it{otherwise}",
+        help="match within a square of N pixels, or in the whole image; default: the size of the training patches if "
+        f"the checkpoint records it{otherwise}",
     )
 
 
@@ -81,28 +81,30 @@ def add_device_option(parser: ArgumentParser | Any) -> None:
         "--device",
         type=device,
         default="auto",
-        help="where networks run: cpu, cuda, mps, or auto, the fastest that there is; default: %(default)s",
+        help="where networks run: cpu, cuda, mps, or auto, the fastest available; default: %(default)s",
     )
 
 
 def add_training_options(parser: ArgumentParser) -> None:
     """Add ``config`` and what training and testing have in common."""
-    parser.add_argument("config", type=_config, help=f"of a framework: {', '.join(SUFFIXES)}")
+    parser.add_argument("config", type=_config, help=f"training config: {', '.join(SUFFIXES)}")
     parser.add_argument(
-        "--framework", choices=BRIDGES, help="that runs it; default: the one whose config it is by its content"
+        "--framework", choices=BRIDGES, help="framework that runs it; default: detected from the config"
     )
-    parser.add_argument("--work-dir", type=Path, help="where logs and checkpoints go")
+    parser.add_argument("--work-dir", type=Path, help="folder for logs and checkpoints")
     parser.add_argument(
-        "--launcher", choices=("none", "pytorch", "slurm"), default="none", help="what started the processes"
+        "--launcher", choices=("none", "pytorch", "slurm"), default="none", help="how processes are started"
     )
-    parser.add_argument("--cfg-options", nargs="+", action=Overrides, metavar="KEY=VALUE", help="overrides")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=Overrides, metavar="KEY=VALUE", help="override keys of the config"
+    )
 
 
 def _config(text: str) -> Path:
     """Return the path of a config; one that has moved into the folder of its family is found for one more release."""
     path = Path(text)
     if not path.exists() and len(moved := list(path.parent.glob(f"*/{path.name}"))) == 1:
-        print(f"warning: {path} is {moved[0]} now", file=sys.stderr)
+        print(f"warning: {path} has moved to {moved[0]}", file=sys.stderr)
         return moved[0]
     return path
 
@@ -113,7 +115,7 @@ def add_renamed_option(parser: ArgumentParser, old: str, new: str) -> None:
 
     class Renamed(type(action)):  # type: ignore[misc]
         def __call__(self, parser: ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
-            print(f"warning: {old} is {new} now", file=sys.stderr)
+            print(f"warning: {old} is now {new}", file=sys.stderr)
             super().__call__(parser, namespace, values, option)
 
     parser.add_argument(old, action=Renamed, dest=action.dest, type=action.type or str, default=SUPPRESS, help=SUPPRESS)
@@ -134,7 +136,7 @@ class Overrides(Action):
             try:
                 read(parser, namespace, [word], option)
             except (AssertionError, RecursionError) as error:
-                raise ArgumentError(self, f"brackets that do not match, or too many, in {word!r}") from error
+                raise ArgumentError(self, f"unbalanced brackets, or too many, in {word!r}") from error
 
 
 def _window(text: str) -> int | str | None:
@@ -185,7 +187,7 @@ def parse_task(parser: ArgumentParser, args: Namespace) -> Task | None:
     parameters = task_parameters(args)
     if args.task is None:
         if parameters:
-            parser.error(f"{', '.join(sorted(parameters))}: parameters of a task that --task does not name")
+            parser.error(f"{', '.join(sorted(parameters))}: parameters require their task in --task")
         return None
     return parse_required_task(parser, args)
 

@@ -68,7 +68,7 @@ def test_a_former_name_of_an_option_still_works(capsys):
     assert [parser.parse_args(line).data for line in ([], ["--data", "2"])] == [1, 2]
     assert capsys.readouterr().err == ""
     assert parser.parse_args(["--root", "3"]).data == 3
-    assert capsys.readouterr().err == "warning: --root is --data now\n"
+    assert capsys.readouterr().err == "warning: --root is now --data\n"
     assert "--root" not in parser.format_help()
 
 
@@ -78,7 +78,7 @@ def test_a_config_that_has_moved_is_found(tmp_path, capsys):
     (tmp_path / "panet").mkdir()
     (tmp_path / "panet/x.py").touch()
     assert parser.parse_args([str(tmp_path / "x.py")]).config == tmp_path / "panet/x.py"
-    assert capsys.readouterr().err == f"warning: {tmp_path / 'x.py'} is {tmp_path / 'panet/x.py'} now\n"
+    assert capsys.readouterr().err == f"warning: {tmp_path / 'x.py'} has moved to {tmp_path / 'panet/x.py'}\n"
     for name in ("panet/x.py", "none.py"):
         assert parser.parse_args([str(tmp_path / name)]).config == tmp_path / name
     (tmp_path / "edsr").mkdir()

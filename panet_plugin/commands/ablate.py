@@ -1,4 +1,4 @@
-"""Train and score a set of settings at an equal budget and seed; the same command goes on where it was interrupted."""
+"""Train and score a set of settings with equal budgets and seeds; run it again to continue after an interruption."""
 
 import argparse
 from pathlib import Path
@@ -11,18 +11,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("settings", type=Path, help="a set of settings, such as configs/ablation/attention.py")
     parser.add_argument(
-        "--data", nargs="+", type=Path, required=True, metavar="DIR", help="clean pictures, in DIR or DIR/HR"
+        "--data", nargs="+", type=Path, required=True, metavar="DIR", help="clean images, in DIR or DIR/HR"
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="runs, and ablation.md, .csv, .json and .png; default: work_dirs/ablation/NAME. What a step costs is "
+        help="runs, and ablation.md, .csv, .json and .png; default: work_dirs/ablation/NAME. The cost of a step is "
         "measured once: delete DIR/costs.json to measure it again",
     )
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: those of the settings")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; default: %(default)s")
-    parser.add_argument("--threads", type=int, default=1, help="of each run; default: %(default)s")
+    parser.add_argument("--jobs", type=int, default=1, help="concurrent runs; default: %(default)s")
+    parser.add_argument("--threads", type=int, default=1, help="threads per run; default: %(default)s")
     add_device_option(parser)
     args = parser.parse_args()
     with report_errors():
@@ -31,4 +31,4 @@ def main() -> None:
         ablation = Ablation.fromfile(args.settings, args.seeds)
         out = args.out or Path("work_dirs/ablation", ablation.name)
         print(run(ablation, args.data, out, jobs=args.jobs, threads=args.threads, device=args.device))
-        print(f"written to {out}")
+        print(f"results are in {out}")

@@ -60,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_task_options(parser)
     parser.add_argument(
-        "--data", nargs="+", type=Path, required=True, metavar="DIR", help="clean pictures, in DIR or DIR/HR"
+        "--data", nargs="+", type=Path, required=True, metavar="DIR", help="clean images, in DIR or DIR/HR"
     )
     parser.add_argument(
         "--methods",
@@ -77,18 +77,18 @@ def main() -> None:
         type=named_path,
         default=[],
         metavar="NAME=CONFIG",
-        help="for a checkpoint that does not say of which network it is: the .py or .yml it was trained with",
+        help="training config (.py or .yml) of a checkpoint that does not identify its network",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("work_dirs/compare"), metavar="DIR", help="default: %(default)s"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the degradation; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the degradation; default: %(default)s")
     add_device_option(parser)
     parser.add_argument(
         "--chop",
         action="store_true",
-        help="let networks restore pieces, cut as the original's for its published scores, which takes less time; "
-        "without it they restore whole images",
+        help="restore in pieces, split as the original code did for its published scores, which takes less time; "
+        "default: restore whole images",
     )
     add_window_option(parser, "; none with --chop")
     parser.add_argument("--save-images", action="store_true", help="keep restored images in DIR/images/METHOD/SET")
@@ -98,8 +98,8 @@ def main() -> None:
         nargs="+",
         default=[],
         metavar="CHOICE",
-        help="write DIR/figures/SET_NAME.png: the picture NAME (or SET/NAME) and a part of it from every method, in "
-        "which they differ most, or NAME:X,Y,WIDTH,HEIGHT; auto is the picture whose scores differ most",
+        help="write DIR/figures/SET_NAME.png: the image NAME (or SET/NAME) and the crop from every method where they "
+        "differ most, or NAME:X,Y,WIDTH,HEIGHT; auto selects the image whose scores differ most",
     )
     args = parser.parse_args()
     task, configs = parse_required_task(parser, args), dict(args.config)

@@ -1,4 +1,4 @@
-"""Convert a checkpoint of the original PANet, PA-EDSR or RNAN, or of either framework, into one that both load."""
+"""Convert a checkpoint of the original PANet, PA-EDSR or RNAN, or of either framework, to a file that both load."""
 
 import argparse
 from pathlib import Path
@@ -15,12 +15,12 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="checkpoint to read")
     parser.add_argument("target", type=Path, help=".pth or .safetensors to write")
     parser.add_argument(
-        "--config", type=Path, help="the .py or .yml it was trained with, if it does not say of which network it is"
+        "--config", type=Path, help="training config (.py or .yml) of a checkpoint that does not identify its network"
     )
     parser.add_argument(
         "--rgb-range",
         type=float,
-        help="largest color value that the original was trained with, if neither mean shifts nor its size tell it",
+        help="largest color value in the original's training, if it cannot be detected from mean shifts or size",
     )
     add_task_options(parser, required=False)
     args = parser.parse_args()
@@ -29,7 +29,7 @@ def main() -> None:
     if args.rgb_range is not None and not args.rgb_range > 0:
         parser.error(f"--rgb-range must be positive, got {args.rgb_range:g}")
     if args.rgb_range is not None and args.config is not None:
-        parser.error("--rgb-range is for the original's checkpoints, --config for those of the frameworks")
+        parser.error("--rgb-range applies to original checkpoints, --config to those of the frameworks")
     asked = parse_task(parser, args)
     with report_errors():
         if args.rgb_range is None:
@@ -47,5 +47,5 @@ def main() -> None:
             raise CheckpointError(f"{args.source}: a network of scale {scale} is not for {task.label}")
         write_checkpoint(network, args.target, task)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    words = task.label if task else "of an unknown task (--task says it)"
+    words = task.label if task else "unknown task (set --task)"
     print(f"{args.target}: {type(network).__name__}, {parameters / 1e6:.3f} M parameters, {words}")

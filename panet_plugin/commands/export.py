@@ -1,4 +1,4 @@
-"""Write a network as ONNX (.onnx), torch.export (.pt2), TorchScript (.pt) or safetensors, and check what it does."""
+"""Export a network as ONNX (.onnx), torch.export (.pt2), TorchScript (.pt) or safetensors, and check the result."""
 
 import argparse
 from pathlib import Path
@@ -12,24 +12,24 @@ from panet_plugin.export import FORMATS, LEAST_OPSET, export_network
 def main() -> None:
     """Parse the command line and export."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="of either framework, of this project or of the original")
+    parser.add_argument("checkpoint", type=Path, help="checkpoint of either framework, this project or the original")
     parser.add_argument("target", type=Path, help=f"file to write: {', '.join(FORMATS)}")
     parser.add_argument(
         "--config",
         type=Path,
-        help="for a checkpoint that does not say of which network it is: the .py or .yml it was trained with",
+        help="training config (.py or .yml) of a checkpoint that does not identify its network",
     )
     parser.add_argument("--opset", type=int, metavar="N", help="version of ONNX's operators; default: PyTorch's choice")
-    add_window_option(parser, "; .safetensors keeps that side instead, for whoever loads it")
+    add_window_option(parser, "; .safetensors stores the patch size instead")
     args = parser.parse_args()
     if args.target.suffix not in FORMATS:
         parser.error(f"{args.target}: the target must end in one of {', '.join(FORMATS)}")
     if args.opset is not None and args.target.suffix != ".onnx":
-        parser.error("--opset is for .onnx")
+        parser.error("--opset applies only to .onnx")
     if args.opset is not None and args.opset < LEAST_OPSET:
-        parser.error(f"--opset must be at least {LEAST_OPSET}: PyTorch's exporter has no earlier")
+        parser.error(f"--opset must be at least {LEAST_OPSET}, the earliest version that PyTorch exports")
     if args.target.suffix == ".safetensors" and args.window != "trained":
-        parser.error("--window is for programs, which .safetensors has not")
+        parser.error("--window applies only to programs, which .safetensors does not contain")
     with report_errors():
         network = load_any(args.checkpoint, args.config)
         # Where weights are loaded, the window is chosen then.

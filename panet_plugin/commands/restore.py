@@ -1,4 +1,4 @@
-"""Restore pictures: files, folders, patterns or a list, with any checkpoint or with the networks that come along."""
+"""Restore images: files, folders, patterns or a list, with any checkpoint or a bundled model."""
 
 import argparse
 import re
@@ -48,10 +48,10 @@ def main() -> None:
     asked = parse_task(parser, args)
     if args.weights is None and (asked is None or args.config is not None):
         there = ", ".join(dict.fromkeys(task.name for task in list_bundled().values())) or "none here"
-        parser.error(f"give --weights CHECKPOINT, or --task alone for a network that comes along ({there})")
+        parser.error(f"set --weights CHECKPOINT, or only --task to use a bundled model ({there})")
     with report_errors(), join_group(args.out) as group:
         if "-" in args.inputs and group.rank.world > 1:
-            raise JobError("-: of several processes only one can read a list; name folders, patterns or files")
+            raise JobError("-: several processes cannot share a list; pass folders, patterns or files")
         suffix = args.format and f".{args.format}"
         jobs, failures = find_jobs(args.inputs, args.out, suffix, sys.stdin if "-" in args.inputs else ())
         total = len(jobs) + len(failures)
@@ -59,7 +59,7 @@ def main() -> None:
         mine = dealt[group.rank.number]
         todo = [job for job in mine if not (args.skip_existing and job.target.exists())]
         if skipped := len(mine) - len(todo):
-            print(f"{skipped} skipped, since their results are there")
+            print(f"{skipped} skipped because their results exist")
         progress = sys.stderr.isatty() and not args.no_progress and group.rank.number == 0
         failed: list[Failure] = []
         for weights, alike in choose(args, asked, todo).items():
@@ -70,7 +70,7 @@ def main() -> None:
         return
     ended_early = [number for number, report in enumerate(reports) if report is None]
     for number in ended_early:
-        reason = f"process {number} ended early; the same command with --skip-existing restores it"
+        reason = f"process {number} exited early; run the same command with --skip-existing to restore it"
         failures += [Failure(str(job.source), reason) for job in dealt[number] if not job.target.exists()]
     failures += [Failure(*failure) for report in reports for failure in report or ()]
     for name, reason in failures:
@@ -92,54 +92,60 @@ def deal(jobs: Sequence[Job], world: int, batch: int) -> list[list[Job]]:
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="picture, folder, pattern, or - for a list of these")
     parser.add_argument(
-        "-o", "--out", type=Path, default=Path("restored"), help="folder, or a file for one picture; default: restored"
+        "inputs", nargs="+", metavar="INPUT", help="image, folder, pattern, or - to read a list of these"
     )
     parser.add_argument(
-        "--format", choices=[suffix[1:] for suffix in FORMATS], help="of the results; default: as before"
+        "-o", "--out", type=Path, default=Path("restored"), help="folder, or file for a single image; default: restored"
     )
-    parser.add_argument("--skip-existing", action="store_true", help="leave out pictures whose results are there")
-    parser.add_argument("--weights", type=Path, metavar="CHECKPOINT", help="default: what comes along for the task")
-    parser.add_argument("--config", type=Path, help="of a checkpoint that does not say of which network it is")
+    parser.add_argument(
+        "--format", choices=[suffix[1:] for suffix in FORMATS], help="format of the results; default: that of the input"
+    )
+    parser.add_argument("--skip-existing", action="store_true", help="skip images whose results exist")
+    parser.add_argument("--weights", type=Path, metavar="CHECKPOINT", help="default: the bundled model for the task")
+    parser.add_argument("--config", type=Path, help="config of a checkpoint that does not identify its network")
     add_task_options(parser, required=False)
     group = parser.add_argument_group(
-        "how",
+        "method",
         "whole where the limits allow it, otherwise in pieces that give the same, or, where the network has no such "
         "pieces, in tiles; unless said here",
     )
     ways = group.add_mutually_exclusive_group()
-    ways.add_argument("--whole", action="store_true", help="every picture as a whole, exactly, whatever it takes")
-    ways.add_argument("--tile", type=positive, metavar="SIDE", help="in tiles of so many pixels a side")
+    ways.add_argument("--whole", action="store_true", help="always restore whole images, regardless of time and memory")
+    ways.add_argument(
+        "--tile", type=positive, metavar="SIDE", help="restore in square tiles with sides of this many pixels"
+    )
     ways.add_argument(
         "--chop",
         type=positive,
         nargs="?",
         const=0,
         metavar="PIXELS",
-        help="cut as the original cuts, into pieces of fewer than so many pixels; default: as published for the task",
+        help="split as the original does, into pieces of fewer pixels than this; default: as published for the task",
     )
-    group.add_argument("--overlap", type=int, default=16, help="over which tiles are blended; default: %(default)s")
+    group.add_argument(
+        "--overlap", type=int, default=16, help="pixels over which tiles are blended; default: %(default)s"
+    )
     add_window_option(group, "; none with --whole, --tile and --chop")
     group.add_argument(
-        "--self-ensemble", action="store_true", help="mean over 8 flips and transpositions, 8 times as long"
+        "--self-ensemble", action="store_true", help="average over 8 flips and transpositions; takes 8 times as long"
     )
     group.add_argument(
-        "--max-memory", type=memory, metavar="SIZE", help="such as 800M or 4G; default: half of what is free"
+        "--max-memory", type=memory, metavar="SIZE", help="such as 800M or 4G; default: half of the free memory"
     )
     group.add_argument(
         "--max-pixels",
         type=positive,
         metavar="N",
-        help="of the largest picture that is opened; default: 178956970, since small files may hold more than fits",
+        help="pixels of the largest image to open; default: 178956970, as a guard against decompression bombs",
     )
-    group.add_argument("--max-seconds", type=float, default=60, help="for one whole picture; default: %(default)s")
+    group.add_argument("--max-seconds", type=float, default=60, help="limit for one whole image; default: %(default)s")
     group.add_argument(
-        "--batch", type=positive, default=8, help="pictures or tiles at once, at most; default: %(default)s"
+        "--batch", type=positive, default=8, help="maximum number of images or tiles at once; default: %(default)s"
     )
     add_device_option(group)
-    group.add_argument("--dtype", choices=DTYPES, default="fp32", help="of the network; default: %(default)s")
-    group.add_argument("--no-progress", action="store_true", help="show no bar")
+    group.add_argument("--dtype", choices=DTYPES, default="fp32", help="data type of the network; default: %(default)s")
+    group.add_argument("--no-progress", action="store_true", help="hide the progress bar")
     return parser
 
 
@@ -180,7 +186,7 @@ def tell(path: Path, level: Level, trained: Task) -> None:
     low, high = trained.levels
     levels = f"{low:g} to {high:g}" if low < high else f"{low:g}"
     if level.value is None:
-        print(f"{path}: {trained.strength} not known ({level.how}); restored by a network for {levels}")
+        print(f"{path}: {trained.strength} unknown ({level.how}); using a network for {levels}")
         return
     print(f"{path}: {trained.strength} {level.value:g} ({level.how})")
     if not low <= level.value <= high and (level.exact or low < high):
@@ -222,9 +228,11 @@ def prepare(
     except ValueError as error:
         parser.error(str(error))
     if args.chop == 0 and task is None:
-        parser.error("--chop: say --task, or the pixels of a piece: 6800 for color denoising, 6400 for all others")
+        parser.error("--chop: set --task, or the pixels of a piece: 6800 for color denoising, 6400 for all others")
     if args.self_ensemble and task and not task.survives_flips:
-        parser.error(f"--self-ensemble is not for {task.name}: a flipped image has a degradation that no network saw")
+        parser.error(
+            f"--self-ensemble does not work for {task.name}: no network was trained on its flipped degradation"
+        )
     words = task.label if task else "task unknown"
     words += f", attention in a window of {restorer.window}" if restorer.window else ""
     print(f"{type(network).__name__}, {words}; on {restorer.device} in {args.dtype}")
@@ -241,7 +249,7 @@ def fit(task: Task | None, restorer: Restorer) -> Task | None:
         return SuperResolution(restorer.scale) if restorer.scale > 1 else None
     if task.scale != restorer.scale or (task.fixed_channels and restorer.channels != task.channels):
         made = f"{restorer.channels} channels and a scale of {restorer.scale}"
-        raise ValueError(f"{task.describe()} is no task for a network of {made}")
+        raise ValueError(f"{task.describe()} does not fit a network with {made}")
     return task
 
 

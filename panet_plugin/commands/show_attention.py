@@ -1,4 +1,4 @@
-"""Show where a pyramid attention block looks from chosen pixels of an image: figures, and a page to point at pixels.
+"""Draw the attention of selected pixels of an image, as figures and as an interactive page.
 
 The weights of a pixel are computed exactly, and those of no other; the network runs as far as its attention.
 """
@@ -25,36 +25,47 @@ from panet_plugin.visualization import (
 def main() -> None:
     """Parse the command line and show."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="as the network is given it: noisy, small, ...")
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="as the network receives it: noisy, small, ...")
     parser.add_argument(
-        "--weights", type=Path, required=True, metavar="CKPT", help="of either framework, this project or the original"
+        "--weights",
+        type=Path,
+        required=True,
+        metavar="CKPT",
+        help="checkpoint of either framework, this project or the original",
     )
     parser.add_argument(
-        "--config", type=Path, help="for a checkpoint that does not say of which network it is: its .py or .yml"
+        "--config", type=Path, help="config (.py or .yml) of a checkpoint that does not identify its network"
     )
     parser.add_argument(
-        "--at", nargs="+", type=int, default=[], metavar="X Y", help="columns and rows of pixels: a figure for each"
+        "--at",
+        nargs="+",
+        type=int,
+        default=[],
+        metavar="X Y",
+        help="columns and rows of pixels; writes a figure for each",
     )
-    parser.add_argument("--html", action="store_true", help="also one page, to point at these pixels")
-    parser.add_argument("--every", type=int, metavar="N", help="on the page, a grid of every N-th pixel each way too")
-    parser.add_argument("--block", metavar="PATH", help="which attention, where a network has several")
+    parser.add_argument("--html", action="store_true", help="also write an interactive page for these pixels")
+    parser.add_argument("--every", type=int, metavar="N", help="also include a grid of every N-th pixel in the page")
+    parser.add_argument("--block", metavar="PATH", help="the attention block to show, if a network has several")
     add_window_option(parser, "")
     parser.add_argument(
-        "--matches", type=int, default=6, metavar="K", help="how many of the best to list; default: %(default)s"
+        "--matches", type=int, default=6, metavar="K", help="number of best matches to list; default: %(default)s"
     )
     parser.add_argument(
         "--out", type=Path, default=Path("work_dirs/attention"), metavar="DIR", help="default: %(default)s"
     )
-    parser.add_argument("--dpi", type=float, default=100, help="of figures 13 inches wide; default: %(default)s")
+    parser.add_argument(
+        "--dpi", type=float, default=100, help="resolution of figures 13 inches wide; default: %(default)s"
+    )
     add_device_option(parser)
     args = parser.parse_args()
     points = list(zip(args.at[::2], args.at[1::2], strict=False))
     if len(args.at) % 2:
         parser.error(f"--at takes pairs of X and Y, got {len(args.at)} numbers")
     if args.every is not None and not args.html:
-        parser.error("--every is for the page: add --html")
+        parser.error("--every requires --html")
     if not points and args.every is None:
-        parser.error("say which pixels: --at X Y, or --html --every N")
+        parser.error("select pixels with --at X Y, or with --html --every N")
     for name in ("matches", "dpi"):
         if not 1 <= getattr(args, name) <= 1000:
             parser.error(f"--{name} must be from 1 to 1000, got {getattr(args, name)}")

@@ -1,4 +1,4 @@
-"""Score a checkpoint on a config's test data, with the framework that the config is for."""
+"""Score a checkpoint on a config's test data, with the framework of the config."""
 
 import argparse
 from pathlib import Path
@@ -11,7 +11,9 @@ def main() -> None:
     """Parse the command line and test."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_training_options(parser)
-    parser.add_argument("checkpoint", type=Path, help="of this project or either framework, .pth or .safetensors")
+    parser.add_argument(
+        "checkpoint", type=Path, help="checkpoint of this project or either framework, .pth or .safetensors"
+    )
     add_window_option(parser, "")
     args = parser.parse_args()
     with report_errors():

@@ -1,4 +1,4 @@
-"""Train from a config with the framework that it is for: MMEngine's Runner with MMagic, or BasicSR's trainer."""
+"""Train from a config with its framework: MMEngine's Runner with MMagic, or BasicSR's trainer."""
 
 import argparse
 

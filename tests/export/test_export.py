@@ -146,7 +146,7 @@ def test_the_command_exports_the_window_of_the_training_unless_told_otherwise(tm
     assert exported == [[12], [20], [None], [None]]
     with pytest.raises(SystemExit):
         run("a.safetensors", "--window", "20")
-    assert "--window is for programs" in capsys.readouterr().err
+    assert "--window applies only to programs" in capsys.readouterr().err
 
 
 def test_the_network_stays_as_it_was(tmp_path):

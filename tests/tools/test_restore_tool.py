@@ -160,10 +160,7 @@ def test_the_level_is_read_from_every_picture_and_chooses_its_network(tool, tmp_
     tables = "(from its quantization tables)"
     for quality in (20, 60, 97):
         assert f"q{quality}.jpg: quality {quality} {tables}" in output
-    assert (
-        "photo.png: quality not known (no quantization tables in a PNG file); restored by a network for 30 to 95"
-        in output
-    )
+    assert "photo.png: quality unknown (no quantization tables in a PNG file); using a network for 30 to 95" in output
     assert output.count("warning") == 1
     assert "warning: q97.jpg: the network was trained for quality 30 to 95, not 97" in output
     assert output.count("bad.jpg") == 1 and "error: bad.jpg: not a readable image: the file is empty" in output
@@ -217,21 +214,21 @@ def test_noise_is_estimated(tool, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "give --weights CHECKPOINT, or --task alone for a network that comes along (artifact_reduction)"),
-        (("--task", "artifact_reduction", "--config", "a.py"), "give --weights CHECKPOINT"),
-        (("--sigma", "30", "--weights", "car20.safetensors"), "sigma: parameters of a task that --task does not name"),
+        ((), "set --weights CHECKPOINT, or only --task to use a bundled model (artifact_reduction)"),
+        (("--task", "artifact_reduction", "--config", "a.py"), "set --weights CHECKPOINT"),
+        (("--sigma", "30", "--weights", "car20.safetensors"), "sigma: parameters require their task in --task"),
         (("--weights", "none.pth"), "none.pth: no such checkpoint file"),
         (("--task", "artifact_reduction", "-o", "."), "would replace a picture"),
         (("--task", "artifact_reduction", "--tile", "20"), "an overlap of 16"),
         (("--task", "artifact_reduction", "--tile", "0"), "expected a whole number above 0"),
         (("--task", "artifact_reduction", "--chop", "9"), "limit must be at least 1024"),
         (("--task", "artifact_reduction", "--max-memory", "much"), "expected a size such as 800M or 4G"),
-        (("--task", "super_resolution", "--weights", "car20.safetensors"), "no task for a network of 1 channels"),
-        (("--task", "demosaicing", "--weights", "car20.safetensors"), "no task for a network of 1 channels"),
-        (("--weights", "rgb.pth", "--chop"), "--chop: say --task"),
+        (("--task", "super_resolution", "--weights", "car20.safetensors"), "does not fit a network with 1 channels"),
+        (("--task", "demosaicing", "--weights", "car20.safetensors"), "does not fit a network with 1 channels"),
+        (("--weights", "rgb.pth", "--chop"), "--chop: set --task"),
         (
             ("--weights", "rgb.pth", "--task", "demosaicing", "--self-ensemble"),
-            "--self-ensemble is not for demosaicing: a flipped image",
+            "--self-ensemble does not work for demosaicing",
         ),
         (("--weights", "car20.safetensors", "--tile", "64", "--whole"), "not allowed with"),
     ],

@@ -83,7 +83,10 @@ def test_restoring_in_two_processes(run_tool, pictures):
     assert done.returncode == 1
     assert f"{restored} of 12 restored by 2 processes" in done.stdout
     # The file that is no picture was the second's, too.
-    assert done.stderr.count("process 1 ended early; the same command with --skip-existing restores") == 12 - restored
+    assert (
+        done.stderr.count("process 1 exited early; run the same command with --skip-existing to restore")
+        == 12 - restored
+    )
 
     again = run_together("tools/restore.py", restoring(pictures, "srun"), srun("1"))
     assert [one.returncode for one in again] == [1, 0], again
@@ -96,7 +99,7 @@ def test_restoring_in_two_processes(run_tool, pictures):
 
 def test_a_list_has_no_place_in_several_processes(pictures):
     done = run_script("tools/restore.py", ["-", *restoring(pictures, "out")[1:]], srun()[1])
-    assert "error: -: of several processes only one can read a list" in done.stderr
+    assert "error: -: several processes cannot share a list" in done.stderr
     assert done.returncode == 1
     assert not (pictures / "out").exists()
 

@@ -86,10 +86,10 @@ def test_the_window(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "say which pixels: --at X Y, or --html --every N"),
-        (("--html",), "say which pixels"),
+        ((), "select pixels with --at X Y, or with --html --every N"),
+        (("--html",), "select pixels"),
         (("--at", 3), "--at takes pairs of X and Y, got 1 numbers"),
-        (("--at", 3, 4, "--every", 2), "--every is for the page: add --html"),
+        (("--at", 3, 4, "--every", 2), "--every requires --html"),
         (("--at", 3, 4, "--matches", 0), "--matches must be from 1 to 1000, got 0"),
         (("--at", 3, 4, "--dpi", "nan"), "--dpi must be from 1 to 1000, got nan"),
         (("--at", 28, 4), "error: pixel (28, 4) is outside the image: expected x from 0 to 27 and y from 0 to 31"),
