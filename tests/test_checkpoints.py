@@ -288,6 +288,6 @@ def test_no_patches_are_said(network, tmp_path, datasets):
 
 
 def test_the_former_place_still_works_with_a_warning():
-    with pytest.warns(FutureWarning, match=r"is panet_plugin\.checkpoints now"):
+    with pytest.warns(FutureWarning, match=r"has moved to panet_plugin\.checkpoints"):
         from panet_plugin.frameworks.checkpoints import load_any as former
     assert former is load_any

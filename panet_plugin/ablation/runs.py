@@ -61,11 +61,11 @@ class Run:
         try:
             found = json.loads(path.read_bytes())
         except ValueError as error:
-            raise AblationError(f"{path}: damaged ({error}); delete {self.folder} to train it anew") from error
+            raise AblationError(f"{path}: damaged ({error}); delete {self.folder} to train it again") from error
         if found != wanted:
             changes = "".join(f"\n  {line}" for line in _differences(found, wanted))
             raise AblationError(
-                f"{self.folder} holds a run of another setting; delete it to train it anew, or choose another folder. "
+                f"{self.folder} holds a run of another setting; delete it to train it again, or choose another folder. "
                 f"Changed since:{changes}"
             )
 
@@ -112,7 +112,7 @@ def in_process(function: Callable[..., T], *arguments: Any, log: Path | None = N
             return pool.submit(function, *arguments).result()
         except BrokenProcessPool as error:
             where = f"; see {log}" if log else ""
-            raise AblationError(f"a process was killed, perhaps for want of memory{where}") from error
+            raise AblationError(f"a process was killed, possibly out of memory{where}") from error
 
 
 def _begin(log: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Clean images of a folder, of a LMDB or of one in shards, from which tasks make their pairs."""
+"""Clean images of a folder, of an LMDB or of one in shards, from which tasks make their pairs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from panet_plugin.data.shards import shard_paths
 
 
 class CleanImages:
-    """The images of a folder, or of a LMDB or its shards as data_prep/ writes them, by their sorted names.
+    """The images of a folder, or of an LMDB or its shards as data_prep/ writes them, by their sorted names.
 
     Args:
-        root: The folder, or ``NAME.lmdb``: a LMDB, or a folder of its shards, each of which is opened when it is read.
+        root: The folder, or ``NAME.lmdb``: an LMDB, or a folder of its shards, each of which is opened when it is read.
 
     Attributes:
         names: The names: keys of the LMDB, or file names without their suffix.
@@ -103,7 +103,7 @@ class CleanImages:
 
 
 def _listed(path: Path) -> set[str]:
-    """Return the keys that a LMDB's meta_info.txt lists."""
+    """Return the keys that an LMDB's meta_info.txt lists."""
     # A name that is not ASCII has no record.
     lines = (path / "meta_info.txt").read_text(encoding="ascii", errors="replace").splitlines()
     return {line.split(".")[0] for line in lines if line.strip()}

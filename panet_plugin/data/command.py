@@ -30,7 +30,7 @@ def run_command(name: str, work: Callable[[], None]) -> None:
     try:
         work()
     except KeyboardInterrupt:
-        print(f"\n{name}: interrupted; the same command goes on from here", file=sys.stderr)
+        print(f"\n{name}: interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError, ImportError) as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -159,7 +159,7 @@ class _Resuming:
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
             if response.status_code == 416:
                 self.part.unlink()
-                raise _Interrupted("what was there already is longer than the file")
+                raise _Interrupted("the partial download is longer than the file")
             if response.status_code in PASSING_STATUS:
                 raise _Interrupted(f"{response.status_code} {response.reason}")
             if not response.ok:

@@ -26,7 +26,7 @@ _NO_ROOT = 2**64 - 1
 
 
 def count_records(path: str | os.PathLike) -> int:
-    """Return how many records a LMDB says that it holds, without reading more than its head.
+    """Return how many records an LMDB says that it holds, without reading more than its head.
 
     Raises:
         BadImageError: If it is no LMDB, or shorter than it says.
@@ -63,7 +63,7 @@ def _read_head(path: Path, file: BinaryIO) -> tuple[int, int, int, int]:
 
 
 class LmdbRecords(Mapping[bytes, bytes]):
-    """The records of a LMDB of plain keys and values, by their keys, in the order of the keys.
+    """The records of an LMDB of plain keys and values, by their keys, in the order of the keys.
 
     It keeps no file open, and of a record 24 bytes and the key.
 

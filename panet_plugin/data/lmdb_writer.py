@@ -44,10 +44,10 @@ def append_to_lmdb(path: str | os.PathLike, images: Sequence[EncodedImage], held
     Args:
         path: The LMDB's folder; made if missing.
         images: What to add.
-        held: How many images the earlier batches had. If this one is there already too, nothing is done.
+        held: How many images the earlier batches had. If this one already exists too, nothing is done.
 
     Raises:
-        ValueError: A key that the frameworks cannot look up, or that is there already, or another number of images
+        ValueError: A key that the frameworks cannot look up, or that already exists, or another number of images
             in the LMDB than expected.
         OSError: The LMDB cannot be written.
     """
@@ -79,7 +79,7 @@ def _commit(path: Path, environment: lmdb.Environment, images: Sequence[EncodedI
             with environment.begin(write=True) as transaction:
                 for image in images:
                     if not transaction.put(image.key.encode("ascii"), image.content, overwrite=False):
-                        raise ValueError(f"{path}: the key {image.key!r} is there already")
+                        raise ValueError(f"{path}: the key {image.key!r} already exists")
             return
         except lmdb.MapFullError:
             environment.set_mapsize(2 * environment.info()["map_size"])

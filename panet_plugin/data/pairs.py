@@ -78,7 +78,7 @@ class Tolerance:
         """Return what ``read`` returns for the image at ``index``, or for one after it.
 
         Raises:
-            BadImageError: If an image cannot be read, and no more may be passed over.
+            BadImageError: If an image cannot be read, and no more may be skipped.
         """
         name = names[index]
         while True:
@@ -88,6 +88,6 @@ class Tolerance:
                 if self.left == 0:
                     raise
                 self.left -= 1
-                logger.warning("%s; the next image is taken, and %d more may be passed over", error, self.left)
+                logger.warning("%s; the next image is taken, and %d more may be skipped", error, self.left)
                 index = (index + 1) % len(names)
                 name = names[index]

@@ -327,7 +327,7 @@ def _color_of_16_bit(
         stream.seek(0)
         decoded = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None or decoded.dtype != np.uint16 or decoded.ndim != 3:
-        raise ValueError("more than 8 bits per channel in a form that cannot be read; save it as PNG or TIFF")
+        raise ValueError("more than 8 bits per channel in an unsupported form; save it as PNG or TIFF")
     four = decoded.shape[2] == 4
     most = _maximum_of_ppm(stream) if file.format == "PPM" else 65535
     gray = file.format == "PNG" and any(mode.startswith("LA") for mode in raw)

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class Shard(NamedTuple):
-    """One of the parts of a set in shards, each a LMDB; as text ``3-of-8``.
+    """One of the parts of a set in shards, each an LMDB; as text ``3-of-8``.
 
     Attributes:
         number: From 1.
@@ -110,7 +110,7 @@ def claim(root: Path, name: str, shard: Shard | None, recipe: dict[str, Any], ou
 
     Raises:
         ValueError: If the set is divided otherwise, or was made of other pictures or with other settings.
-        FileExistsError: If there is a set or a LMDB of this name that is in no shards.
+        FileExistsError: If there is a set or an LMDB of this name that is in no shards.
     """
     with locked(root / name):
         found = shards_of(root, name)
@@ -127,7 +127,7 @@ def claim(root: Path, name: str, shard: Shard | None, recipe: dict[str, Any], ou
         for output in outputs:
             lmdb = (root / output).parent
             if (lmdb / "data.mdb").exists():
-                raise FileExistsError(f"{lmdb} is a LMDB, expected a folder of shards: move it away")
+                raise FileExistsError(f"{lmdb} is an LMDB, expected a folder of shards: move it away")
         for other in found:
             path = root / f"{name}-{other}.json"
             theirs = (read_json(path) or {}).get("recipe")

@@ -93,7 +93,7 @@ def _verify_set(path: Path, manifest: dict[str, Any], workers: int | None) -> li
         else:
             found = _verify_folder(place, expected, workers)
         if not found:
-            logger.info("%s: %d images, all as they were made", place, expected["count"])
+            logger.info("%s: %d images, all unchanged", place, expected["count"])
         problems += found
     lists = {tuple(found) for found in keys.values()}
     if len(lists) > 1:
@@ -186,7 +186,7 @@ def _verify_sources(root: Path, recipe: dict[str, Any], workers: int | None) -> 
         if new:
             problems.append(f"{root / output}: new since the set was made: {_some(new)}")
         if not wrong and not new:
-            logger.info("%s: %d images, all as they were", root / output, len(files))
+            logger.info("%s: %d images, all unchanged", root / output, len(files))
     return problems
 
 

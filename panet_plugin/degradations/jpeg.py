@@ -22,7 +22,7 @@ def compress_jpeg(image: np.ndarray, quality: int, luma_only: bool = True) -> np
             coded in color, with chroma of half the sides.
 
     Returns:
-        8-bit; a RGB image becomes ``(H, W, 1)`` if ``luma_only``, all others keep their shape.
+        8-bit; an RGB image becomes ``(H, W, 1)`` if ``luma_only``, all others keep their shape.
 
     Raises:
         TypeError: If the image is not 8-bit.

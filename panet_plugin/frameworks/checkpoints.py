@@ -5,5 +5,5 @@ import warnings
 
 from panet_plugin import checkpoints
 
-warnings.warn("panet_plugin.frameworks.checkpoints is panet_plugin.checkpoints now", FutureWarning, stacklevel=2)
+warnings.warn("panet_plugin.frameworks.checkpoints has moved to panet_plugin.checkpoints", FutureWarning, stacklevel=2)
 sys.modules[__name__] = checkpoints

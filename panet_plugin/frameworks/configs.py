@@ -228,7 +228,7 @@ def _substitute(text: str, path: Path) -> str:
     def variable(found: re.Match) -> str:
         value = os.environ.get(found[1], found[2])
         if not value:
-            raise ConfigError(f"the environment has no {found[1]}, and {found[0]} says no default")
+            raise ConfigError(f"the environment has no {found[1]}, and {found[0]} sets no default")
         return value
 
     return re.sub(r"\{\{['\"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['\"]?\}\}", variable, text)

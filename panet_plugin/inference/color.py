@@ -61,7 +61,7 @@ def adapt(pixels: NDArray, channels: int, scale: int = 1, task: Task | None = No
     if pixels.ndim == 2 and channels == 3:
         if task is None and scale == 1:
             raise ValueError(
-                "a gray picture for an RGB network: if it is a mosaic, say --task demosaicing, else its task"
+                "a gray picture for an RGB network: if it is a mosaic, set --task demosaicing, otherwise set its task"
             )
         return Adapted(
             lambda rows, columns: np.stack([unit(rows, columns)] * 3),

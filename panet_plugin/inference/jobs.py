@@ -70,7 +70,7 @@ def find_jobs(
         if len(unique) > 1 or any(Path(text).is_dir() for text in inputs):
             raise JobError(f"{out}: several pictures need a folder, and this is the name of a file")
         if suffix and FORMATS[suffix] != FORMATS[out.suffix.lower()]:
-            raise JobError(f"{out}: ends otherwise than {suffix}")
+            raise JobError(f"{out}: does not end in {suffix}")
         jobs = [Job(source, out) for source, _ in unique]
     else:
         jobs = [Job(source, out / name.with_suffix(suffix or _suffix_of(name))) for source, name in unique]

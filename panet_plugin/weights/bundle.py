@@ -20,7 +20,7 @@ def list_bundled() -> dict[Path, Task]:
     found = {}
     for path in sorted(BUNDLE.glob("*.safetensors")):
         if (task := read_task(path)) is None:
-            raise CheckpointError(f"{path}: a bundled file that does not say its task")
+            raise CheckpointError(f"{path}: a bundled file without a task")
         found[path] = task
     return found
 
@@ -55,4 +55,4 @@ def bundled(task: str, *, level: float | None = None, channels: int | None = Non
     words = " ".join([task, *(f"{name}={value}" for name, value in parameters.items())])
     names = [" ".join(f"{name}={value}" for name, value in other.describe().items()) for other in there.values()]
     listing = "; ".join(names).replace("name=", "") or "nothing"
-    raise CheckpointError(f"no weights for {words} come with the package, which has {listing}: give a checkpoint")
+    raise CheckpointError(f"no bundled weights for {words}; the package has {listing}: pass a checkpoint")

@@ -47,7 +47,7 @@ PREFIXES = ("module.", "_orig_mod.", "generator_ema.", "generator.")
 #: Entries that MMagic keeps beside the generator's.
 FOREIGN_PREFIXES = ("data_preprocessor.", "step_counter", "steps", "discriminator.", "perceptual_loss.", "generator.")
 
-#: What a MMEngine checkpoint pickles beside tensors: its log. We need none of it.
+#: What an MMEngine checkpoint pickles beside tensors: its log. We need none of it.
 _MMENGINE_LOG = (
     "mmengine.logging.history_buffer.HistoryBuffer",
     "numpy._core.multiarray._reconstruct",

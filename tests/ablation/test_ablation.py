@@ -49,7 +49,7 @@ NONE = {**TINY, "model.generator.at": []}
 
 @pytest.fixture(autouse=True)
 def data(div2k, monkeypatch, tmp_path):
-    """A copy: a process opens a LMDB once only."""
+    """A copy: a process opens an LMDB once only."""
     shutil.copytree(div2k / "DIV2K_train_HR_sub.lmdb", tmp_path / "data/DIV2K_train_HR_sub.lmdb")
     monkeypatch.setenv("DIV2K_ROOT", str(tmp_path / "data"))
     settings._read.cache_clear()

@@ -18,7 +18,7 @@ RGB = RNG.integers(0, 256, (24, 20, 3), dtype=np.uint8)
 
 @pytest.fixture
 def both(tmp_path):
-    """Return a folder and a LMDB with the same images, b and a."""
+    """Return a folder and an LMDB with the same images, b and a."""
     for name, image in (("b", RGB), ("a", RGB[::-1])):
         write_image(tmp_path / "pictures" / f"{name}.png", image)
     prepare_set(tmp_path / "pictures", tmp_path / "set", "set", scales=(2,), subimage=None)

@@ -372,7 +372,7 @@ def test_interrupted_script(capsys):
     with pytest.raises(SystemExit) as stop:
         run_command("x", interrupted)
     assert stop.value.code == 130
-    assert "the same command goes on from here" in capsys.readouterr().err
+    assert "run the same command again to continue" in capsys.readouterr().err
 
 
 def prepare(table, root, url):

@@ -14,7 +14,7 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """Return a LMDB of several levels of pages, with values within pages and beyond, some replaced and removed."""
+    """Return an LMDB of several levels of pages, with values within pages and beyond, some replaced and removed."""
     path = tmp_path_factory.mktemp("many")
     with lmdb.open(str(path), map_size=64 << 20, lock=False) as environment:
         for _ in range(2):

@@ -94,7 +94,7 @@ def test_key_that_readers_cannot_find_is_refused(tmp_path, key):
 
 def test_repeated_keys_are_refused(tmp_path):
     append_to_lmdb(tmp_path / "a.lmdb", IMAGES[:3])
-    with pytest.raises(ValueError, match="'0002' is there already"):
+    with pytest.raises(ValueError, match="'0002' already exists"):
         append_to_lmdb(tmp_path / "a.lmdb", IMAGES[2:5], held=3)
     assert read_all(tmp_path / "a.lmdb") == contents(IMAGES[:3])
 

@@ -196,7 +196,7 @@ def test_script(root, monkeypatch, caplog):
     monkeypatch.setattr(sys, "argv", ["verify.py", str(root), "--workers", "1"])
     caplog.set_level("INFO")
     runpy.run_path(script, run_name="__main__")
-    assert "20 images, all as they were made" in caplog.text
+    assert "20 images, all unchanged" in caplog.text
     removed_lmdb(root)
     with pytest.raises(SystemExit, match=r"valid_LR_bicubic_X2\.lmdb: missing"):
         runpy.run_path(script, run_name="__main__")

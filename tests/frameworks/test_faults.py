@@ -37,7 +37,7 @@ def train(div2k, monkeypatch, tmp_path):
         if not validate:
             options |= {"val_cfg": None, "val_dataloader": None, "val_evaluator": None, "train_cfg.val_interval": 100}
         options |= {"experiment_name": f"{name}-{os.urandom(4).hex()}"}
-        # A process opens a LMDB once only, and the one of a training that has failed is still open.
+        # A process opens an LMDB once only, and the one of a training that has failed is still open.
         data = shutil.copytree(div2k, tmp_path / options["experiment_name"])
         monkeypatch.setenv("DIV2K_ROOT", str(data))
         options |= {key.replace("__", "."): value for key, value in changes.items()}
@@ -107,7 +107,7 @@ def test_resuming_takes_the_newest_whole_checkpoint(train, whole, caplog):
     (folder / "last_checkpoint").write_text(str(folder / "iter_6.pth"))
     with caplog.at_level(logging.WARNING):
         train(resume=True)
-    assert "iter_4.pth is not whole" in caplog.text
+    assert "iter_4.pth is incomplete" in caplog.text
     assert equal(folder / "iter_4.pth", whole)
 
 

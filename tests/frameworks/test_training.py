@@ -103,7 +103,7 @@ def test_a_training_state_that_is_not_whole_is_passed_over(run_tool, tmp_path):
     broken.write_bytes(broken.read_bytes()[:1000])
     output = train(run_tool, "basicsr", tmp_path, "--resume", iterations=5)
     assert "4.state" in output
-    assert "not whole" in output
+    assert "is incomplete" in output
     assert iterations_in("basicsr", output) == [3, 4, 5]
 
 
@@ -115,7 +115,7 @@ def test_an_original_checkpoint_is_tested_as_it_is(framework, tmp_path, div2k, m
     prefix = "model.generator" if framework == "mmagic" else "network_g"
     options = {key: value for key, value in options.items() if not key.startswith(prefix)}
     run = framework_of(config)
-    shutil.copytree(div2k, tmp_path / "data")  # a process opens a LMDB once only
+    shutil.copytree(div2k, tmp_path / "data")  # a process opens an LMDB once only
     monkeypatch.setenv("DIV2K_ROOT", str(tmp_path / "data"))
     options[f"{prefix}.num_blocks"] = 4
     run.test(config, tmp_path / "original.pt", work_dir=tmp_path, options=options)
@@ -135,7 +135,7 @@ def test_validation_and_test_have_the_window_of_the_patches(framework, tmp_path,
             seen.append((query.requires_grad, options["window"])) or attend(query, *args, **options)
         ),
     )
-    shutil.copytree(div2k, tmp_path / "data")  # a process opens a LMDB once only
+    shutil.copytree(div2k, tmp_path / "data")  # a process opens an LMDB once only
     monkeypatch.setenv("DIV2K_ROOT", str(tmp_path / "data"))
     config, options = Path(small_runs.config(framework)), small_runs.changes(framework)
     run = framework_of(config)
@@ -182,7 +182,7 @@ def test_both_frameworks_score_alike_and_as_published(tmp_path, div2k, monkeypat
 
     found = {}
     for framework in FRAMEWORKS:
-        # A process opens a LMDB once only, and here it is two programs.
+        # A process opens an LMDB once only, and here it is two programs.
         shutil.copytree(div2k, tmp_path / f"{framework}_data")
         monkeypatch.setenv("DIV2K_ROOT", str(tmp_path / f"{framework}_data"))
         config = Path(small_runs.config(framework))

@@ -54,7 +54,7 @@ def test_an_rgb_network_is_given_gray_three_times():
     np.testing.assert_array_equal(image, np.stack([GRAY / np.float32(255)] * 3))
     np.testing.assert_allclose(back(image), GRAY / 255, atol=1e-6)
     assert whole(GRAY, 3, scale=2)[0].shape == (3, 6, 8)
-    with pytest.raises(ValueError, match="if it is a mosaic, say --task demosaicing"):
+    with pytest.raises(ValueError, match="if it is a mosaic, set --task demosaicing"):
         adapt(GRAY, 3)
 
 

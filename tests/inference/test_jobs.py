@@ -70,7 +70,7 @@ def test_inputs_without_pictures_do_not_stop_the_others(there):
         (("a.png",), ".", None, r"the result of a\.png would replace a picture"),
         (("a.png", "b.JPG"), "set/..", ".png", "would replace a picture"),
         (("b.JPG", "set"), "set", None, "would replace a picture"),
-        (("b.JPG",), "a.png", ".webp", r"ends otherwise than \.webp"),
+        (("b.JPG",), "a.png", ".webp", r"does not end in \.webp"),
     ],
 )
 def test_what_would_destroy_files_is_refused(there, inputs, out, suffix, message):

@@ -118,7 +118,7 @@ def test_gray_pictures_and_mosaics(tmp_path):
     write_image(tmp_path / "gray.png", gray)
     jobs, _ = find_jobs([str(tmp_path / "gray.png")], tmp_path / "out")
     restorer = make(Halve())
-    assert "say --task demosaicing" in restore_files(restorer, jobs, report=lambda line: None)[0].reason
+    assert "set --task demosaicing" in restore_files(restorer, jobs, report=lambda line: None)[0].reason
     assert restore_files(restorer, jobs, make_task("denoising"), report=lambda line: None) == []
     assert read_picture(tmp_path / "out/gray.png").pixels.ndim == 2
     assert restore_files(restorer, jobs, make_task("demosaicing"), report=lambda line: None) == []

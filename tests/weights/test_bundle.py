@@ -36,7 +36,7 @@ def test_a_file_is_found_by_its_task(folder):
         write_checkpoint(PANet(task.channels, 4, 1), folder / f"{name}.safetensors", task)
     assert bundled("denoising") == bundled("denoising", sigma=30.0, gray=False) == folder / "dn30.safetensors"
     assert bundled("artifact_reduction", quality=10) == folder / "car10.safetensors"
-    message = r"no weights for denoising sigma=50 come with .*has artifact_reduction quality=10.*denoising sigma=30"
+    message = r"no bundled weights for denoising sigma=50; .*has artifact_reduction quality=10.*denoising sigma=30"
     with pytest.raises(CheckpointError, match=message):
         bundled("denoising", sigma=50)
     with pytest.raises(CheckpointError, match="no weights for demosaicing come"):
@@ -105,5 +105,5 @@ def test_a_network_is_found_by_the_level_and_the_channels_of_a_picture(folder):
 
 
 def test_nothing_is_there(folder):
-    with pytest.raises(CheckpointError, match="no weights for denoising come with the package, which has nothing"):
+    with pytest.raises(CheckpointError, match="no bundled weights for denoising; the package has nothing"):
         bundled("denoising")

@@ -69,7 +69,7 @@ class CleanImageDataset(Dataset):
     Args:
         opt: Options of a BasicSR dataset, with
 
-            - ``dataroot_gt``: a folder of images or a LMDB, which may be in shards;
+            - ``dataroot_gt``: a folder of images or an LMDB, which may be in shards;
             - ``task``: its name and the parameters of :func:`panet_plugin.tasks.make_task`;
             - ``gt_size``: side of the patches of clean images in pixels, in training;
             - ``use_hflip``, ``use_rot``: flips, and flips with transposition, in training;

@@ -127,7 +127,7 @@ def load_options(config: Path, options: Mapping[str, Any] | None = None) -> dict
     cfg = Config(read_plain(config))
     changed = task_overrides(options or {})
     if changed and "task" not in cfg:
-        raise ConfigError(f"{config}: it has no task that task.{next(iter(changed))} could change")
+        raise ConfigError(f"{config}: it has no task that task.{next(iter(changed))} can override")
     override(cfg, options or {}, config)
     opt = cfg.to_dict()
     for name, network in opt.items():
@@ -187,7 +187,7 @@ def last_state(experiment: Path) -> Path | None:
         network = experiment / "models" / f"net_g_{state.stem}.pth"
         if is_whole(state) and is_whole(network):
             return state
-        logger.warning("%s or %s is not whole; looking for an older one", state, network)
+        logger.warning("%s or %s is incomplete; looking for an older one", state, network)
     return None
 
 

@@ -80,7 +80,7 @@ class CleanImageDataset(BaseDataset):
 
     Args:
         data_root: Folder of ``gt``.
-        gt: A folder of images or a LMDB, which may be in shards.
+        gt: A folder of images or an LMDB, which may be in shards.
         task: Its name and the parameters of :func:`panet_plugin.tasks.make_task`.
         pipeline: Transforms after loading and cropping.
         patch_size: Side in pixels of random patches of the degraded image; ``None`` keeps the whole.

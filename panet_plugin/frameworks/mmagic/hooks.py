@@ -104,7 +104,7 @@ def newest_checkpoint(work_dir: Path) -> Path | None:
     for _, path in sorted(((int(found[1]), path) for found, path in numbered if found), reverse=True):
         if is_whole(path):
             return path
-        logger.warning("%s is not whole; looking for an older one", path)
+        logger.warning("%s is incomplete; looking for an older one", path)
     return None
 
 

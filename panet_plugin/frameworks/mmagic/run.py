@@ -150,7 +150,7 @@ def _load(config: Path, work_dir: Path | None, options: Mapping[str, Any] | None
                 cfg[loader].dataset.data_root = str(data_root)
     changed = task_overrides(options or {})
     if changed and "task" not in cfg:
-        raise ConfigError(f"{config}: it has no task that task.{next(iter(changed))} could change")
+        raise ConfigError(f"{config}: it has no task that task.{next(iter(changed))} can override")
     override(cfg, options or {}, config)
     if changed:
         _follow_task(cfg, changed)
