@@ -7,6 +7,7 @@ import lzma
 import os
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -238,7 +239,11 @@ def _read_errors(path: Path) -> Iterator[None]:
         yield
     except BadArchiveError as error:
         raise error if str(path) in str(error) else BadArchiveError(f"{path}: {error}") from error
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
+    # Python's readers check little: a ValueError is, for one, a name that is no UTF-8.
+    except (
+        *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
+        *(EOFError, RuntimeError, ValueError, LookupError, OverflowError),
+    ) as error:
         raise BadArchiveError(f"{path}: damaged, or no zip or tar archive: {error}") from error
     except OSError as error:
         # bz2 and gzip say so of damaged data, without an error number; and damaged tables lead to before the beginning.

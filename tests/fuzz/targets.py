@@ -302,6 +302,7 @@ def _bad_archives() -> list[bytes]:
         _tar(_FILES, "", link),
         _zip({"a": bytes(1 << 20)}),
         _zip({"?": b""}).replace(b"?", b"\0"),  # a name that ends before it begins
+        _zip({"é": b""}).replace("é".encode(), b"\x90\x90"),  # a name that is no UTF-8
     ]
 
 
