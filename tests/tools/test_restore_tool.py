@@ -68,10 +68,10 @@ def test_out_of_the_box(tool):
     assert "PANet, JPEG artifact reduction q20; on " in output
     assert "photo.png of 40x30: whole, about " in output
     assert "luma (BT.601)" in output
-    assert "no weights for artifact_reduction quality=10 come" in tool(
+    assert "no bundled weights for artifact_reduction quality=10" in tool(
         "photo.png", "--task", "artifact_reduction", "--quality", "10", code=1
     )
-    assert "no weights for denoising come" in tool("photo.png", "--task", "denoising", code=1)
+    assert "no bundled weights for denoising" in tool("photo.png", "--task", "denoising", code=1)
 
 
 def test_the_whole_as_a_process(run_tool, tmp_path):

@@ -39,10 +39,10 @@ def test_a_file_is_found_by_its_task(folder):
     message = r"no bundled weights for denoising sigma=50; .*has artifact_reduction quality=10.*denoising sigma=30"
     with pytest.raises(CheckpointError, match=message):
         bundled("denoising", sigma=50)
-    with pytest.raises(CheckpointError, match="no weights for demosaicing come"):
+    with pytest.raises(CheckpointError, match="no bundled weights for demosaicing"):
         bundled("demosaicing")
     write_checkpoint(PANet(1, 4, 1), folder / "silent.safetensors")
-    with pytest.raises(CheckpointError, match=r"silent\.safetensors: .*does not say its task"):
+    with pytest.raises(CheckpointError, match=r"silent\.safetensors: .*a bundled file without a task"):
         list_bundled()
 
 
@@ -65,9 +65,9 @@ def test_a_network_for_a_range_is_one_for_its_levels(folder):
     ):
         assert bundled("denoising", **parameters) == folder / f"{name}.safetensors"
     assert bundled("artifact_reduction") == bundled("artifact_reduction", quality=5) == folder / "car.safetensors"
-    with pytest.raises(CheckpointError, match=r"no weights for denoising sigma=61 come .*sigma=\(0, 60\)"):
+    with pytest.raises(CheckpointError, match=r"no bundled weights for denoising sigma=61.*sigma=\(0, 60\)"):
         bundled("denoising", sigma=61)
-    with pytest.raises(CheckpointError, match="no weights for artifact_reduction quality=10 luma_only=False come"):
+    with pytest.raises(CheckpointError, match="no bundled weights for artifact_reduction quality=10 luma_only=False"):
         bundled("artifact_reduction", quality=10, luma_only=False)
     with pytest.raises(ValueError, match="denoising has the parameters sigma, gray, got quality"):
         bundled("denoising", quality=3)
