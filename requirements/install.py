@@ -74,7 +74,9 @@ def read_requirements(*groups: str) -> dict:
 def fingerprint() -> str:
     """Return a hash of everything that decides what gets installed, including where this checkout is."""
     digest = hashlib.sha256(str(ROOT).encode())
-    for path in (ROOT / "setup.cfg", ROOT / "pyproject.toml", Path(__file__), *sorted(REQUIREMENTS.glob("*.txt"))):
+    version = ROOT / "panet_plugin" / "__init__.py"
+    files = (version, ROOT / "setup.cfg", ROOT / "pyproject.toml", Path(__file__), *sorted(REQUIREMENTS.glob("*.txt")))
+    for path in files:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

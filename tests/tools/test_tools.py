@@ -87,7 +87,7 @@ def test_convert_what_mmengine_trained(monkeypatch, tmp_path, capsys):
     network = PANet(1, 4, 1, attention={"reduction": 2})
     write_checkpoint(network, tmp_path / "iter_4.pth")
     assert convert() is None
-    assert "--task says it" in capsys.readouterr().out
+    assert "set --task" in capsys.readouterr().out
     denoising = make_task("denoising", sigma=25, gray=True)
     assert convert("--task", "denoising", "--sigma", "25", "--gray") == denoising
 
