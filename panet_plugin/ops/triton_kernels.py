@@ -93,6 +93,31 @@ def _queries_between(low, high, first, whole, window, count):
 
 
 @triton.jit
+def _sees(starts, low, high):
+    """Return for every key (row) and start of a window (column) whether that window sees the key."""
+    return (low[:, None] < starts[None, :]) & (starts[None, :] <= high[:, None])
+
+
+@triton.jit
+def _between(numbers, begin, stop):
+    """Return for every range (row) and number (column) whether the number is in the range, its end excluded."""
+    return (begin[:, None] <= numbers[None, :]) & (numbers[None, :] < stop[:, None])
+
+
+@triton.jit
+def _program(num_tiles, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):
+    """Return the tile, the first channel and the sample of a program."""
+    tile, rest = tl.program_id(0) % num_tiles, tl.program_id(0) // num_tiles
+    return tile, rest % (CHANNELS // BLOCK) * BLOCK, (rest // (CHANNELS // BLOCK)).to(tl.int64)
+
+
+@triton.jit
+def _size(line):
+    """Return first pixel, first key, height and width of a level, from its line of the table."""
+    return tl.load(line), tl.load(line + 1), tl.load(line + 2), tl.load(line + 3)
+
+
+@triton.jit
 def _tile(number, first_row, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Return rows and columns of the pixels of a tile of some rows of an image, and whether they are in it.
 
@@ -204,8 +229,7 @@ def forward_kernel(
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write the output's patches of a tile of queries in some rows of the image, and the normalizer."""
-    tile, rest = tl.program_id(0) % num_tiles, tl.program_id(0) // num_tiles
-    first, sample = rest % (D // D_BLOCK) * D_BLOCK, (rest // (D // D_BLOCK)).to(tl.int64)
+    tile, first, sample = _program(num_tiles, D, D_BLOCK)
     query += sample * query_pixels * C
     keys += sample * key_pixels * C
     values += sample * key_pixels * D
@@ -218,12 +242,7 @@ def forward_kernel(
     s1, s2, s3, s4, s5, s6, s7, s8 = s0, s0, s0, s0, s0, s0, s0, s0
     for level in range(0, num_levels):
         line = levels + level * LEVEL
-        start, before, level_height, level_width = (
-            tl.load(line),
-            tl.load(line + 1),
-            tl.load(line + 2),
-            tl.load(line + 3),
-        )
+        start, before, level_height, level_width = _size(line)
         row_first, row_stop = _keys_seen(
             y, top, whole_height, window, tl.load(line + 4), level_height, tl.load(line + 6)
         )
@@ -238,8 +257,7 @@ def forward_kernel(
             corner = _place(start, row + begin // wide, column + begin % wide, level_width + 2)
             some_keys, some_values = _move(keys, corner, C), _move(values, corner, D)
             key_at = _place(start - corner, rows, columns, level_width + 2)
-            seen = (row_first[:, None] <= rows[None, :]) & (rows[None, :] < row_stop[:, None]) & inside[None, :]
-            seen &= (column_first[:, None] <= columns[None, :]) & (columns[None, :] < column_stop[:, None])
+            seen = _between(rows, row_first, row_stop) & _between(columns, column_first, column_stop) & inside[None, :]
             factor = tl.load(scales + sample * num_keys + before + rows * level_width + columns)
             scores = _products(query, at, width + 2, some_keys, key_at, level_width + 2, C, C_BLOCK, PRECISION)
             scores = tl.where(seen, scores * factor[None, :], float("-inf"))
@@ -292,8 +310,7 @@ def query_kernel(
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write the patches of the query's gradient of a tile of queries."""
-    tile, rest = tl.program_id(0) % num_tiles, tl.program_id(0) // num_tiles
-    first, sample = rest % (C // C_BLOCK) * C_BLOCK, (rest // (C // C_BLOCK)).to(tl.int64)
+    tile, first, sample = _program(num_tiles, C, C_BLOCK)
     query += sample * query_pixels * C
     keys += sample * key_pixels * C
     values += sample * key_pixels * D
@@ -307,12 +324,7 @@ def query_kernel(
     s1, s2, s3, s4, s5, s6, s7, s8 = s0, s0, s0, s0, s0, s0, s0, s0
     for level in range(0, num_levels):
         line = levels + level * LEVEL
-        start, before, level_height, level_width = (
-            tl.load(line),
-            tl.load(line + 1),
-            tl.load(line + 2),
-            tl.load(line + 3),
-        )
+        start, before, level_height, level_width = _size(line)
         row_first, row_stop = _keys_seen(
             y, top, whole_height, window, tl.load(line + 4), level_height, tl.load(line + 6)
         )
@@ -327,8 +339,7 @@ def query_kernel(
             corner = _place(start, row + begin // wide, column + begin % wide, level_width + 2)
             some_keys, some_values = _move(keys, corner, C), _move(values, corner, D)
             key_at = _place(start - corner, rows, columns, level_width + 2)
-            seen = (row_first[:, None] <= rows[None, :]) & (rows[None, :] < row_stop[:, None]) & inside[None, :]
-            seen &= (column_first[:, None] <= columns[None, :]) & (columns[None, :] < column_stop[:, None])
+            seen = _between(rows, row_first, row_stop) & _between(columns, column_first, column_stop) & inside[None, :]
             factor = tl.load(scales + sample * num_keys + before + rows * level_width + columns)[None, :]
             scores = _products(query, at, width + 2, some_keys, key_at, level_width + 2, C, C_BLOCK, PRECISION) * factor
             weights = tl.where(seen, tl.exp2(scores - log_sum), 0.0)
@@ -359,8 +370,7 @@ def key_kernel(
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write the patches of the keys' gradient of a tile of keys, and the gradient of their scales."""
-    tile, rest = tl.program_id(0) % num_tiles, tl.program_id(0) // num_tiles
-    first, sample = rest % (C // C_BLOCK) * C_BLOCK, (rest // (C // C_BLOCK)).to(tl.int64)
+    tile, first, sample = _program(num_tiles, C, C_BLOCK)
     query += sample * query_pixels * C
     keys += sample * key_pixels * C
     values += sample * key_pixels * D
@@ -369,7 +379,7 @@ def key_kernel(
     means += sample * height * width
     level, tile = _level_of(tile, levels, num_levels)
     line = levels + level * LEVEL
-    start, before, level_height, level_width = tl.load(line), tl.load(line + 1), tl.load(line + 2), tl.load(line + 3)
+    start, before, level_height, level_width = _size(line)
     y, x, there = _tile(tile, 0, level_height, level_width, ROWS, COLUMNS)
     corner = _place(start, tl.min(y, 0), tl.min(x, 0), level_width + 2)
     keys, values = _move(keys, corner, C), _move(values, corner, D)
@@ -392,10 +402,10 @@ def key_kernel(
         corner = _place(0, row + begin // wide, column + begin % wide, width + 2)
         some_queries, some_grad = _move(query, corner, C), _move(grad, corner, D)
         query_at = _place(-corner, rows, columns, width + 2)
-        row_start = _window_start(rows, top, whole_height, window)[None, :]
-        column_start = _window_start(columns, left, whole_width, window)[None, :]
-        seen = (row_low[:, None] < row_start) & (row_start <= row_high[:, None]) & inside[None, :]
-        seen &= (column_low[:, None] < column_start) & (column_start <= column_high[:, None])
+        row_start = _window_start(rows, top, whole_height, window)
+        column_start = _window_start(columns, left, whole_width, window)
+        seen = _sees(row_start, row_low, row_high) & inside[None, :]
+        seen &= _sees(column_start, column_low, column_high)
         log_sum = tl.load(log_sums + rows * width + columns)[None, :]
         mean = tl.load(means + rows * width + columns)[None, :]
         sums = _products(keys, at, level_width + 2, some_queries, query_at, width + 2, C, C_BLOCK, PRECISION)
@@ -420,15 +430,14 @@ def value_kernel(
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write the patches of the values' gradient of a tile of keys."""
-    tile, rest = tl.program_id(0) % num_tiles, tl.program_id(0) // num_tiles
-    first, sample = rest % (D // D_BLOCK) * D_BLOCK, (rest // (D // D_BLOCK)).to(tl.int64)
+    tile, first, sample = _program(num_tiles, D, D_BLOCK)
     query += sample * query_pixels * C
     keys += sample * key_pixels * C
     grad += sample * query_pixels * D
     log_sums += sample * height * width
     level, tile = _level_of(tile, levels, num_levels)
     line = levels + level * LEVEL
-    start, before, level_height, level_width = tl.load(line), tl.load(line + 1), tl.load(line + 2), tl.load(line + 3)
+    start, before, level_height, level_width = _size(line)
     y, x, there = _tile(tile, 0, level_height, level_width, ROWS, COLUMNS)
     corner = _place(start, tl.min(y, 0), tl.min(x, 0), level_width + 2)
     keys, at = _move(keys, corner, C), _place(start - corner, y, x, level_width + 2)
@@ -449,10 +458,10 @@ def value_kernel(
         corner = _place(0, row + begin // wide, column + begin % wide, width + 2)
         some_queries, some_grad = _move(query, corner, C), _move(grad, corner, D)
         query_at = _place(-corner, rows, columns, width + 2)
-        row_start = _window_start(rows, top, whole_height, window)[None, :]
-        column_start = _window_start(columns, left, whole_width, window)[None, :]
-        seen = (row_low[:, None] < row_start) & (row_start <= row_high[:, None]) & inside[None, :]
-        seen &= (column_low[:, None] < column_start) & (column_start <= column_high[:, None])
+        row_start = _window_start(rows, top, whole_height, window)
+        column_start = _window_start(columns, left, whole_width, window)
+        seen = _sees(row_start, row_low, row_high) & inside[None, :]
+        seen &= _sees(column_start, column_low, column_high)
         log_sum = tl.load(log_sums + rows * width + columns)[None, :]
         sums = _products(keys, at, level_width + 2, some_queries, query_at, width + 2, C, C_BLOCK, PRECISION)
         weights = tl.where(seen, tl.exp2(sums * factor - log_sum), 0.0)
