@@ -54,7 +54,7 @@ def algorithm() -> str:
     """Return a hash of what computes results: the code of this package, and the libraries that it calls."""
     digest = hashlib.sha256()
     root = Path(panet_plugin.__file__).parent
-    for path in sorted(path for path in root.rglob("*") if path.suffix in (".py", ".cpp")):
+    for path in sorted(path for path in root.rglob("*") if path.suffix in (".py", ".cpp", ".h")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     # Not by their distributions: OpenCV comes in several.
     for library in (torch, numpy, scipy, cv2):

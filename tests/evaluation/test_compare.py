@@ -146,11 +146,12 @@ def test_another_version_of_the_code_uses_no_old_scores(images, tmp_path, monkey
     assert method.calls == 4
 
 
-def test_the_code_is_part_of_the_key(tmp_path, monkeypatch):
-    (tmp_path / "a.py").write_text("1")
+@pytest.mark.parametrize("name", ["a.py", "kernel.cpp", "kernel.h"])
+def test_the_code_is_part_of_the_key(name, tmp_path, monkeypatch):
+    (tmp_path / name).write_text("1")
     monkeypatch.setattr(cache.panet_plugin, "__file__", str(tmp_path / "__init__.py"))
     before = cache.algorithm.__wrapped__()
-    (tmp_path / "a.py").write_text("2")
+    (tmp_path / name).write_text("2")
     assert cache.algorithm.__wrapped__() != before
 
 
