@@ -169,7 +169,6 @@ def _zip_members(path: Path, file: zipfile.ZipFile) -> Iterator[_Member]:
             raise BadArchiveError(f"{path}: {info.filename!r} is a link or device, expected files and folders only")
         if info.flag_bits & 1:
             raise BadArchiveError(f"{path}: {info.filename!r} is encrypted")
-        _check_name(path, info.filename)  # is_dir() fails for an empty one
         yield _Member(info.filename, info.file_size, info.is_dir(), partial(file.open, info))
 
 
@@ -239,7 +238,8 @@ def _read_errors(path: Path) -> Iterator[None]:
         yield
     except BadArchiveError as error:
         raise error if str(path) in str(error) else BadArchiveError(f"{path}: {error}") from error
-    # Python's readers check little: a ValueError is, for one, a name that is no UTF-8.
+    # Python's readers check little: a ValueError is, for one, a name that is no UTF-8, an IndexError
+    # an empty name.
     except (
         *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
         *(EOFError, RuntimeError, ValueError, LookupError, OverflowError),

@@ -88,6 +88,11 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
+def files_in(folder: Path) -> Iterator[Path]:
+    """Return the files in a folder, whatever they are, but for hidden ones; in no order."""
+    return (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+
+
 def list_pictures(folder: str | os.PathLike, recursive: bool = False) -> list[Path]:
     """Return the pictures in a folder by their suffixes, sorted; none if there is no such folder.
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from panet_plugin.data.pictures import BadImageError
+from panet_plugin.data.pictures import BadImageError, files_in
 
 # Of DIV2K, for those who keep all of its 900 pictures in one folder.
 DIV2K_NAMES = {
@@ -77,15 +77,11 @@ def list_images(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder of images")
     images: dict[str, Path] = {}
-    for path in sorted(_files(folder), key=lambda path: (image_key(path), path.name)):
+    for path in sorted(files_in(folder), key=lambda path: (image_key(path), path.name)):
         if path.stem in images:
             raise BadImageError(f"{path} has the same name as {images[path.stem].name}: rename one of them")
         images[path.stem] = path
     return images
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
 def find_sources(parts: Iterable[Pictures]) -> list[Source]:
@@ -163,14 +159,14 @@ def find_subset(folders: Sequence[str | os.PathLike], subset: str, scales: Seque
 def _find_pictures(folder: Path, subset: str, scales: Sequence[int]) -> list[Pictures]:
     parts = []
     for hr in _find_hr(folder, subset):
-        stems = {path.stem for path in _files(_unnested(hr))}
+        stems = {path.stem for path in files_in(_unnested(hr))}
         # Training on these would spoil the validation.
         mixed = stems > DIV2K_NAMES["train"] and stems & DIV2K_NAMES["valid"]
         names = stems - DIV2K_NAMES["valid"] if subset == "train" and mixed else None
         parts.append(Pictures(_with_lr(hr, scales), names))
     if subset == "valid" and not parts:
         for hr in _find_hr(folder, "train"):
-            if DIV2K_NAMES["valid"].issubset(path.stem for path in _files(_unnested(hr))):
+            if DIV2K_NAMES["valid"].issubset(path.stem for path in files_in(_unnested(hr))):
                 parts.append(Pictures(_with_lr(hr, scales), DIV2K_NAMES["valid"]))
     return parts
 
@@ -181,7 +177,7 @@ def _with_lr(hr: Path, scales: Sequence[int]) -> dict[int, Path]:
     for scale in scales:
         words = (hr.name.replace("HR", word) for word in LR_WORDS if "HR" in hr.name)
         candidates = (hr.parent / path.format(lr=lr, scale=scale) for lr in words for path in LR_FOLDERS)
-        if lr_folder := next((path for path in candidates if path.is_dir() and any(_files(path))), None):
+        if lr_folder := next((path for path in candidates if path.is_dir() and any(files_in(path))), None):
             folders[scale] = lr_folder
     return folders
 
@@ -191,7 +187,7 @@ def _find_hr(folder: Path, subset: str) -> list[Path]:
 
     def holding(pattern: str, prefixes: Sequence[str] = ("", "*/", "*/*/")) -> list[Path]:
         found = [path for prefix in prefixes for path in sorted(folder.glob(prefix + pattern)) if path.is_dir()]
-        found = [path for path in found if any(_files(_unnested(path)))]
+        found = [path for path in found if any(files_in(_unnested(path)))]
         if subset == "train":
             found = [path for path in found if not OTHER_SUBSETS.search(path.name)]
         # A folder within one of the same name is that one.
@@ -203,7 +199,7 @@ def _find_hr(folder: Path, subset: str) -> list[Path]:
             raise _several(folder, found)
         return found
     for pattern in HR_FOLDERS[subset]:
-        if pattern == "." and any(_files(_unnested(folder))):
+        if pattern == "." and any(files_in(_unnested(folder))):
             return [folder]
         for prefix in ("", "*/", "*/*/") if pattern != "." else ():
             found = holding(pattern, [prefix])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from panet_plugin.data.images import PNG_COMPRESSION
 from panet_plugin.data.lmdb_reader import LmdbRecords, count_records
 from panet_plugin.data.manifest import FORMAT, digest, read_json, sha256_of
 from panet_plugin.data.parallel import in_threads
-from panet_plugin.data.pictures import READABLE, BadImageError
+from panet_plugin.data.pictures import READABLE, BadImageError, files_in
 from panet_plugin.data.shards import Shard, sets_in_shards
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def _verify_lmdb(path: Path, expected: dict[str, Any], workers: int | None) -> t
 
 
 def _verify_folder(path: Path, expected: dict[str, Any], workers: int | None) -> list[str]:
-    images = ((file.name, file.read_bytes()) for file in sorted(_files(path)))
+    images = ((file.name, file.read_bytes()) for file in sorted(files_in(path)))
     return _compare(path, expected, _check(path, images, expected, workers))
 
 
@@ -167,10 +167,6 @@ def _compare(path: Path, expected: dict[str, Any], checked: list[_Checked]) -> l
     return [f"{path}: images are not those that were made" + (f"; damaged: {_some(damaged)}" if damaged else "")]
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-
-
 def _verify_sources(root: Path, recipe: dict[str, Any], workers: int | None) -> list[str]:
     """What is wrong with pictures that were in place already; those elsewhere are no part of the set."""
     problems = []
@@ -182,7 +178,7 @@ def _verify_sources(root: Path, recipe: dict[str, Any], workers: int | None) -> 
         if wrong:
             problems.append(f"{root / output}: changed or gone since the set was made: {_some(wrong)}")
         known = {path for path, _ in files}
-        new = sorted(path.name for path in _files(root / output) if path not in known) if recipe["whole"] else []
+        new = sorted(path.name for path in files_in(root / output) if path not in known) if recipe["whole"] else []
         if new:
             problems.append(f"{root / output}: new since the set was made: {_some(new)}")
         if not wrong and not new:

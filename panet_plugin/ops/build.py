@@ -11,6 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from panet_plugin.errors import PanetError
+
 SOURCES = Path(__file__).with_name("csrc")
 SOURCE = SOURCES / "pyramid_attention.cpp"
 CHECK = SOURCES / "check.cpp"
@@ -21,7 +23,7 @@ _FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast")
 _OPTIONAL_FLAGS = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-fopenmp",), ("-march=native",), ())
 
 
-class BuildError(RuntimeError):
+class BuildError(PanetError, RuntimeError):
     """The kernel could not be compiled; the message says why."""
 
 

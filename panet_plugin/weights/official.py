@@ -19,6 +19,9 @@ from panet_plugin.weights.names import our_name, table_of
 #: The name of the weights that tell an attention's reduction.
 _QUERY = r"body\.blocks\.\d+\.query\.0\.weight"
 
+#: Those that every residual block has.
+_BLOCK = r"body\.blocks\.\d+\.conv1\.weight"
+
 
 def load_official(source: str | os.PathLike | Mapping[str, Any], rgb_range: float | None = None) -> nn.Module:
     """Load a checkpoint of the original PANet, PA-EDSR or RNAN, or of ours, as a network in evaluation mode.
@@ -80,10 +83,8 @@ def identify(names: Iterable[str], attention: bool = True) -> type[nn.Module] | 
             return None
     if "low.mask.non_local.query.weight" in plain:
         return RNAN
-    if any(
-        re.fullmatch(_QUERY if attention and ABOUT not in plain else r"body\.blocks\.\d+\.conv1\.weight", name)
-        for name in plain
-    ):
+    sign = _QUERY if attention and ABOUT not in plain else _BLOCK
+    if any(re.fullmatch(sign, name) for name in plain):
         return PAEDSR if any(name == "mean" or name.startswith("upsample.") for name in plain) else PANet
     return None
 
@@ -122,7 +123,7 @@ def _build(state: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> nn.Modu
         if network_class is RNAN:
             told["num_groups"] = 2 + len(_matching(state, r"groups\.\d+\.conv\.weight"))
         else:
-            told["num_blocks"] = len(_matching(state, r"body\.blocks\.\d+\.conv1\.weight"))
+            told["num_blocks"] = len(_matching(state, _BLOCK))
             if attention is not False:
                 reduction = max(1, mid_channels // max(1, len(_matching(state, _QUERY)[0])))
                 told["attention"] = {**attention, "reduction": reduction}
