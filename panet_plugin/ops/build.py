@@ -43,7 +43,7 @@ def cache_dir() -> Path:
 def build() -> Path:
     """Compile the kernel for this machine unless that has been done, and return the shared library.
 
-    Processes may build at the same time: each compiles to a name of its own and renames the result into place.
+    Processes may build at the same time: each compiles in a folder of its own and renames the result into place.
 
     Raises:
         BuildError: If there is no C++ compiler, it fails, or the cache cannot be written.
@@ -62,15 +62,15 @@ def build() -> Path:
     if not library.exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            handle, partial = tempfile.mkstemp(prefix=f"{stem}-", suffix=".partial", dir=folder)
+            # In a folder, because the linker gives a new file the permissions that the user's umask leaves: a cache may
+            # be shared.
+            partial = tempfile.TemporaryDirectory(prefix=f"{stem}-", suffix=".partial", dir=folder)
         except OSError as error:
             raise BuildError(f"cannot write to {folder} ({error.strerror}); set PANET_PLUGIN_CACHE") from error
-        os.close(handle)
-        try:
-            _compile(compiler, [SOURCE, "-shared", "-fPIC"], partial)
-            Path(partial).replace(library)
-        finally:
-            Path(partial).unlink(missing_ok=True)
+        with partial:
+            output = Path(partial.name) / library.name
+            _compile(compiler, [SOURCE, "-shared", "-fPIC"], output)
+            output.replace(library)
     return library
 
 
@@ -89,9 +89,9 @@ def check() -> None:
     sanitize = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", CHECK]
     with tempfile.TemporaryDirectory() as folder:
         for variant in ([], ["-DPANET_NO_TILES"], ["-DPANET_SCALAR"]):
-            program = str(Path(folder) / "check")
+            program = Path(folder) / "check"
             _compile(compiler, [*variant, *sanitize], program)
-            print(*variant, _run([program]).strip())
+            print(*variant, _run([str(program)]).strip())
 
 
 def find_compiler() -> list[str] | None:
@@ -107,10 +107,10 @@ def find_compiler() -> list[str] | None:
     return next(([name] for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
 
 
-def _compile(compiler: list[str], arguments: list, output: str) -> None:
+def _compile(compiler: list[str], arguments: list, output: Path) -> None:
     for flags in _OPTIONAL_FLAGS:
         try:
-            _run([*compiler, *_FLAGS, *flags, *map(str, arguments), "-o", output])
+            _run([*compiler, *_FLAGS, *flags, *map(str, arguments), "-o", str(output)])
             return
         except BuildError as error:
             failure = error

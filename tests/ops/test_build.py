@@ -31,6 +31,14 @@ def test_builds_a_library_once(source):
     assert [p.name for p in library.parent.iterdir()] == [library.name]
 
 
+def test_a_shared_cache_serves_other_users(source):
+    mask = os.umask(0o022)
+    try:
+        assert stat.S_IMODE(build.build().stat().st_mode) & 0o077 == 0o055
+    finally:
+        os.umask(mask)
+
+
 def test_a_changed_source_is_built_anew(source):
     first = build.build()
     source.write_text('extern "C" int answer() { return 43; }\n')
