@@ -68,6 +68,38 @@ def test_two_stages(run_tool, tmp_path):
         torch.testing.assert_close(whole(x), backbone(x))
 
 
+def test_two_stages_of_basicsr(run_tool, tmp_path):
+    options = [
+        "--cfg-options",
+        "network_g.mid_channels=8",
+        "network_g.num_blocks=2",
+        "datasets.train.batch_size_per_gpu=2",
+        "datasets.train.num_worker_per_gpu=0",
+        "datasets.train.patch_size=12",
+        "train.total_iter=4",
+        "train.warmup_iter=2",
+        "train.ema_decay=0.5",
+        "logger.print_freq=1",
+    ]
+    first, second = "panet_small_dn_backbone_div2k", "panet_small_dn_div2k"
+    output = run_tool("train.py", f"configs/basicsr/{first}.yml", "--work-dir", tmp_path, *options)
+    rates = [float(rate) for rate in re.findall(r"lr:\((\S+),\)", output)]
+    assert rates[0] == pytest.approx(5e-4) and rates == sorted(rates[:2]) + sorted(rates[2:], reverse=True)
+    models = tmp_path / "experiments" / first / "models"
+    backbone = load_any(models / "net_g_latest.pth")
+    assert backbone.arguments["attention"] is False
+    content = torch.load(models / "net_g_latest.pth", weights_only=True)
+    assert not torch.equal(content["params"]["head.weight"], content["params_ema"]["head.weight"])
+
+    options += [f"path.pretrain_network_g={models / 'net_g_latest.pth'}", "train.optim_g.lr=0", "train.warmup_iter=-1"]
+    options += ["train.scheduler.eta_min=0"]
+    run_tool("train.py", f"configs/basicsr/{second}.yml", "--work-dir", tmp_path, *options)
+    whole = load_any(tmp_path / "experiments" / second / "models/net_g_latest.pth")
+    x = torch.rand(1, 3, 16, 12)
+    with torch.no_grad():
+        torch.testing.assert_close(whole(x), backbone(x))
+
+
 def test_the_first_stage_must_be_there(tmp_path):
     config = ROOT / "configs/panet/panet_small_dn_div2k.py"
     with pytest.raises(FileNotFoundError, match="none: no such folder, expected by load_from"):
