@@ -1,5 +1,7 @@
 """The model zoo's metadata in OpenMMLab's format: model-index.yml and a metafile per family, from the configs."""
 
+import ast
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +14,9 @@ from mmengine.config import Config
 from panet_plugin.data.datasets import BENCHMARKS
 from panet_plugin.evaluation.published import published_scores
 from panet_plugin.frameworks.bridges import BRIDGES
-from panet_plugin.tasks import PUBLISHED_TRAINING, make_task
-from panet_plugin.weights.bundle import BUNDLE
+from panet_plugin.frameworks.task_overrides import follow_task, name_of_run
+from panet_plugin.tasks import PUBLISHED_TRAINING, Task, make_task
+from panet_plugin.weights.bundle import BUNDLE, list_bundled
 
 
 class Family(NamedTuple):
@@ -71,8 +74,6 @@ def model_index(root: Path) -> dict[str, str]:
     """
     families = {arch: family for family in FAMILIES for arch in family.archs}
     models: dict[str, list[tuple[Family, dict[str, Any]]]] = {}
-    counts: dict[str, int] = {}
-    build_arch = BRIDGES["mmagic"].load("archs").build_arch
     for path in sorted((root / "configs").glob("[!_]*/*.py")):
         config = Config.fromfile(path)
         if "model" not in config:
@@ -81,20 +82,51 @@ def model_index(root: Path) -> dict[str, str]:
         arch = generator["arch"]["type"] if generator["type"] == "BasicSRArch" else generator["type"]
         if arch not in families:
             raise ValueError(f"{path}: expected a network of {', '.join(families)}, found {arch}")
-        key = repr(generator)
-        if key not in counts:
-            with torch.device("meta"):
-                counts[key] = sum(parameter.numel() for parameter in build_arch(generator).parameters())
         family = families[arch]
-        metafile = (path.parent / "metafile.yml").relative_to(root).as_posix()
-        models.setdefault(metafile, []).append((family, _model(root, path, config, family, counts[key])))
+        found = models.setdefault((path.parent / "metafile.yml").relative_to(root).as_posix(), [])
+        weights = _bundled(path, config)
+        found.append((family, _model(root, path, config, generator, family, weights.pop(path.stem, None))))
+        for name, file in weights.items():
+            task = list_bundled()[file]
+            changed = {**generator}
+            follow_task(changed, task)
+            found.append((family, {**_model(root, path, config, changed, family, file, task), "Name": name}))
     texts = {metafile: _dump(_metafile(found)) for metafile, found in models.items()}
     return {"model-index.yml": _dump({"Import": list(texts)}), **texts}
 
 
-def _model(root: Path, path: Path, config: Config, family: Family, parameters: int) -> dict[str, Any]:
-    task = make_task(**config.val_dataloader.dataset.get("task", config.get("task", {})))
-    metadata = {"Task": task.label, "Parameters": parameters}
+def _bundled(path: Path, config: Config) -> dict[str, Path]:
+    """Return the bundled files that a config trained, as it is or with overrides of its task, by the run's name."""
+    found = {}
+    for file, task in list_bundled().items():
+        parameters = task.describe()
+        own = config.get("task", {})
+        if parameters["name"] == own.get("name"):
+            own = make_task(**own).describe()
+            name = name_of_run(path.stem, {key: value for key, value in parameters.items() if value != own[key]})
+            if file.stem == name.replace("_div2k", ""):
+                found[name] = file
+    return found
+
+
+@functools.cache
+def _count_parameters(generator: str) -> int:
+    with torch.device("meta"):
+        network = BRIDGES["mmagic"].load("archs").build_arch(ast.literal_eval(generator))
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _model(
+    root: Path,
+    path: Path,
+    config: Config,
+    generator: Mapping[str, Any],
+    family: Family,
+    weights: Path | None,
+    trained: Task | None = None,
+) -> dict[str, Any]:
+    task = trained or make_task(**config.val_dataloader.dataset.get("task", config.get("task", {})))
+    metadata: dict[str, Any] = {"Task": task.label, "Parameters": _count_parameters(repr(generator))}
     twin = root / "configs/basicsr" / f"{path.stem}.yml"
     if twin.is_file():
         metadata["BasicSR Config"] = twin.relative_to(root).as_posix()
@@ -114,16 +146,17 @@ def _model(root: Path, path: Path, config: Config, family: Family, parameters: i
                     metrics = {"PSNR": score.psnr, "SSIM": score.ssim}
                     metrics = {name: value for name, value in metrics.items() if value is not None}
                     results.append({"Task": level.label, "Dataset": dataset, "Metrics": metrics})
-    weights = BUNDLE / f"{path.stem.removesuffix('_div2k')}.safetensors"
-    if weights.is_file():
-        model["Weights"] = weights.relative_to(root).as_posix()
+    if weights:
+        model["Weights"] = weights.relative_to(BUNDLE.parents[2]).as_posix()
         for file in sorted((root / SCORES).glob(f"{path.stem}*.json")):
             report = json.loads(file.read_bytes())
-            label = make_task(**report["task"]).label if file.stem != path.stem else task.title
+            scored = make_task(**report["task"])
+            if not list_bundled()[weights].covers(scored):
+                continue  # of other weights that the config trained
             for mean in report["means"]:
                 if mean["method"].startswith(SCORED_AS):
                     metrics = {"PSNR": round(mean["psnr"], 2), "SSIM": round(mean["ssim"], 4)}
-                    results.append({"Task": label, "Dataset": mean["dataset"], "Metrics": metrics})
+                    results.append({"Task": scored.label, "Dataset": mean["dataset"], "Metrics": metrics})
     return {**model, "Results": results} if results else model
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from skimage import data
 
+from panet_plugin.archs import PANet
 from panet_plugin.data import write_image
 from panet_plugin.frameworks import bridges
 from panet_plugin.frameworks.bridges import BRIDGES, Bridge, bridge_of_config, unregistered
-from panet_plugin.weights import bundled
+from panet_plugin.weights import bundled, write_checkpoint
 
 ROOT = Path(__file__).parents[2]
 #: Runs commands in an interpreter in which nothing of the frameworks can be imported.
@@ -62,7 +63,8 @@ def test_a_row_adds_a_framework(monkeypatch, tmp_path):
     """Its configs may look like another's, and have what no other's have."""
     monkeypatch.setattr(bridges, "BRIDGES", {"third": Bridge("third", "Third", ("network_g", "losses")), **BRIDGES})
     for text, name in (("network_g: 1\nlosses: 1", "third"), ("network_g: 1", "basicsr"), ("losses: 1", "basicsr")):
-        (tmp_path / "x.yml").write_text(text)
+        write_checkpoint(PANet(mid_channels=4, num_blocks=1), tmp_path / "panet.safetensors")
+    (tmp_path / "x.yml").write_text(text)
         assert bridge_of_config(tmp_path / "x.yml").name == name
     with pytest.raises(ImportError, match="Third is needed, but not everything of it is installed"):
         bridge_of_config(tmp_path / "x.yml", "third").load("run")
@@ -89,7 +91,7 @@ def test_all_but_training_works_without_a_framework(tmp_path):
         f"convert_checkpoint|{weights}|{tmp_path / 'x.pth'}",
         f"export|{weights}|{tmp_path / 'x.safetensors'}",
         f"compare|--task|sr|--data|{tmp_path}|--methods|bicubic|ours={weights}|--out|{tmp_path / 'compared'}",
-        f"show_attention|{small}|--weights|{bundled('denoising')}|--at|1|1|--out|{tmp_path / 'shown'}",
+        f"show_attention|{small}|--weights|{tmp_path / 'panet.safetensors'}|--at|1|1|--out|{tmp_path / 'shown'}",
         f"train|{tmp_path / 'x.yml'}",
         f"restore|{small}|--weights|{weights}|--config|{tmp_path / 'x.yml'}",
     ]
