@@ -30,9 +30,14 @@ def follow_task(network: MutableMapping[str, Any], task: Task) -> None:
 
 
 def name_of_run(config: str, changed: Mapping[str, Any]) -> str:
-    """Return a name for the results of a config with these parameters of its task, such as ``panet_dn50_sigma25``."""
-    words = (
-        f"{name}{'-'.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"
-        for name, value in changed.items()
-    )
-    return "_".join([config, *words])
+    """Return a name for the results of a config with these parameters of its task.
+
+    Such as ``panet_dn50_sigma25``, ``panet_dn50_gray`` or ``panet_car10_no_luma_only``.
+    """
+
+    def word(name: str, value: Any) -> str:
+        if isinstance(value, bool):
+            return name if value else f"no_{name}"
+        return f"{name}{'-'.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"
+
+    return "_".join([config, *(word(name, value) for name, value in changed.items())])

@@ -265,6 +265,17 @@ def test_all_follows_an_override_of_the_task(stem, changes, task, network):
     assert Path(config.work_dir).name == options["name"] != stem
 
 
+def test_a_level_of_its_own_for_validation_follows_an_override():
+    ours, theirs = both(SMALL[0])
+    changes = {"task.gray": True}
+    config, options = framework_of(ours)._load(ours, None, changes), framework_of(theirs).load_options(theirs, changes)
+    assert options["name"] == Path(config.work_dir).name == f"{SMALL[0]}_gray"
+    for phase, task in (("train", {"sigma": (0, 75)}), ("val", {"sigma": 30})):
+        expected = make_task("denoising", gray=True, **task)
+        assert make_task(**config[f"{phase}_dataloader"].dataset.task) == expected
+        assert make_task(**options["datasets"][phase]["task"]) == expected
+
+
 def test_every_published_level_of_the_baselines_builds():
     for family in ("edsr", "rcan", "rnan", "panet"):
         ours, theirs = both(f"{family}_x2_div2k")

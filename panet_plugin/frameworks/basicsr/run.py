@@ -144,7 +144,7 @@ def load_options(config: Path, options: Mapping[str, Any] | None = None) -> dict
             # BasicSR imports a module from there.
             raise ConfigError(f"{config}: datasets.{name}.io_backend.sys_path is not allowed: set PYTHONPATH instead")
         if task and dataset["type"] == "CleanImageDataset":
-            dataset.setdefault("task", opt["task"])
+            dataset["task"] = {**dataset.get("task", opt["task"]), **changed}
         for key in ("dataroot_gt", "dataroot_lq"):
             if root := dataset.get(key):
                 dataset[key] = root.replace("{scale}", str(scale)).replace("{data_root}", str(data_root))
