@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from panet_plugin.ops.precision import PRODUCTS
-from panet_plugin.ops.triton_backend import TILINGS, constants, has_small_tiles
+from panet_plugin.ops.triton_backend import TILINGS, constants, has_small_tiles, padded
 
 if TYPE_CHECKING:
     import triton
@@ -39,8 +39,8 @@ def main() -> None:
     )
     kernels = list(dict.fromkeys(name.removesuffix("_kernel") for name, _ in TILINGS))
     parser.add_argument("--kernels", nargs="+", choices=kernels, default=kernels, help="which")
-    parser.add_argument("--channels", type=int, default=32, help="channels that are matched, a multiple of 16")
-    parser.add_argument("--depth", type=int, default=64, help="channels that are pasted, a multiple of 16")
+    parser.add_argument("--channels", type=int, default=32, help="channels that are matched")
+    parser.add_argument("--depth", type=int, default=64, help="channels that are pasted")
     parser.add_argument("--small", action="store_true", help="the tiles of small maps")
     options = parser.parse_args()
     from panet_plugin.ops import triton_kernels  # where there is no Triton, --help works all the same
@@ -51,7 +51,7 @@ def main() -> None:
         for products in options.products:
             for name in [f"{kernel}_kernel" for kernel in options.kernels]:
                 small = options.small or has_small_tiles(arch)
-                fixed = constants(name, options.channels, options.depth, products, small)
+                fixed = constants(name, padded(options.channels), padded(options.depth), products, small)
                 need = measure(getattr(triton_kernels, name), fixed, products, arch)
                 cells = "".join(f"{number:15}" for number in need)
                 print(f"{name.removesuffix('_kernel'):16}{products:10}sm_{arch:<5}{cells}", flush=True)

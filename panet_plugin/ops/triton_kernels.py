@@ -5,7 +5,7 @@ to memory once. One program has the sums of a tile for all nine offsets of a pat
 all. A patch is nine loads of pixels from memory, never an unfolded copy.
 
 Images lie as lists of pixels ``(N, pixels, channels)``, with a border of zeros around each image and channels filled up
-to a multiple of 16, in float32 or bfloat16. Of every level a tile of queries goes through the rectangle of keys that
+to whole blocks, in float32 or bfloat16. Of every level a tile of queries goes through the rectangle of keys that
 some of them see, and a tile of keys through the rectangle of queries that see some of them. Ranges follow
 :func:`panet_plugin.ops.window.visible_range`, computed in the kernels: a call copies nothing to the device. Programs
 are numbered along one axis of the grid, which has room for all of them.
