@@ -1,8 +1,8 @@
 """Features of a part of an image, computed as they are in the whole: where the part lies, and its pyramid."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import NamedTuple
 
 from torch import Tensor
@@ -40,7 +40,8 @@ class Part(NamedTuple):
         return Part(top, left, height, width, whole)
 
 
-_current: ContextVar[Part | None] = ContextVar("part of a whole image", default=None)
+# Every thread has its own. Not a ContextVar, which PyTorch 2.7 does not compile.
+_current = threading.local()
 
 
 @contextmanager
@@ -50,16 +51,17 @@ def part_of_whole(part: Part | None) -> Iterator[None]:
     Every pixel far enough from the borders of the part, for its window and all the layers around the attention, then
     has the features that it has in the whole image.
     """
-    token = _current.set(part)
+    before = current_part()
+    _current.part = part
     try:
         yield
     finally:
-        _current.reset(token)
+        _current.part = before
 
 
 def current_part() -> Part | None:
     """Return the part that features are of; None for the whole."""
-    return _current.get()
+    return getattr(_current, "part", None)
 
 
 def build_part_pyramid(features: Tensor, scales: Sequence[float], part: Part) -> tuple[list[Tensor], list[int]]:

@@ -181,6 +181,8 @@ def constants(kernel: str, channels: int, depth: int, products: str, small: bool
         products: See :class:`~panet_plugin.ops.problem.Problem`.
         small: Whether tiles are to be small.
     """
+    if kernel == "level_kernel":
+        return {}
     if kernel in ("mean_kernel", "fold_kernel"):
         return {"D": depth, "D_BLOCK": min(depth, LARGEST_BLOCK), "BLOCK": SIMPLE_BLOCK}
     tiling = SMALL_TILING if small and products != "ieee" else TILINGS[kernel, products]
@@ -192,12 +194,17 @@ def constants(kernel: str, channels: int, depth: int, products: str, small: bool
     }
 
 
-def has_small_tiles(arch: int) -> bool:
+def has_small_tiles(arch: int, products: str) -> bool:
     """Return whether a GPU, of ten times this compute capability, takes small tiles for maps of any size.
 
     Only Hopper keeps the sums of larger ones: others spill them, or have too little memory beside the tensor cores.
+    Where these are of bfloat16, Triton 3.2 ends the process instead of compiling them.
     """
-    return not 90 <= arch < 100
+    if not 90 <= arch < 100:
+        return True
+    import triton
+
+    return products == "bf16" and triton.__version__.startswith("3.2.")
 
 
 class _Call:
@@ -239,7 +246,7 @@ class _Call:
         """
         sizes = self.sizes if rows is None else [(rows, self.width)]
         capability, multiprocessors = self._device()
-        small = has_small_tiles(capability)
+        small = has_small_tiles(capability, self.problem.products)
         for _ in range(2):
             options = constants(kernel, self.channels, self.depth, self.problem.products, small)
             tiles = [math.ceil(h / options["ROWS"]) * math.ceil(w / options["COLUMNS"]) for h, w in sizes]

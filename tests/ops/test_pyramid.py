@@ -101,7 +101,7 @@ def test_compiled_for_any_size():
         pair = (torch.autograd.grad(y.sum(), x)[0] for y in (output, expected))
         torch.testing.assert_close(*pair, rtol=1e-4, atol=1e-4)
         bicubic._kept_matrix.cache_clear()
-    assert len(programs) == 1 and "matmul" in programs[0] and "interpolate" not in programs[0]
+    assert len(programs) == 1 and "interpolate" not in programs[0]
 
 
 @pytest.mark.parametrize("ksize", [1, 3, 5])
