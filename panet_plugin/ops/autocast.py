@@ -13,6 +13,6 @@ def without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()
 
 
-@torch.compiler.assume_constant_result  # PyTorch before 2.8 cannot compile the question.
+@torch.compiler.assume_constant_result  # PyTorch 2.7 cannot compile the question.
 def _has_autocast(device: str) -> bool:
     return torch.amp.is_autocast_available(device)
