@@ -33,9 +33,7 @@ def resize_bicubically(features: Tensor, size: tuple[int, int]) -> Tensor:
         return F.interpolate(features, size=size, mode="bicubic", align_corners=False)
     make = _kept_matrix if _may_keep(features) else bicubic_matrix
     dtype = _product_dtype(features)
-    rows, columns = (
-        make(old, new, dtype, features.device) for old, new in zip(features.shape[-2:], size, strict=True)
-    )
+    rows, columns = (make(old, new, dtype, features.device) for old, new in zip(features.shape[-2:], size, strict=True))
     return _multiply(rows, features, columns)
 
 
@@ -87,7 +85,9 @@ def bicubic_matrix(
     left, width = (columns.start, len(columns)) if columns is not None else (0, old)
     pixels, weights = _taps(torch.arange(first, first + count, dtype=torch.float64, device=place), old, new)
     columns_there = torch.arange(left, left + width, device=place)
-    matrix = sum(weights[:, i, None] * (pixels[:, i, None] == columns_there) for i in range(4))
+    matrix = torch.zeros(count, width, dtype=torch.float64, device=place)
+    for i in range(4):
+        matrix = matrix + weights[:, i, None] * (pixels[:, i, None] == columns_there)
     return matrix.to(dtype).to(device)
 
 

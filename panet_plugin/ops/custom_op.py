@@ -12,7 +12,6 @@ from panet_plugin.ops.precision import PRODUCTS, float32_products
 from panet_plugin.ops.problem import Problem, Saved
 from panet_plugin.ops.triton_backend import patches_shape
 
-
 #: Of both operators. PyTorch before 2.5 does not derive a schema from sequences of collections.abc or default strings.
 INPUTS = "Tensor query, Tensor[] keys, Tensor[] scales, Tensor[] values"
 OPTIONS = "SymInt ksize, bool hard, str implementation, SymInt window, SymInt[] frame"
