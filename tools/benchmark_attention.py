@@ -23,11 +23,11 @@ from panet_plugin.ops.pyramid import ladder, level_size
 
 #: The published block: embeddings of 32 and 64 channels, five levels.
 KEY_CHANNELS, VALUE_CHANNELS, SCALES = 32, 64, ladder(5)
-BASELINE, OTHERS = "dense", ("stream", "fused", "fused-bf16", "triton")
+BASELINE, OTHERS = "dense", ("sdpa", "stream", "fused", "fused-bf16", "triton")
 #: Sides of the maps on which the window is compared with none, and of those over which its time per pixel is compared.
 WINDOWED_SIDES, GROWTH_SIDES = (256, 512), (128, 256, 512, 1024)
-#: Dense attention needs some 10 GB at 128, and its memory grows with the fourth power of the side.
-LARGEST_DENSE_SIDE = 128
+#: What stores all scores needs some 10 GB at 128: its memory grows with the fourth power of the side.
+STORING, LARGEST_STORING_SIDE = ("dense", "sdpa"), 128
 PLOT_SIDES = 24, 32, 48, 64, 96, 128, 192
 
 
@@ -63,14 +63,15 @@ def main() -> None:
     print(f"\nPeak memory above the inputs in MB, fresh processes, and what fraction of {BASELINE}'s")
     for training in (False, True):
         report["memory"].append(compare_memory((BASELINE, *implementations), training, options.memory_size, options))
+    linear = [name for name in implementations if name not in STORING]
     if all(options.exponent):
         first, last = options.exponent
         print(f"\nMemory of the forward pass from {first}x{first} to {last}x{last}, as a power of the pixels")
-        report["exponent"] = [fit_exponent(name, options.exponent, options) for name in implementations]
+        report["exponent"] = [fit_exponent(name, options.exponent, options) for name in linear]
 
     if options.window:
         print(f"\nForward pass with a window of {options.window}x{options.window} pixels, of one run each")
-        report["window"] = [compare_window(name, options) for name in implementations]
+        report["window"] = [compare_window(name, options) for name in linear]
 
     if options.json:
         write_bytes(options.json, (json.dumps(report, indent=2) + "\n").encode())
@@ -320,7 +321,7 @@ def plot(names: tuple[str, ...], options: argparse.Namespace) -> None:
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for name in names:
-        sides = [side for side in PLOT_SIDES if name != BASELINE or side <= LARGEST_DENSE_SIDE]
+        sides = [side for side in PLOT_SIDES if name not in STORING or side <= LARGEST_STORING_SIDE]
         seconds, megabytes = [], []
         for side in sides:
             step = attention_step(name, 1, side, False, options.device)

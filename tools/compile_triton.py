@@ -8,10 +8,10 @@ import re
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from panet_plugin.ops.precision import PRODUCTS
-from panet_plugin.ops.triton_backend import TILINGS, constants, has_small_tiles
+from panet_plugin.ops.triton_backend import TILINGS, constants, has_small_tiles, padded
 
 if TYPE_CHECKING:
     import triton
@@ -37,10 +37,10 @@ def main() -> None:
     parser.add_argument(
         "--products", nargs="+", choices=PRODUCTS, default=list(PRODUCTS), help="precisions of the operands of products"
     )
-    kernels = list(dict.fromkeys(name.removesuffix("_kernel") for name, _ in TILINGS))
+    kernels = [*dict.fromkeys(name.removesuffix("_kernel") for name, _ in TILINGS), "mean", "fold", "level"]
     parser.add_argument("--kernels", nargs="+", choices=kernels, default=kernels, help="which")
-    parser.add_argument("--channels", type=int, default=32, help="channels that are matched, a multiple of 16")
-    parser.add_argument("--depth", type=int, default=64, help="channels that are pasted, a multiple of 16")
+    parser.add_argument("--channels", type=int, default=32, help="channels that are matched")
+    parser.add_argument("--depth", type=int, default=64, help="channels that are pasted")
     parser.add_argument("--small", action="store_true", help="the tiles of small maps")
     options = parser.parse_args()
     from panet_plugin.ops import triton_kernels  # where there is no Triton, --help works all the same
@@ -50,8 +50,9 @@ def main() -> None:
     for arch in options.arch:
         for products in options.products:
             for name in [f"{kernel}_kernel" for kernel in options.kernels]:
-                small = options.small or has_small_tiles(arch)
-                fixed = constants(name, options.channels, options.depth, products, small)
+                small = options.small or has_small_tiles(arch, products)
+                fixed = constants(name, padded(options.channels), padded(options.depth), products, small)
+                fixed["DIVISOR"] = 1
                 need = measure(getattr(triton_kernels, name), fixed, products, arch)
                 cells = "".join(f"{number:15}" for number in need)
                 print(f"{name.removesuffix('_kernel'):16}{products:10}sm_{arch:<5}{cells}", flush=True)
@@ -78,13 +79,11 @@ def measure(kernel: triton.JITFunction, fixed: dict, products: str, arch: int) -
         else "*fp32"
         for name in kernel.arg_names
     }
-    values = {(i,): fixed[name] for i, name in enumerate(types) if name in fixed}
-    # torch allocates at multiples of 16 bytes, which Triton makes use of.
-    aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(types.values()) if kind.startswith("*")}
+    values = {name: fixed[name] for name in types if name in fixed}
     compiled = triton.compile(
-        ASTSource(kernel, types, values, aligned),
+        ASTSource(kernel, types, values, alignment([i for i, kind in enumerate(types.values()) if kind[0] == "*"])),
         target=GPUTarget("cuda", arch, 32),
-        options={name: fixed[name] for name in ("num_warps", "num_stages")},
+        options={name: fixed[name] for name in ("num_warps", "num_stages") if name in fixed},
     )
     ptx = compiled.asm["ptx"]
     with tempfile.TemporaryDirectory() as folder:
@@ -96,6 +95,18 @@ def measure(kernel: triton.JITFunction, fixed: dict, products: str, arch: int) -
     registers, spills = (re.search(p, log).group(1) for p in (r"Used (\d+) registers", r"(\d+) bytes spill stores"))
     count = [len(re.findall(p, ptx)) for p in (r"\b(?:mma\.sync|wgmma\.mma_async|tcgen05\.mma)\b", r"\bfma\.rn\.f32")]
     return Need(int(registers), int(spills), compiled.metadata.shared, *count)
+
+
+def alignment(pointers: list[int]) -> Any:
+    """Return, as each Triton wants it, that some arguments are multiples of 16 bytes: torch allocates there."""
+    import triton
+
+    if hasattr(triton.compiler, "AttrsDescriptor"):  # 3.0, 3.1
+        return triton.compiler.AttrsDescriptor(set(pointers), set())
+    backend = triton.backends.compiler
+    if hasattr(backend, "AttrsDescriptor"):  # 3.2
+        return backend.AttrsDescriptor.from_hints(dict.fromkeys(pointers, 16))
+    return {(i,): [["tt.divisibility", 16]] for i in pointers}
 
 
 def assembler(arch: int) -> Path:

@@ -12,8 +12,16 @@ from panet_plugin.ops.precision import PRODUCTS, float32_products
 from panet_plugin.ops.problem import Problem, Saved
 from panet_plugin.ops.triton_backend import patches_shape
 
+#: Of both operators. PyTorch before 2.5 does not derive a schema from sequences of collections.abc or default strings.
+INPUTS = "Tensor query, Tensor[] keys, Tensor[] scales, Tensor[] values"
+OPTIONS = "SymInt ksize, bool hard, str implementation, SymInt window, SymInt[] frame"
 
-@torch.library.custom_op("panet_plugin::pyramid_attention", mutates_args=())
+
+@torch.library.custom_op(
+    "panet_plugin::pyramid_attention",
+    mutates_args=(),
+    schema=f"({INPUTS}, {OPTIONS}, str products='auto', bool training=False) -> (Tensor, Tensor, Tensor, Tensor)",
+)
 def recomputing_pyramid_attention(
     query: Tensor,
     keys: Sequence[Tensor],
@@ -65,7 +73,12 @@ def recomputing_pyramid_attention(
     return output, saved.normalizer, setting, query.new_empty(0) if saved.patches is None else saved.patches
 
 
-@torch.library.custom_op("panet_plugin::pyramid_attention_backward", mutates_args=())
+@torch.library.custom_op(
+    "panet_plugin::pyramid_attention_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad, {INPUTS}, Tensor normalizer, Tensor setting, Tensor patches, {OPTIONS}, str products, "
+    "bool training) -> Tensor[]",
+)
 def _backward(
     grad: Tensor,
     query: Tensor,
@@ -143,9 +156,11 @@ def _differentiate(ctx, grad, *_):
     keys, scales, values = (levels[i : i + count] for i in (0, count, 2 * count))
     d_query, *d_levels = _backward(grad, query, keys, scales, values, normalizer, setting, patches, *ctx.options)
     d_keys, d_scales, d_values = (d_levels[i : i + count] for i in (0, count, 2 * count))
-    # autograd takes an empty list for one of tensors.
-    d_frame = None if ctx.options[4] else []
-    return d_query, d_keys, d_scales, d_values, None, None, None, None, d_frame, None, None
+    # As many as there were inputs: PyTorch before 2.5 leaves out those that are as by default.
+    d_options: list = [None] * (len(ctx.needs_input_grad) - 4)
+    if not ctx.options[4]:
+        d_options[4] = []  # autograd takes an empty frame for a list of tensors.
+    return d_query, d_keys, d_scales, d_values, *d_options
 
 
 def _refuse(ctx, grads):

@@ -37,6 +37,12 @@ def current_loop() -> str | None:
     return _loop
 
 
+def is_exporting() -> bool:
+    """Return whether PyTorch makes a program that may run on another device or be read by another runtime."""
+    # PyTorch before 2.7 tells no difference.
+    return getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)()
+
+
 def scaled_side(side: Any, scale: float) -> Any:
     """Return ``floor(side * scale)`` as a number of the program that is being exported.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from panet_plugin.ops.autocast import without_autocast
 from panet_plugin.ops.backends import BACKENDS, DIRECT, choose, find
 from panet_plugin.ops.custom_op import recomputing_pyramid_attention
-from panet_plugin.ops.exporting import current_loop
+from panet_plugin.ops.exporting import current_loop, is_exporting
 from panet_plugin.ops.portable import portable_pyramid_attention
 from panet_plugin.ops.precision import float32_products
 from panet_plugin.ops.problem import Problem
@@ -74,7 +74,7 @@ def _attend(problem: Problem, implementation: str) -> Tensor:
     if implementation == "auto" and torch.onnx.is_in_onnx_export():
         implementation = "dense"
     # On a CPU the choice is the operator's, and in an exported program, which may run anywhere.
-    if implementation == "auto" and problem.query.is_cuda and not _is_exporting():
+    if implementation == "auto" and problem.query.is_cuda and not is_exporting():
         implementation = choose(problem).name
     if implementation in DIRECT:
         return find(implementation, problem).forward(problem)
@@ -87,11 +87,6 @@ def _attend(problem: Problem, implementation: str) -> Tensor:
         training = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
     output, *_ = recomputing_pyramid_attention(*tensors, *options, products, training)
     return output
-
-
-def _is_exporting() -> bool:
-    # PyTorch before 2.7 tells no difference.
-    return getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)()
 
 
 def _check(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], ksize: int, implementation: str) -> None:

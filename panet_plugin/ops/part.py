@@ -1,15 +1,13 @@
 """Features of a part of an image, computed as they are in the whole: where the part lies, and its pyramid."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import lru_cache
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from panet_plugin.ops.autocast import without_autocast
+from panet_plugin.ops.bicubic import resize_part
 from panet_plugin.ops.pyramid import level_size
 
 
@@ -42,7 +40,8 @@ class Part(NamedTuple):
         return Part(top, left, height, width, whole)
 
 
-_current: ContextVar[Part | None] = ContextVar("part of a whole image", default=None)
+# Every thread has its own. Not a ContextVar, which PyTorch 2.7 does not compile.
+_current = threading.local()
 
 
 @contextmanager
@@ -52,16 +51,17 @@ def part_of_whole(part: Part | None) -> Iterator[None]:
     Every pixel far enough from the borders of the part, for its window and all the layers around the attention, then
     has the features that it has in the whole image.
     """
-    token = _current.set(part)
+    before = current_part()
+    _current.part = part
     try:
         yield
     finally:
-        _current.reset(token)
+        _current.part = before
 
 
 def current_part() -> Part | None:
     """Return the part that features are of; None for the whole."""
-    return _current.get()
+    return getattr(_current, "part", None)
 
 
 def build_part_pyramid(features: Tensor, scales: Sequence[float], part: Part) -> tuple[list[Tensor], list[int]]:
@@ -83,46 +83,15 @@ def build_part_pyramid(features: Tensor, scales: Sequence[float], part: Part) ->
         raise ValueError(f"expected features of the part's {part.height}x{part.width}, got {tuple(features.shape)}")
     place = [part.top, part.left, *part.whole]
     levels, frame = [], place.copy()
-    dtype = torch.promote_types(features.dtype, torch.float32)
     for scale in scales:
         if scale == 1:
             levels.append(features)
             frame += place
             continue
         size = level_size(*part.whole, scale)
-        (top, rows), (left, columns) = (
-            _resize_matrix(start, count, old, new)
-            for start, count, old, new in zip(place[:2], features.shape[-2:], part.whole, size, strict=True)
-        )
-        if not (len(rows) and len(columns)):
+        level, (top, left) = resize_part(features, (part.top, part.left), part.whole, size)
+        if not min(level.shape[-2:]):
             raise ValueError(f"a part of {part.height}x{part.width} has no pixel of a level of scale {scale:g}")
-        with without_autocast(features.device):
-            level = rows.to(features.device, dtype) @ (features.to(dtype) @ columns.to(features.device, dtype).t())
-        levels.append(level.to(features.dtype))
+        levels.append(level)
         frame += [top, left, *size]
     return levels, frame
-
-
-@lru_cache(maxsize=256)
-def _resize_matrix(start: int, count: int, old: int, new: int) -> tuple[int, Tensor]:
-    """Return the first pixel of a resized line that ``count`` pixels from ``start`` determine, and the matrix for all.
-
-    The line has ``old`` pixels, resized bicubically to ``new`` as :func:`~panet_plugin.ops.build_pyramid` does.
-    """
-    with torch.inference_mode(False):
-        center = (torch.arange(new, dtype=torch.float64) + 0.5) * (old / new) - 0.5
-        taps = center.floor().long()[:, None] + torch.arange(-1, 3)
-        weights = _cubic((center[:, None] - taps).abs())
-        taps = taps.clamp(0, old - 1) - start
-        there = ((taps >= 0) & (taps < count)).all(1).nonzero()[:, 0]
-        matrix = torch.zeros(len(there), count, dtype=torch.float64)
-        matrix.scatter_add_(1, taps[there], weights[there])
-        return int(there[0]) if len(there) else 0, matrix
-
-
-def _cubic(distance: Tensor) -> Tensor:
-    """Return the kernel of bicubic interpolation with a = -0.75, as PyTorch's, for distances of at most 2."""
-    a = -0.75
-    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
-    far = a * (((distance - 5) * distance + 8) * distance - 4)
-    return torch.where(distance <= 1, near, far)

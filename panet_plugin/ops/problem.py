@@ -85,8 +85,8 @@ class Saved(NamedTuple):
     Attributes:
         normalizer: ``(N, H, W)``: for every query the logarithm to base 2 of the softmax's denominator, or if the
             matching is hard, the largest score.
-        patches: What was pasted around every query, ``(N, H * W, 9, D)`` with D rounded up to a multiple of 16, where
-            the implementation keeps it.
+        patches: What was pasted around every query, ``(N, H * W, 9, D)`` with more channels, of zeros, where the
+            implementation keeps it and needs these.
     """
 
     normalizer: Tensor

@@ -2,24 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from panet_plugin.ops.autocast import without_autocast
+from panet_plugin.ops.bicubic import resize_bicubically
 from panet_plugin.ops.exporting import current_loop, scaled_side
-from panet_plugin.ops.precision import float32_products
 
 #: Lower bound of a key patch's norm, as in the original network (its ``escape_NaN`` buffer).
 MIN_PATCH_NORM = 1e-4
 
 #: Scale of every level of the longest ladder: 1, 0.9, ..., 0.1 (paper, section 3.3).
 DEFAULT_SCALES = tuple(1 - i / 10 for i in range(10))
-
-#: Longest side of features that are resized by products with matrices: of larger ones these do too much for nothing.
-LARGEST_MATRIX = 256
 
 
 def ladder(levels: int) -> tuple[float, ...]:
@@ -73,49 +68,6 @@ def build_pyramid(features: Tensor, scales: Sequence[float]) -> list[Tensor]:
     return [
         features if scale == 1 else resize_bicubically(features, level_size(height, width, scale)) for scale in scales
     ]
-
-
-def resize_bicubically(features: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize features as ``F.interpolate(mode="bicubic", align_corners=False)`` does, to rounding.
-
-    Where sizes are known and small, or results have to be deterministic (``torch.use_deterministic_algorithms``), this
-    is two products with constant matrices: several times faster, the gradient above all, which is also the same from
-    run to run on CUDA.
-
-    Args:
-        features: ``(N, C, H, W)``.
-        size: Height and width of the result, in pixels.
-    """
-    # Of tensors that only look like some, as while compiling, no matrix is to be kept.
-    in_program = current_loop() is not None or torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if in_program or type(features) is not Tensor or not _by_products(features):
-        return F.interpolate(features, size=size, mode="bicubic", align_corners=False)
-    # Half precision would round the matrices. Levels that products round would be the error of all that follows: where
-    # PyTorch may round those of float32, they are done in float64.
-    exact = float32_products(features.device.type) == "ieee"
-    dtype = torch.promote_types(features.dtype, torch.float32 if exact else torch.float64)
-    rows, columns = (
-        _bicubic_matrix(old, new, dtype, features.device) for old, new in zip(features.shape[-2:], size, strict=True)
-    )
-    with without_autocast(features.device):
-        return (rows @ (features.to(dtype) @ columns.t())).to(features.dtype)
-
-
-def _by_products(features: Tensor) -> bool:
-    """Return whether features are resized by products with matrices."""
-    if features.device.type == "mps" and float32_products("mps") != "ieee":
-        return False  # It has no float64.
-    return max(features.shape[-2:]) <= LARGEST_MATRIX or torch.are_deterministic_algorithms_enabled()
-
-
-@lru_cache(maxsize=256)
-def _bicubic_matrix(old: int, new: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the matrix ``(new, old)`` that resizes columns of pixels."""
-    # Kept for trainings, too, if it is made while a network is only run.
-    with torch.inference_mode(False), torch.no_grad():
-        identity = torch.eye(old, dtype=torch.float64, device="cpu")[None, None]
-        matrix = F.interpolate(identity, size=(new, old), mode="bicubic", align_corners=False)[0, 0]
-        return matrix.to(dtype).to(device)
 
 
 def key_scale(key: Tensor, softmax_scale: float, ksize: int) -> Tensor:

@@ -27,6 +27,8 @@ name = "triton"
 PATCH_BYTES = 2**28
 #: Pixels of a program that only adds up what is there.
 SIMPLE_BLOCK = 32
+#: Most channels that a program has sums of.
+LARGEST_BLOCK = 64
 #: Numbers of a line of the table of levels.
 LEVEL = 9
 
@@ -52,9 +54,9 @@ class Tiling(NamedTuple):
 #: By kernel and precision of the products. What compiles without spilled registers: tools/compile_triton.py.
 TILINGS = {
     ("forward_kernel", "ieee"): Tiling(4, 4, 32, 8, 1),
-    ("query_kernel", "ieee"): Tiling(4, 4, 16, 4, 1),
-    ("key_kernel", "ieee"): Tiling(4, 4, 16, 4, 1),
-    ("value_kernel", "ieee"): Tiling(4, 4, 16, 4, 1),
+    ("query_kernel", "ieee"): Tiling(4, 4, 16, 8, 1),
+    ("key_kernel", "ieee"): Tiling(4, 4, 16, 8, 1),
+    ("value_kernel", "ieee"): Tiling(4, 4, 16, 8, 1),
     ("forward_kernel", "tf32"): Tiling(8, 8, 64, 8, 1),
     ("query_kernel", "tf32"): Tiling(8, 8, 32, 8, 1),
     ("key_kernel", "tf32"): Tiling(8, 8, 32, 8, 1),
@@ -65,7 +67,7 @@ TILINGS = {
     ("value_kernel", "bf16"): Tiling(8, 8, 32, 8, 1),
 }
 #: For maps of so few tiles that they would not busy a GPU, and where sums of larger tiles do not stay in registers.
-SMALL_TILING = Tiling(4, 4, 32, 4, 1)
+SMALL_TILING = Tiling(4, 4, 32, 8, 1)
 
 
 def why_not(problem: Problem) -> str | None:
@@ -99,9 +101,17 @@ def _is_interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
+def padded(channels: int) -> int:
+    """Return how many channels the kernels have of an image: some blocks of 64, or one of 16 or 32.
+
+    Every block of the sums has a program that computes all scores: few large ones, partly of zeros, are less work.
+    """
+    return math.ceil(channels / LARGEST_BLOCK) * LARGEST_BLOCK if channels > 32 else 32 if channels > 16 else 16
+
+
 def patches_shape(query: Tensor, values: Sequence[Tensor]) -> tuple[int, ...]:
     """Return the shape of the patches that are kept for the backward pass."""
-    return query.shape[0], query.shape[2] * query.shape[3], 9, (values[0].shape[1] + 15) // 16 * 16
+    return query.shape[0], query.shape[2] * query.shape[3], 9, padded(values[0].shape[1])
 
 
 def forward(problem: Problem) -> tuple[Tensor, Saved]:
@@ -166,28 +176,35 @@ def constants(kernel: str, channels: int, depth: int, products: str, small: bool
 
     Args:
         kernel: Its name.
-        channels: Of what is matched, a multiple of 16.
-        depth: Of what is pasted, a multiple of 16.
+        channels: Of what is matched, :func:`padded`.
+        depth: Of what is pasted, :func:`padded`.
         products: See :class:`~panet_plugin.ops.problem.Problem`.
         small: Whether tiles are to be small.
     """
+    if kernel == "level_kernel":
+        return {}
     if kernel in ("mean_kernel", "fold_kernel"):
-        return {"D": depth, "D_BLOCK": math.gcd(depth, 64), "BLOCK": SIMPLE_BLOCK}
+        return {"D": depth, "D_BLOCK": min(depth, LARGEST_BLOCK), "BLOCK": SIMPLE_BLOCK}
     tiling = SMALL_TILING if small and products != "ieee" else TILINGS[kernel, products]
     return {
-        **{"C": channels, "C_BLOCK": math.gcd(channels, 64), "D": depth, "D_BLOCK": math.gcd(depth, 64)},
+        **{"C": channels, "C_BLOCK": min(channels, LARGEST_BLOCK), "D": depth, "D_BLOCK": min(depth, LARGEST_BLOCK)},
         **{"ROWS": tiling.rows, "COLUMNS": tiling.columns, "BLOCK": tiling.block},
         "PRECISION": "tf32" if products == "tf32" else "ieee",
         **{"num_warps": tiling.warps, "num_stages": tiling.stages},
     }
 
 
-def has_small_tiles(arch: int) -> bool:
+def has_small_tiles(arch: int, products: str) -> bool:
     """Return whether a GPU, of ten times this compute capability, takes small tiles for maps of any size.
 
     Only Hopper keeps the sums of larger ones: others spill them, or have too little memory beside the tensor cores.
+    Where these are of bfloat16, Triton 3.2 ends the process instead of compiling them.
     """
-    return not 90 <= arch < 100
+    if not 90 <= arch < 100:
+        return True
+    import triton
+
+    return products == "bf16" and triton.__version__.startswith("3.2.")
 
 
 class _Call:
@@ -196,7 +213,7 @@ class _Call:
     def __init__(self, problem: Problem) -> None:
         self.problem, self.query = problem, problem.query
         (self.height, self.width), self.sizes = problem.size, problem.sizes
-        self.channels, self.depth = (math.ceil(x.shape[1] / 16) * 16 for x in (self.query, problem.values[0]))
+        self.channels, self.depth = (padded(x.shape[1]) for x in (self.query, problem.values[0]))
         # Of every level the first pixel, with borders, and the first key; then how many there are of all.
         *self.starts, self.key_pixels = accumulate(((h + 2) * (w + 2) for h, w in self.sizes), initial=0)
         *self.before, self.num_keys = accumulate((h * w for h, w in self.sizes), initial=0)
@@ -229,11 +246,11 @@ class _Call:
         """
         sizes = self.sizes if rows is None else [(rows, self.width)]
         capability, multiprocessors = self._device()
-        small = has_small_tiles(capability)
+        small = has_small_tiles(capability, self.problem.products)
         for _ in range(2):
             options = constants(kernel, self.channels, self.depth, self.problem.products, small)
             tiles = [math.ceil(h / options["ROWS"]) * math.ceil(w / options["COLUMNS"]) for h, w in sizes]
-            programs = sum(tiles) * (channels // math.gcd(channels, 64)) * len(self.query)
+            programs = sum(tiles) * (channels // min(channels, LARGEST_BLOCK)) * len(self.query)
             if small or programs >= multiprocessors:
                 break
             small = True

@@ -5,7 +5,7 @@ to memory once. One program has the sums of a tile for all nine offsets of a pat
 all. A patch is nine loads of pixels from memory, never an unfolded copy.
 
 Images lie as lists of pixels ``(N, pixels, channels)``, with a border of zeros around each image and channels filled up
-to a multiple of 16, in float32 or bfloat16. Of every level a tile of queries goes through the rectangle of keys that
+to whole blocks, in float32 or bfloat16. Of every level a tile of queries goes through the rectangle of keys that
 some of them see, and a tile of keys through the rectangle of queries that see some of them. Ranges follow
 :func:`panet_plugin.ops.window.visible_range`, computed in the kernels: a call copies nothing to the device. Programs
 are numbered along one axis of the grid, which has room for all of them.
@@ -93,6 +93,19 @@ def _queries_between(low, high, first, whole, window, count):
 
 
 @triton.jit
+def _queries_seeing(
+    row_low, row_high, column_low, column_high, top, left, whole_height, whole_width, window, height, width
+):
+    """Return the first row and column, the width and the pixels of the queries that see some keys of a tile."""
+    row, row_stop = _queries_between(tl.min(row_low, 0), tl.max(row_high, 0), top, whole_height, window, height)
+    column, column_stop = _queries_between(
+        tl.min(column_low, 0), tl.max(column_high, 0), left, whole_width, window, width
+    )
+    wide = tl.maximum(column_stop - column, 0)
+    return row, column, wide, tl.maximum(row_stop - row, 0) * wide
+
+
+@triton.jit
 def _sees(starts, low, high):
     """Return for every key (row) and start of a window (column) whether that window sees the key."""
     return (low[:, None] < starts[None, :]) & (starts[None, :] <= high[:, None])
@@ -115,6 +128,18 @@ def _program(num_tiles, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):
 def _size(line):
     """Return first pixel, first key, height and width of a level, from its line of the table."""
     return tl.load(line), tl.load(line + 1), tl.load(line + 2), tl.load(line + 3)
+
+
+@triton.jit
+def _ranges_seen(line, y, x, top, left, whole_height, whole_width, window):
+    """Return first row, row after the last, first column and column after the last that queries see of a level."""
+    row_first, row_stop = _keys_seen(
+        y, top, whole_height, window, tl.load(line + 4), tl.load(line + 2), tl.load(line + 6)
+    )
+    column_first, column_stop = _keys_seen(
+        x, left, whole_width, window, tl.load(line + 5), tl.load(line + 3), tl.load(line + 7)
+    )
+    return row_first, row_stop, column_first, column_stop
 
 
 @triton.jit
@@ -242,12 +267,9 @@ def forward_kernel(
     s1, s2, s3, s4, s5, s6, s7, s8 = s0, s0, s0, s0, s0, s0, s0, s0
     for level in range(0, num_levels):
         line = levels + level * LEVEL
-        start, before, level_height, level_width = _size(line)
-        row_first, row_stop = _keys_seen(
-            y, top, whole_height, window, tl.load(line + 4), level_height, tl.load(line + 6)
-        )
-        column_first, column_stop = _keys_seen(
-            x, left, whole_width, window, tl.load(line + 5), level_width, tl.load(line + 7)
+        start, before, _, level_width = _size(line)
+        row_first, row_stop, column_first, column_stop = _ranges_seen(
+            line, y, x, top, left, whole_height, whole_width, window
         )
         row, column = tl.min(row_first, 0), tl.min(column_first, 0)
         wide = tl.max(column_stop, 0) - column
@@ -324,12 +346,9 @@ def query_kernel(
     s1, s2, s3, s4, s5, s6, s7, s8 = s0, s0, s0, s0, s0, s0, s0, s0
     for level in range(0, num_levels):
         line = levels + level * LEVEL
-        start, before, level_height, level_width = _size(line)
-        row_first, row_stop = _keys_seen(
-            y, top, whole_height, window, tl.load(line + 4), level_height, tl.load(line + 6)
-        )
-        column_first, column_stop = _keys_seen(
-            x, left, whole_width, window, tl.load(line + 5), level_width, tl.load(line + 7)
+        start, before, _, level_width = _size(line)
+        row_first, row_stop, column_first, column_stop = _ranges_seen(
+            line, y, x, top, left, whole_height, whole_width, window
         )
         row, column = tl.min(row_first, 0), tl.min(column_first, 0)
         wide = tl.max(column_stop, 0) - column
@@ -388,12 +407,9 @@ def key_kernel(
     factor = tl.load(scales + index)[:, None]
     row_low, row_high = _starts_seeing(y, tl.load(line + 4), level_height, tl.load(line + 6), whole_height, window)
     column_low, column_high = _starts_seeing(x, tl.load(line + 5), level_width, tl.load(line + 7), whole_width, window)
-    row, row_stop = _queries_between(tl.min(row_low, 0), tl.max(row_high, 0), top, whole_height, window, height)
-    column, column_stop = _queries_between(
-        tl.min(column_low, 0), tl.max(column_high, 0), left, whole_width, window, width
+    row, column, wide, count = _queries_seeing(
+        row_low, row_high, column_low, column_high, top, left, whole_height, whole_width, window, height, width
     )
-    wide = tl.maximum(column_stop - column, 0)
-    count = tl.maximum(row_stop - row, 0) * wide
     slope_of_scale = tl.zeros([ROWS * COLUMNS], tl.float32)
     s0 = tl.zeros([ROWS * COLUMNS, C_BLOCK], tl.float32)
     s1, s2, s3, s4, s5, s6, s7, s8 = s0, s0, s0, s0, s0, s0, s0, s0
@@ -445,12 +461,9 @@ def value_kernel(
     factor = tl.load(scales + index)[:, None]
     row_low, row_high = _starts_seeing(y, tl.load(line + 4), level_height, tl.load(line + 6), whole_height, window)
     column_low, column_high = _starts_seeing(x, tl.load(line + 5), level_width, tl.load(line + 7), whole_width, window)
-    row, row_stop = _queries_between(tl.min(row_low, 0), tl.max(row_high, 0), top, whole_height, window, height)
-    column, column_stop = _queries_between(
-        tl.min(column_low, 0), tl.max(column_high, 0), left, whole_width, window, width
+    row, column, wide, count = _queries_seeing(
+        row_low, row_high, column_low, column_high, top, left, whole_height, whole_width, window, height, width
     )
-    wide = tl.maximum(column_stop - column, 0)
-    count = tl.maximum(row_stop - row, 0) * wide
     s0 = tl.zeros([ROWS * COLUMNS, D_BLOCK], tl.float32)
     s1, s2, s3, s4, s5, s6, s7, s8 = s0, s0, s0, s0, s0, s0, s0, s0
     for begin in range(0, count, BLOCK):

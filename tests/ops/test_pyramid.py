@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panet_plugin.archs import PyramidAttention
-from panet_plugin.ops import build_pyramid, pyramid
+from panet_plugin.ops import bicubic, build_pyramid
+from panet_plugin.ops.bicubic import resize_bicubically
 from panet_plugin.ops.precision import float32_products
-from panet_plugin.ops.pyramid import key_scale, level_size, resize_bicubically
+from panet_plugin.ops.pyramid import key_scale, level_size
 
 SIDES = st.integers(1, 40)
 
@@ -40,7 +41,7 @@ def test_resizing_is_interpolation(size, target):
 def test_large_features_are_resized_alike(monkeypatch):
     features = draw(1, 1, 30, 20)
     expected = build_pyramid(features, (0.7, 0.3))
-    monkeypatch.setattr(pyramid, "LARGEST_MATRIX", 29)
+    monkeypatch.setattr(bicubic, "LARGEST_MATRIX", 29)
     for found, level in zip(build_pyramid(features, (0.7, 0.3)), expected, strict=True):
         torch.testing.assert_close(found, level, rtol=1e-12, atol=1e-13)
 
@@ -48,8 +49,7 @@ def test_large_features_are_resized_alike(monkeypatch):
 @pytest.mark.usefixtures("deterministic")
 def test_deterministic_levels_are_products_of_any_size(monkeypatch):
     """Bicubic interpolation adds its gradient up in any order on CUDA."""
-    monkeypatch.setattr(pyramid, "LARGEST_MATRIX", 9)
-    pyramid._bicubic_matrix(12, 7, torch.float64, torch.device("cpu"))
+    monkeypatch.setattr(bicubic, "LARGEST_MATRIX", 9)
     monkeypatch.setattr(F, "interpolate", None)
     assert resize_bicubically(draw(1, 1, 12, 12), (7, 7)).shape == (1, 1, 7, 7)
 
@@ -72,7 +72,7 @@ def test_autocast_does_not_round_levels():
 
 
 def test_what_was_kept_while_running_serves_training():
-    pyramid._bicubic_matrix.cache_clear()
+    bicubic._kept_matrix.cache_clear()
     features = draw(1, 2, 12, 10)
     with torch.inference_mode():
         build_pyramid(features, (0.6,))
@@ -82,11 +82,26 @@ def test_what_was_kept_while_running_serves_training():
 
 
 def test_compiled_for_any_size():
+    """A program computes the matrices, too: its gradient is as repeatable."""
+    programs = []
+
+    def backend(program, inputs):
+        programs.append(program.code)
+        return torch._dynamo.lookup_backend("aot_eager")(program, inputs)
+
     block = PyramidAttention(4, levels=3, implementation="stream")
-    compiled = torch.compile(block, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = torch.compile(block, fullgraph=True, dynamic=True, backend=backend)
+    bicubic._kept_matrix.cache_clear()
     for size in ((12, 10), (17, 11)):
-        x = draw(1, 4, *size, dtype=torch.float32)
-        torch.testing.assert_close(compiled(x), block(x), rtol=1e-4, atol=1e-5)
+        x = draw(1, 4, *size, dtype=torch.float32).requires_grad_()
+        output = compiled(x)
+        assert bicubic._kept_matrix.cache_info().currsize == 0
+        expected = block(x)
+        torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-5)
+        pair = (torch.autograd.grad(y.sum(), x)[0] for y in (output, expected))
+        torch.testing.assert_close(*pair, rtol=1e-4, atol=1e-4)
+        bicubic._kept_matrix.cache_clear()
+    assert len(programs) == 1 and "interpolate" not in programs[0]
 
 
 @pytest.mark.parametrize("ksize", [1, 3, 5])
@@ -113,7 +128,6 @@ def test_coarser_products_do_not_round_levels(precision, set_matmul_precision, m
     features = torch.rand(1, 3, 20, 24, dtype=torch.float64)
     expected = resize_bicubically(features, (15, 18))
     set_matmul_precision(precision)
-    resize_bicubically(features.float(), (15, 18))
     monkeypatch.setattr(F, "interpolate", None)
     found = resize_bicubically(features.float(), (15, 18))
     assert found.dtype == torch.float32

@@ -89,6 +89,34 @@ def test_what_triton_lacks_is_named(monkeypatch, tmp_path, change, reason):
     assert found is None if reason is None else reason in found
 
 
+def test_channels_are_few_blocks():
+    assert [triton_backend.padded(n) for n in (1, 16, 17, 24, 33, 48, 64, 80, 128, 144, 256)] == [
+        *(16, 16, 32, 32, 64, 64, 64, 128, 128, 192, 256)
+    ]
+
+
+def test_triton_3_2_has_small_tiles_of_bfloat16(monkeypatch):
+    small = triton_backend.has_small_tiles
+    for version, expected in (("3.2.0", True), ("3.3.1", False)):
+        monkeypatch.setattr("triton.__version__", version)
+        assert small(90, "bf16") == expected and not small(90, "tf32") and small(80, "tf32") and small(100, "bf16")
+
+
+def test_more_scores_and_tiles_than_32_and_16_bits_count(monkeypatch):
+    """Programs are numbered along the axis of the grid that has room for 2^31 of them."""
+    launches = []
+    monkeypatch.setattr(
+        triton_backend._Call, "_launch", lambda self, kernel, programs, *rest, **options: launches.append(programs)
+    )
+    with torch.device("meta"):
+        query = torch.empty(3, 4, 2160, 3840)
+        problem = Problem(query, [query], [query[:, :1]], [query], training=True)
+        assert problem.scores > 2**47
+        output, _ = triton_backend.forward(problem)
+    assert output.shape == query.shape
+    assert 65535 < max(launches) < 2**31
+
+
 def test_every_kernel_has_a_tiling_for_every_precision():
     for kernel in ("forward_kernel", "query_kernel", "key_kernel", "value_kernel"):
         for products in ("ieee", "tf32", "bf16"):
