@@ -1,4 +1,4 @@
-"""Features of a part of an image, computed as they are in the whole: where the part lies, and its pyramid."""
+"""Features of a part of an image that equal those of the whole: the position of the part, and its pyramid."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ class Part(NamedTuple):
     whole: tuple[int, int]
 
     def turned(self, transposed: bool, axes: Sequence[int]) -> "Part":
-        """Return where the part lies when the image is transposed, if it is, and then flipped along axes -2 and -1."""
+        """Return the part's position after an optional transposition and flips along axes -2 and -1."""
         top, left, height, width, whole = self
         if transposed:
             top, left, height, width, whole = left, top, width, height, whole[::-1]
@@ -47,10 +47,10 @@ _current: ContextVar[Part | None] = ContextVar("part of a whole image", default=
 
 @contextmanager
 def part_of_whole(part: Part | None) -> Iterator[None]:
-    """Let pyramid attention with a window take its features for those of a part of an image; None is the whole.
+    """Make pyramid attention with a window treat its features as those of a part of an image; None for the whole.
 
-    Every pixel far enough from the borders of the part, for its window and all the layers around the attention, then
-    has the features that it has in the whole image.
+    Every pixel that is far enough from the borders of the part, given the window and the layers around the attention,
+    then has the same features as in the whole image.
     """
     token = _current.set(part)
     try:
@@ -60,24 +60,24 @@ def part_of_whole(part: Part | None) -> Iterator[None]:
 
 
 def current_part() -> Part | None:
-    """Return the part that features are of; None for the whole."""
+    """Return the part of the image to which features belong; None for the whole."""
     return _current.get()
 
 
 def build_part_pyramid(features: Tensor, scales: Sequence[float], part: Part) -> tuple[list[Tensor], list[int]]:
-    """Build what there is of the whole image's pyramid in a part of it.
+    """Build the part of a whole image's pyramid that is determined by a part of the image.
 
     Args:
         features: ``(N, C, part.height, part.width)``.
         scales: Factors in (0, 1], as for :func:`~panet_plugin.ops.build_pyramid`.
-        part: Where the features lie.
+        part: Position of the features.
 
     Returns:
-        For every scale the pixels that depend on nothing outside the part, and where those lie: the argument ``frame``
-        of :func:`~panet_plugin.ops.pyramid_attention`.
+        For every scale the pixels that do not depend on anything outside the part, and their positions: the argument
+        ``frame`` of :func:`~panet_plugin.ops.pyramid_attention`.
 
     Raises:
-        ValueError: If the features are not of the part's size, or it is too small for a pixel of every level.
+        ValueError: If the features do not have the part's size, or it is too small for a pixel of every level.
     """
     if tuple(features.shape[-2:]) != (part.height, part.width):
         raise ValueError(f"expected features of the part's {part.height}x{part.width}, got {tuple(features.shape)}")
@@ -95,7 +95,7 @@ def build_part_pyramid(features: Tensor, scales: Sequence[float], part: Part) ->
             for start, count, old, new in zip(place[:2], features.shape[-2:], part.whole, size, strict=True)
         )
         if not (len(rows) and len(columns)):
-            raise ValueError(f"a part of {part.height}x{part.width} has no pixel of a level of scale {scale:g}")
+            raise ValueError(f"a part of {part.height}x{part.width} has no pixel of the level with scale {scale:g}")
         with without_autocast(features.device):
             level = rows.to(features.device, dtype) @ (features.to(dtype) @ columns.to(features.device, dtype).t())
         levels.append(level.to(features.dtype))
@@ -105,7 +105,7 @@ def build_part_pyramid(features: Tensor, scales: Sequence[float], part: Part) ->
 
 @lru_cache(maxsize=256)
 def _resize_matrix(start: int, count: int, old: int, new: int) -> tuple[int, Tensor]:
-    """Return the first pixel of a resized line that ``count`` pixels from ``start`` determine, and the matrix for all.
+    """Return the first pixel of a resized line determined by ``count`` pixels from ``start``, and the matrix for all.
 
     The line has ``old`` pixels, resized bicubically to ``new`` as :func:`~panet_plugin.ops.build_pyramid` does.
     """
@@ -121,7 +121,7 @@ def _resize_matrix(start: int, count: int, old: int, new: int) -> tuple[int, Ten
 
 
 def _cubic(distance: Tensor) -> Tensor:
-    """Return the kernel of bicubic interpolation with a = -0.75, as PyTorch's, for distances of at most 2."""
+    """Return PyTorch's bicubic kernel (a = -0.75) for distances of at most 2."""
     a = -0.75
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = a * (((distance - 5) * distance + 8) * distance - 4)

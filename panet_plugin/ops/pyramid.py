@@ -1,4 +1,4 @@
-"""The small parts of the mathematics that every implementation shares: pyramid, norms, divisor."""
+"""Shared parts of all implementations: pyramid, norms, divisor."""
 
 import math
 from collections.abc import Sequence
@@ -12,18 +12,18 @@ from panet_plugin.ops.autocast import without_autocast
 from panet_plugin.ops.exporting import current_loop, scaled_side
 from panet_plugin.ops.precision import float32_products
 
-#: Lower bound of a key patch's norm, as in the original network (its ``escape_NaN`` buffer).
+#: Lower bound of a key patch's norm, as in the original network (its buffer ``escape_NaN``).
 MIN_PATCH_NORM = 1e-4
 
-#: Scale of every level of the longest ladder: 1, 0.9, ..., 0.1 (paper, section 3.3).
+#: Scales of all levels: 1, 0.9, ..., 0.1 (paper, section 3.3).
 DEFAULT_SCALES = tuple(1 - i / 10 for i in range(10))
 
-#: Longest side of features that are resized by products with matrices: of larger ones these do too much for nothing.
+#: Longest side of features that are resized by matrix products; for larger ones, these are mostly zeros.
 LARGEST_MATRIX = 256
 
 
 def ladder(levels: int) -> tuple[float, ...]:
-    """Return the first ``levels`` factors of the published ladder 1, 0.9, 0.8, ...
+    """Return the first ``levels`` of the published scales 1, 0.9, 0.8, ...
 
     Args:
         levels: Number of pyramid levels, 1 to 10.
@@ -47,7 +47,7 @@ def level_size(height: int, width: int, scale: float) -> tuple[int, int]:
     size = math.floor(height * scale), math.floor(width * scale)
     if min(size) < 1:
         raise ValueError(
-            f"a pyramid level of scale {scale:g} of a {height}x{width} feature map has no pixel; "
+            f"the pyramid level with scale {scale:g} of a {height}x{width} feature map has no pixel; "
             "use fewer levels, larger scales or a larger input"
         )
     return size
@@ -56,8 +56,8 @@ def level_size(height: int, width: int, scale: float) -> tuple[int, int]:
 def build_pyramid(features: Tensor, scales: Sequence[float]) -> list[Tensor]:
     """Resize features bicubically to every level of the pyramid.
 
-    Each level is sampled with the ratio of the sizes, as PyTorch <= 1.5 did and as the published
-    weights were trained; ``F.interpolate(scale_factor=...)`` of later versions samples elsewhere.
+    Each level is sampled with the ratio of the sizes, as in PyTorch <= 1.5, with which the published weights were
+    trained; ``F.interpolate(scale_factor=...)`` of later versions uses other positions.
 
     Args:
         features: ``(N, C, H, W)``.
@@ -76,22 +76,22 @@ def build_pyramid(features: Tensor, scales: Sequence[float]) -> list[Tensor]:
 
 
 def resize_bicubically(features: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize features as ``F.interpolate(mode="bicubic", align_corners=False)`` does, to rounding.
+    """Resize features as by ``F.interpolate(mode="bicubic", align_corners=False)``, to within rounding.
 
-    Where sizes are known and small, or results have to be deterministic (``torch.use_deterministic_algorithms``), this
-    is two products with constant matrices: several times faster, the gradient above all, which is also the same from
-    run to run on CUDA.
+    If sizes are known and small, or results must be deterministic (``torch.use_deterministic_algorithms``), this is
+    computed by two products with constant matrices, which are several times faster, in particular the gradient, and
+    deterministic on CUDA.
 
     Args:
         features: ``(N, C, H, W)``.
         size: Height and width of the result, in pixels.
     """
-    # Of tensors that only look like some, as while compiling, no matrix is to be kept.
+    # Matrices of fake tensors, as while compiling, are not cached.
     in_program = current_loop() is not None or torch.compiler.is_compiling() or torch.jit.is_tracing()
     if in_program or type(features) is not Tensor or not _by_products(features):
         return F.interpolate(features, size=size, mode="bicubic", align_corners=False)
-    # Half precision would round the matrices. Levels that products round would be the error of all that follows: where
-    # PyTorch may round those of float32, they are done in float64.
+    # Half precision would round the matrices. Rounded levels would affect everything computed from them, so float64 is
+    # used if PyTorch may round float32 products.
     exact = float32_products(features.device.type) == "ieee"
     dtype = torch.promote_types(features.dtype, torch.float32 if exact else torch.float64)
     rows, columns = (
@@ -102,16 +102,16 @@ def resize_bicubically(features: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _by_products(features: Tensor) -> bool:
-    """Return whether features are resized by products with matrices."""
+    """Return whether features are resized by matrix products."""
     if features.device.type == "mps" and float32_products("mps") != "ieee":
-        return False  # It has no float64.
+        return False  # without float64
     return max(features.shape[-2:]) <= LARGEST_MATRIX or torch.are_deterministic_algorithms_enabled()
 
 
 @lru_cache(maxsize=256)
 def _bicubic_matrix(old: int, new: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return the matrix ``(new, old)`` that resizes columns of pixels."""
-    # Kept for trainings, too, if it is made while a network is only run.
+    # The cached matrix must be usable in training, even if it is created in inference mode.
     with torch.inference_mode(False), torch.no_grad():
         identity = torch.eye(old, dtype=torch.float64, device="cpu")[None, None]
         matrix = F.interpolate(identity, size=(new, old), mode="bicubic", align_corners=False)[0, 0]
@@ -123,7 +123,7 @@ def key_scale(key: Tensor, softmax_scale: float, ksize: int) -> Tensor:
 
     Args:
         key: ``(N, C, h, w)``.
-        softmax_scale: Temperature of the softmax.
+        softmax_scale: Factor of the scores before the softmax.
         ksize: Side of the patch in pixels, odd.
 
     Returns:
@@ -138,7 +138,7 @@ def key_scale(key: Tensor, softmax_scale: float, ksize: int) -> Tensor:
 
 
 def overlap_divisor(ksize: int) -> int:
-    """Return the divisor of the overlap-add: 1 for single pixels, the original's 4 for 3x3 patches."""
+    """Return the divisor of the overlap-add: 1 for single pixels, 4 for 3x3 patches as in the original."""
     return ((ksize + 1) // 2) ** 2
 
 
@@ -148,5 +148,5 @@ def unfold_patches(features: Tensor, ksize: int) -> Tensor:
 
 
 def one_hot_of_maxima(scores: Tensor) -> Tensor:
-    """Return 1 where a score equals the largest of the last dimension (all of them on ties), else 0."""
+    """Return 1 where a score equals the maximum over the last dimension (all on ties), otherwise 0."""
     return torch.eq(scores, scores.amax(-1, keepdim=True)).to(scores.dtype)
