@@ -57,7 +57,7 @@ OPTIONS = {
     ),
     "JSON as base": ("x.yml: _base_: expected", {"x.yml": "_base_: base.json", "base.json": "{}"}),
     "pickle as base": ("x.yml: _base_: expected", {"x.yml": "_base_: base.pkl", "base.pkl": "cos\nmknod\n(VMARK\ntR."}),
-    "base of itself": ("x.yml: it is a _base_ of itself", {"x.yml": "_base_: x.yml"}),
+    "base of itself": ("x.yml: a _base_ of itself", {"x.yml": "_base_: x.yml"}),
     "network": (
         "no network or layer os.mknod is registered",
         {
