@@ -1,4 +1,4 @@
-"""Write a small set, shaped like DIV2K, from the photographs that scikit-image and scikit-learn ship; no download.
+"""Make a small set in DIV2K's layout from the photographs included in scikit-image and scikit-learn; no download.
 
 Training:
   brick      CC0, from CC0Textures (gray)
@@ -15,7 +15,7 @@ Validation:
   china      CC BY 2.0, flickr.com/photos/danielbuechele
   coffee     CC0, Rachel Michetti
 
-Pictures that carry traces of JPEG or of demosaicing are shrunk first; all gray pictures become RGB.
+Images with traces of JPEG compression or demosaicing are downscaled first; gray images become RGB.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from pathlib import Path
 from panet_plugin.data import prepare_set, read_image, write_image
 from panet_plugin.data.command import run_command
 from panet_plugin.degradations import imresize
+from panet_plugin.former_options import add_renamed_option
 
-# name: (package, file, factor by which the picture is shrunk)
+# name: (package, file, factor by which the image is downscaled)
 TRAINING = {
     "brick": ("skimage", "data/brick.png", 1),
     "camera": ("skimage", "data/camera.png", 1),
@@ -47,16 +48,16 @@ VALIDATION = {
     "coffee": ("skimage", "data/coffee.png", 2),
 }
 SCALES = (2, 3, 4)
-# Small enough that a loader spends little time on decoding what it then crops away.
+# Small, so that a loader spends little time on decoding pixels that it then crops.
 SUBIMAGE = (192, 96)
 
 
-def write_pictures(pictures: dict[str, tuple[str, str, int]], folder: Path) -> None:
-    """Write the packages' pictures, shrunk where the table says so, as PNG files."""
-    for name, (package, file, shrink) in pictures.items():
+def write_images(images: dict[str, tuple[str, str, int]], folder: Path) -> None:
+    """Write the packages' images, downscaled by the table's factors, as PNG files."""
+    for name, (package, file, shrink) in images.items():
         spec = find_spec(package)
         if spec is None:
-            raise ModuleNotFoundError(f"the sample pictures come with {package}, which is not installed")
+            raise ModuleNotFoundError(f"the sample images are included in {package}, which is not installed")
         image = read_image(Path(spec.submodule_search_locations[0]) / file)
         write_image(folder / f"{name}.png", imresize(image, 1 / shrink))
 
@@ -64,14 +65,17 @@ def write_pictures(pictures: dict[str, tuple[str, str, int]], folder: Path) -> N
 def main() -> None:
     """Prepare the training and the validation set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=Path("data/sample"), help="where to (default: %(default)s)")
-    root = parser.parse_args().root
-    for name, pictures, subimage in (
+    parser.add_argument(
+        "--out", type=Path, default=Path("data/sample"), help="folder for the set; default: %(default)s"
+    )
+    add_renamed_option(parser, "--root", "--out")
+    root = parser.parse_args().out
+    for name, images, subimage in (
         ("DIV2K_train", TRAINING, SUBIMAGE),
         ("DIV2K_valid", VALIDATION, None),
     ):
         with tempfile.TemporaryDirectory() as folder:
-            write_pictures(pictures, Path(folder))
+            write_images(images, Path(folder))
             prepare_set(folder, root, name, scales=SCALES, subimage=subimage, folders=True)
 
 

@@ -1,4 +1,4 @@
-"""Check prepared sets: whether every image below ROOT is there and still what it was when it was made."""
+"""Verify prepared sets: check that every image below ROOT exists and is unchanged."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from panet_plugin.data.verify import verify_root
 
 
 def main() -> None:
-    """Verify all sets of a folder; exit with 1 if something is wrong."""
+    """Verify all sets in a folder; exit with 1 if there are problems."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", type=Path, metavar="ROOT", help="folder of a prepared set, such as data/DIV2K")
-    parser.add_argument("--workers", type=int, metavar="N", help="number of threads (default: one per core)")
+    parser.add_argument("--workers", type=int, metavar="N", help="number of threads; default: one per core")
     arguments = parser.parse_args()
     if problems := verify_root(arguments.root, arguments.workers):
-        sys.exit("\n".join([*problems, "What is not right: remove it, and repeat the command that prepared the set."]))
+        sys.exit("\n".join([*problems, "Remove these files, and repeat the command that prepared the set."]))
 
 
 if __name__ == "__main__":

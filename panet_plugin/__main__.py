@@ -1,25 +1,25 @@
-"""The command ``panet``, also as ``python -m panet_plugin``: one name for all that users run."""
+"""The command ``panet``, also ``python -m panet_plugin``, with all tools as subcommands."""
 
 import importlib
 import sys
 
-#: The module of every command in :mod:`panet_plugin.commands`, and what it does.
+#: Commands, by their module in :mod:`panet_plugin.commands`, and their purposes.
 COMMANDS = {
     "restore": ("restore", "restore images with any checkpoint or a bundled model"),
     "train": ("train", "train from a config of MMEngine or BasicSR"),
     "test": ("test", "score a checkpoint on a config's test data"),
     "compare": ("compare", "score methods on benchmark sets by the published protocol of a task"),
     "convert": ("convert_checkpoint", "convert a checkpoint to a file that both frameworks load"),
-    "export": ("export", "write a network as ONNX, torch.export, TorchScript or safetensors"),
+    "export": ("export", "export a network to ONNX, torch.export, TorchScript or safetensors"),
     "show-attention": ("show_attention", "draw the attention of selected pixels"),
-    "ablate": ("ablate", "train and score a set of settings under equal conditions"),
+    "ablate": ("ablate", "train and score the settings of a study under equal conditions"),
     "check-gpu": ("check_gpu", "check results, time and memory of the attention on a GPU"),
-    "paper-check": ("paper_check", "measure the published figures that need no trained network"),
+    "paper-check": ("paper_check", "reproduce the published figures that need no trained network"),
 }
 
 
 def main() -> None:
-    """Run the command that is named first on the command line."""
+    """Run the command named first on the command line."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
         print("usage: panet COMMAND [-h] ...\n\ncommands:")
@@ -27,7 +27,7 @@ def main() -> None:
             print(f"  {command:16}{purpose}")
         return
     if name not in COMMANDS:
-        sys.exit(f"panet: error: no command {name!r}; expected one of {', '.join(COMMANDS)}")
+        sys.exit(f"panet: error: unknown command {name!r}; expected one of {', '.join(COMMANDS)}")
     sys.argv = [f"panet {name}", *sys.argv[2:]]
     importlib.import_module(f"panet_plugin.commands.{COMMANDS[name][0]}").main()
 

@@ -1,4 +1,4 @@
-"""From a checkpoint of either framework, of this project or of the original to the network it belongs to."""
+"""Building networks from checkpoints of either framework, this project or the original."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ __all__ = ["checkpoint_method", "load_any", "load_patch", "load_task", "network_
 
 
 def load_any(checkpoint: str | os.PathLike, config: str | os.PathLike | None = None) -> nn.Module:
-    """Load a network from a checkpoint alone, wherever that says which network it is.
+    """Load the network of a checkpoint, if possible from the checkpoint alone.
 
-    What this project wrote, and the original's, say it themselves; MMEngine's hold their config; BasicSR's
-    ``experiments/NAME/models/net_g_*.pth`` lie beside their options. Nothing found there is executed.
+    Checkpoints of this project and the original identify their network; those of MMEngine contain their config; those
+    of BasicSR, ``experiments/NAME/models/net_g_*.pth``, are stored near their options. None of this is executed.
 
     Args:
         checkpoint: The file; averaged (EMA) weights are preferred.
-        config: For all others: a ``.py`` of MMEngine or a ``.yml`` of BasicSR. Both are read as plain values; neither
-            is executed.
+        config: Training config of a checkpoint that does not identify its network: a ``.py`` file of MMEngine or a
+            ``.yml`` file of BasicSR. Both are read as plain values; neither is executed.
 
     Returns:
-        The network, which takes gray or RGB images in [0, 1], in evaluation mode. Its ``trained_patch`` is the side in
-        pixels of the patches that it was trained on, None if that is not known.
+        The network, which takes gray or RGB images in [0, 1], in evaluation mode. Its ``trained_patch`` is the size of
+        the training patches in pixels, None if unknown.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If it is no checkpoint, does not say of which network, or is not that of the config.
-        ConfigError: If the config holds more than plain values.
+        CheckpointError: If it is not a checkpoint, does not identify its network, or does not fit the config.
+        ConfigError: If the config contains more than plain values.
     """
     if (found := _describe(checkpoint, config)) is None:
         return _official(Path(checkpoint))
@@ -65,27 +65,27 @@ def load_patch(checkpoint: str | os.PathLike, config: str | os.PathLike | None =
 
 
 def network_description(checkpoint: str | os.PathLike, config: str | os.PathLike | None = None) -> str:
-    """Return what the network depends on besides the weights in a file; arguments and errors as :func:`load_any`."""
+    """Return a description of a checkpoint's network without its weights; arguments and errors as :func:`load_any`."""
     found = _describe(checkpoint, config)
     return repr(found and (found[0].name, found[1].network))
 
 
 def load_task(checkpoint: str | os.PathLike, config: str | os.PathLike | None = None) -> Task | None:
-    """Return the task that a network was trained for, where its checkpoint or its config says it.
+    """Return the task for which a network was trained, if its checkpoint or config records it.
 
-    :func:`~panet_plugin.weights.write_checkpoint` may have written it; the configs of this project say it for the
-    training images, or once for all in BasicSR's options. Nothing found in a checkpoint is executed.
+    It may be stored by :func:`~panet_plugin.weights.write_checkpoint`, or in the config: in the training dataset for
+    MMEngine, at the top level for BasicSR. Nothing in a checkpoint is executed.
 
     Args:
         checkpoint: The file.
         config: See :func:`load_any`.
 
     Returns:
-        None if there is nothing said.
+        The task; None if it is not recorded.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If it is no checkpoint, or what is said is no task.
+        CheckpointError: If it is not a checkpoint, or the task is invalid.
     """
     found = _describe(checkpoint, config)
     if found is None or (task := found[1].task) is None:
@@ -95,7 +95,7 @@ def load_task(checkpoint: str | os.PathLike, config: str | os.PathLike | None = 
     try:
         return make_task(**task)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{config or checkpoint}: {task} is no task: {error}") from error
+        raise CheckpointError(f"{config or checkpoint}: {task} is not a task: {error}") from error
 
 
 def checkpoint_method(
@@ -103,27 +103,29 @@ def checkpoint_method(
     checkpoint: Path,
     config: Path | None = None,
     device: str | torch.device = "cpu",
-    cut: int | None = None,
+    chop: int | None = None,
     window: int | str | None = "trained",
+    cut: int | None = None,
 ) -> NetworkMethod:
-    """Return the network of a checkpoint as a method to score; other arguments and errors as :func:`load_any`.
+    """Return the network of a checkpoint as a method to score; errors as :func:`load_any`.
 
     Args:
-        name: As it stands in tables.
+        name: Name in tables.
         checkpoint: The file.
-        config: For checkpoints that do not say of which network they are.
-        device: Where the network runs.
-        cut: See :class:`~panet_plugin.evaluation.NetworkMethod`.
+        config: Training config of a checkpoint that does not identify its network.
+        device: Device of the network.
+        chop: See :class:`~panet_plugin.evaluation.NetworkMethod`.
         window: See :class:`~panet_plugin.evaluation.NetworkMethod`.
+        cut: The former name of ``chop``, for one more release.
     """
     identity = f"{sha256_of(checkpoint)} {network_description(checkpoint, config)}"
     if window == "trained":
         identity += f" trained on {load_patch(checkpoint, config)}"
-    return NetworkMethod(name, lambda: load_any(checkpoint, config), identity, device, cut, window)
+    return NetworkMethod(name, lambda: load_any(checkpoint, config), identity, device, chop or cut, window)
 
 
 def _describe(source: str | os.PathLike, config: str | os.PathLike | None) -> tuple[Bridge, Description] | None:
-    """Return the network that a config or a framework's checkpoint describes; None if there is no description."""
+    """Return the network described by a config or a framework's checkpoint; None if there is no description."""
     if config is not None:
         path = Path(config)
         bridge = bridge_of_config(path)
@@ -138,10 +140,10 @@ def _describe(source: str | os.PathLike, config: str | os.PathLike | None) -> tu
 
 
 def _within_or_beside(checkpoint: Path) -> list[tuple[Bridge, Description]]:
-    """Read the config that MMEngine keeps in its checkpoints, or the options that BasicSR leaves in the folder above.
+    """Read the config in a checkpoint of MMEngine, or the options of BasicSR in the parent folder.
 
     Raises:
-        CheckpointError: If a config is damaged, or there are those of several networks.
+        CheckpointError: If a config is damaged, or there are configs of several networks.
     """
     text = read_mmengine_config(checkpoint)
     if text is not None:
@@ -157,12 +159,12 @@ def _within_or_beside(checkpoint: Path) -> list[tuple[Bridge, Description]]:
         try:
             values = as_mapping(parse_yaml(file.read_text(encoding="utf-8")))
         except (ConfigError, UnicodeDecodeError) as error:
-            raise CheckpointError(f"{file}: not an option file ({error})") from error
+            raise CheckpointError(f"{file}: not a valid option file ({error})") from error
         if (one := _interpret(values, file.suffix, file)) not in found:
             found.append(one)
     if len(found) > 1:
         names = ", ".join(file.name for file in files)
-        raise CheckpointError(f"{checkpoint}: the options beside it ({names}) are of several networks; {ADVICE}")
+        raise CheckpointError(f"{checkpoint}: its option files ({names}) describe several networks; {ADVICE}")
     return found
 
 
@@ -176,7 +178,7 @@ def _build(bridge: Bridge, description: Description, source: str | os.PathLike) 
     archs = bridge.load("archs")
     try:
         return archs.build_arch(description.network)
-    # Whatever a network does not like about its arguments.
+    # Constructors may raise any error for invalid arguments.
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise CheckpointError(f"{source}: cannot build the network {description.network}: {reason}") from error
@@ -185,11 +187,11 @@ def _build(bridge: Bridge, description: Description, source: str | os.PathLike) 
 def _official(checkpoint: Path) -> nn.Module:
     try:
         with warnings.catch_warnings():
-            # Of a guess, which is refused here.
+            # The warning about assumed settings, which are an error here.
             warnings.filterwarnings("ignore", message=".*residual scales")
             network = load_official(checkpoint)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; if it is that of another network, {ADVICE}") from error
+        raise CheckpointError(f"{error}; for a checkpoint of another network, {ADVICE}") from error
     if network.arguments is None:
-        raise CheckpointError(f"{checkpoint}: it does not say of which network it is; {ADVICE}")
+        raise CheckpointError(f"{checkpoint}: it does not identify its network; {ADVICE}")
     return network

@@ -1,4 +1,4 @@
-"""Options that command-line tools have in common."""
+"""Shared options of the command-line tools."""
 
 import re
 import sys
@@ -24,7 +24,7 @@ from panet_plugin.frameworks.bridges import BRIDGES, SUFFIXES
 from panet_plugin.ranks import Rank, RankError
 from panet_plugin.tasks import TASKS, Task, make_task
 
-#: Other names of tasks.
+#: Tasks by short name.
 SHORT_NAMES = {task.short: name for name, task in TASKS.items() if task.short}
 
 
@@ -32,8 +32,8 @@ def add_task_options(parser: ArgumentParser, required: bool = True) -> None:
     """Add ``--task`` and an option for every parameter of any task.
 
     Args:
-        parser: Is changed.
-        required: Whether there is no doing without ``--task``.
+        parser: The parser.
+        required: Whether ``--task`` is required.
     """
     group = parser.add_argument_group("task", "the restoration task; the other options are its parameters")
     group.add_argument(
@@ -59,11 +59,11 @@ def add_task_options(parser: ArgumentParser, required: bool = True) -> None:
 
 
 def add_window_option(parser: ArgumentParser | Any, otherwise: str) -> None:
-    """Add ``--window N|none``, whose value is a number of pixels, None, or ``"trained"`` without the option.
+    """Add ``--window N|none``; its value is a number of pixels, None, or ``"trained"`` by default.
 
     Args:
-        parser: Or a group of its options; is changed.
-        otherwise: Words on when it is not the side of the patches of the training that counts.
+        parser: A parser or argument group.
+        otherwise: Text appended to the help: exceptions from the default.
     """
     parser.add_argument(
         "--window",
@@ -76,7 +76,7 @@ def add_window_option(parser: ArgumentParser | Any, otherwise: str) -> None:
 
 
 def add_device_option(parser: ArgumentParser | Any) -> None:
-    """Add ``--device`` to a parser, or a group of its options."""
+    """Add ``--device`` to a parser or argument group."""
     parser.add_argument(
         "--device",
         type=device,
@@ -86,7 +86,7 @@ def add_device_option(parser: ArgumentParser | Any) -> None:
 
 
 def add_training_options(parser: ArgumentParser) -> None:
-    """Add ``config`` and what training and testing have in common."""
+    """Add ``config`` and the shared options of training and testing."""
     parser.add_argument("config", type=_config, help=f"training config: {', '.join(SUFFIXES)}")
     parser.add_argument(
         "--framework", choices=BRIDGES, help="framework that runs it; default: detected from the config"
@@ -101,7 +101,7 @@ def add_training_options(parser: ArgumentParser) -> None:
 
 
 def _config(text: str) -> Path:
-    """Return the path of a config; one that has moved into the folder of its family is found for one more release."""
+    """Return the path of a config; former paths, outside the folders of families, work for one more release."""
     path = Path(text)
     if not path.exists() and len(moved := list(path.parent.glob(f"*/{path.name}"))) == 1:
         print(f"warning: {path} has moved to {moved[0]}", file=sys.stderr)
@@ -109,23 +109,11 @@ def _config(text: str) -> Path:
     return path
 
 
-def add_renamed_option(parser: ArgumentParser, old: str, new: str) -> None:
-    """Let an option be given by its former name for one more release, with a warning."""
-    (action,) = (action for action in parser._actions if new in action.option_strings)
-
-    class Renamed(type(action)):  # type: ignore[misc]
-        def __call__(self, parser: ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
-            print(f"warning: {old} is now {new}", file=sys.stderr)
-            super().__call__(parser, namespace, values, option)
-
-    parser.add_argument(old, action=Renamed, dest=action.dest, type=action.type or str, default=SUPPRESS, help=SUPPRESS)
-
-
 class Overrides(Action):
-    """Reads ``KEY=VALUE ...`` as MMEngine does, and ends the program with a message for anything else."""
+    """Parses ``KEY=VALUE ...`` as MMEngine does; anything else is an error of the command line."""
 
     def __call__(self, parser: ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
-        """Read the words and keep them by key."""
+        """Parse the words and store them by key."""
         from mmengine.config import DictAction
 
         read = DictAction(self.option_strings, self.dest)
@@ -140,15 +128,15 @@ class Overrides(Action):
 
 
 def _window(text: str) -> int | str | None:
-    # argparse reads defaults that are words, too.
+    # argparse also parses defaults that are strings.
     return text if text == "trained" else None if text == "none" else positive(text)
 
 
 def positive(text: str) -> int:
-    """Read a whole number above 0, as the type of an option.
+    """Parse a positive integer, as the type of an option.
 
     Raises:
-        ArgumentTypeError: If it is none.
+        ArgumentTypeError: If it is not one.
     """
     if not text.isdecimal() or int(text) == 0:
         raise ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
@@ -156,12 +144,12 @@ def positive(text: str) -> int:
 
 
 def device(text: str) -> str:
-    """Return the name of a device of PyTorch, as the type of an option.
+    """Parse a PyTorch device, as the type of an option.
 
-    ``"auto"`` is the first of CUDA, MPS and the CPU that is there, ``"cuda"`` each process's own GPU.
+    ``"auto"`` is the first available of CUDA, MPS and CPU; ``"cuda"`` is each process's own GPU.
 
     Raises:
-        ArgumentTypeError: If there is no such device here.
+        ArgumentTypeError: If the device is not available.
     """
     if text == "auto":
         text = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -177,13 +165,13 @@ def device(text: str) -> str:
 
 
 def task_parameters(args: Namespace) -> dict[str, Any]:
-    """Return the parameters of a task that were given as options."""
+    """Return the task parameters given as options."""
     names = {field.name for task in TASKS.values() for field in fields(task)}
     return {name: value for name, value in vars(args).items() if name in names}
 
 
 def parse_task(parser: ArgumentParser, args: Namespace) -> Task | None:
-    """Return the task that the options describe, None without ``--task``; end the program if there is no such task."""
+    """Return the task described by the options, None without ``--task``; exit with an error if it is invalid."""
     parameters = task_parameters(args)
     if args.task is None:
         if parameters:
@@ -193,7 +181,7 @@ def parse_task(parser: ArgumentParser, args: Namespace) -> Task | None:
 
 
 def parse_required_task(parser: ArgumentParser, args: Namespace) -> Task:
-    """Return the task that the options describe, where ``--task`` is required; end the program if there is no such."""
+    """Return the task described by the options, if ``--task`` is required; exit with an error if it is invalid."""
     try:
         return make_task(args.task, **task_parameters(args))
     except ValueError as error:
@@ -202,10 +190,10 @@ def parse_required_task(parser: ArgumentParser, args: Namespace) -> Task:
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """End the program with a message where a file or package is missing, unfit or not to be written."""
+    """Exit with a message instead of a traceback on errors that a user can fix."""
     try:
         yield
     except (PanetError, OSError, ImportError) as error:
-        # A process that loads data passes its traceback on as the message.
+        # The message of an error in a data-loading process includes its traceback.
         found = re.match(r"Caught (\w+) in DataLoader worker process.*\n(?:\S*\.)?\1: (.*)", str(error), re.DOTALL)
         sys.exit(f"error: {found[2].strip() if found else error}")

@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-made is ever taken for whole, and by one process at a time."""
+"""Writing files atomically, and locks between processes."""
 
 import errno
 import logging
@@ -15,27 +15,27 @@ logger = logging.getLogger(__name__)
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
-    """Write a file so that it is either whole or not there; see :func:`replacing`."""
+    """Write a file atomically; see :func:`replacing`."""
     with replacing(path, f"its {len(content)} bytes") as file:
         file.write(content)
 
 
 @contextmanager
 def replacing(path: str | os.PathLike, what: str = "it") -> Iterator[BinaryIO]:
-    """Open a file under a temporary name; at the end have it stored, and rename it. After an error it is removed.
+    """Open a file under a temporary name; at the end, sync and rename it. After an error it is removed.
 
-    Missing folders are made.
+    Missing folders are created.
 
     Args:
         path: Of the file.
-        what: What the message of an error says cannot be written.
+        what: Description of the content for error messages.
 
     Raises:
-        OSError: If that fails; what was there before is unharmed. The message names the file.
+        OSError: If that fails; an existing file is kept. The message names the file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Of a long name the beginning: names of files have 255 bytes at most.
+    # Only the beginning of a long name: file names have at most 255 bytes.
     temporary = path.with_name(f".{path.name[:30]}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -53,9 +53,9 @@ def replacing(path: str | os.PathLike, what: str = "it") -> Iterator[BinaryIO]:
 
 @contextmanager
 def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[None]:
-    """Hold the lock ``.NAME.lock`` beside a path; others wait for it.
+    """Hold the lock ``.NAME.lock`` beside a path; other processes wait for it.
 
-    It ends with the process, however that ends, and even if processes that it has forked go on.
+    It is released when the process ends in any way, even if its forked processes continue.
 
     Raises:
         BlockingIOError: Without ``wait``, if another process holds it; the message names that process.
@@ -70,7 +70,7 @@ def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[None]:
         if not wait:
             holder = place.read_text().strip() or "unknown"
             raise BlockingIOError(errno.EAGAIN, f"held by process {holder}", str(path)) from None
-        logger.info("waiting for another process that makes %s", path)
+        logger.info("waiting for another process that is writing %s", path)
         lock.acquire()
     try:
         place.write_text(str(os.getpid()))

@@ -1,4 +1,4 @@
-"""How much memory this process has had, and may have."""
+"""The memory that this process has used and may use."""
 
 import contextlib
 import ctypes
@@ -11,10 +11,10 @@ import psutil
 
 
 def high_water_mark() -> int:
-    """Return the most memory this process has had, in bytes."""
+    """Return the peak memory of this process, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():
-        # ru_maxrss would include that of the process that started this one.
+        # ru_maxrss would include the peak of the parent process.
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
     maximum = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -22,15 +22,15 @@ def high_water_mark() -> int:
 
 
 def give_back() -> None:
-    """Give what was freed back to the system, where the C library keeps some of it: on Linux."""
+    """Return freed memory that the C library keeps to the system, on Linux."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def reset_high_water_mark() -> None:
-    """Let :func:`high_water_mark` forget the past, where the system can: on Linux.
+    """Reset :func:`high_water_mark`, on Linux.
 
-    What was freed before is given back, so that memory counts anew when it is used again.
+    Freed memory is returned to the system first, so that it counts when it is used again.
     """
     give_back()
     with contextlib.suppress(OSError):
@@ -38,16 +38,16 @@ def reset_high_water_mark() -> None:
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Return the bytes that this process may still take: what the system has free, and its control groups leave.
+    """Return the memory available to this process in bytes, limited by the system and by control groups.
 
     Args:
-        root: Where ``proc`` and ``sys`` are.
+        root: Folder of ``proc`` and ``sys``.
     """
     return min([psutil.virtual_memory().available, *_left_by_groups(root)])
 
 
 def _left_by_groups(root: Path) -> Iterator[int]:
-    """Yield what each group of version 1 or 2 leaves, of this process's and those around it that have a limit."""
+    """Yield what remains of the limits of this process's control groups, version 1 or 2, and their parents."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -62,13 +62,13 @@ def _left_by_groups(root: Path) -> Iterator[int]:
             limit, used, reclaimed = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
         else:
             continue
-        # In a container the path may be one that only its host sees; the group at the top is its own then.
+        # In a container, the path may exist only on the host; the top group is then the container's own.
         folder = top / path.lstrip("/")
         for group in (folder, *folder.parents):
             with contextlib.suppress(OSError, ValueError):
                 cache = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
                 taken = int((group / used).read_text()) - int(cache.get(reclaimed, 0))
-                # ValueError where it is "max".
+                # ValueError if it is "max".
                 yield max(int((group / limit).read_text()) - taken, 0)
             if group == top:
                 break

@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrices are made orthogonal before a step, for convolutions as for linear layers."""
+"""Muon: momentum with orthogonalized matrices, for convolutions and linear layers."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-#: Of the quintic that drives all singular values towards 1, and how often it is applied (Jordan et al., 2024).
+#: Coefficients and iterations of the quintic that drives singular values toward 1 (Jordan et al., 2024).
 _COEFFICIENTS, _ROUNDS = (3.4445, -4.7750, 2.0315), 5
 
 
 class MuonAdam(Optimizer):
-    """Muon (Jordan et al., 2024) for large matrices, Adam for all other parameters.
+    """Muon (Jordan et al., 2024) for large matrices, and Adam for all other parameters.
 
-    The weights of a convolution are the matrix of its output channels by all that each sees. Steps of both kinds are
-    of one size, so that a learning rate for Adam serves (Liu et al., 2025, "Muon is scalable for LLM training").
+    The weights of a convolution form a matrix with a row per output channel. Both kinds of steps have the same
+    magnitude, so that a learning rate for Adam can be used (Liu et al., 2025, "Muon is scalable for LLM training").
 
     Args:
         params: Parameters or groups of them.
         lr: Learning rate of both.
-        momentum: Of the matrices (Nesterov's).
-        betas: Of Adam.
-        eps: Of Adam.
-        smallest: Input and output channels of the smallest weights that are taken for matrices: the layers that read
-            or write images have fewer.
+        momentum: Nesterov momentum of the matrices.
+        betas: Adam's betas.
+        eps: Adam's epsilon.
+        smallest: Minimum input and output channels of weights that are treated as matrices: layers that read or write
+            images have fewer.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -57,7 +57,7 @@ class MuonAdam(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Take a step; parameters without a gradient stay as they are."""
+        """Take a step; parameters without a gradient are not changed."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -77,7 +77,7 @@ class MuonAdam(Optimizer):
         return loss
 
     def _muon(self, pairs: Sequence[tuple[Tensor, Tensor]], group: dict[str, Any]) -> None:
-        """Take a step with matrices of one size and their gradients, all at once."""
+        """Take a step with all matrices of one size and their gradients at once."""
         directions = []
         for parameter, gradient in pairs:
             state = self.state[parameter]
@@ -103,9 +103,9 @@ class MuonAdam(Optimizer):
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Return matrices with about the singular vectors of others, and singular values between 0.6 and 1.3.
+    """Return matrices with approximately the same singular vectors, and singular values between 0.6 and 1.3.
 
-    Singular values below a thousandth of the largest may come out smaller.
+    Singular values below a thousandth of the largest may become smaller.
 
     Args:
         matrices: ``(N, rows, columns)``, float32 or float64.

@@ -1,4 +1,4 @@
-"""What a pixel's numbers mean: 8-bit rounding, the range of a type, luma; and images band by band."""
+"""Pixel values: rounding to 8 bits, ranges of types, luma; and bands of images."""
 
 from collections.abc import Iterator
 
@@ -7,23 +7,23 @@ from numpy.typing import DTypeLike, NDArray
 
 PEAK = 255.0
 
-#: Pixels of a band, whose copies in other types are small whatever the image.
+#: Pixels of a band: copies of bands in other types are small for images of any size.
 BAND = 2**16
 
-#: Weights of R, G, B and the offset of luma for 8-bit images: ITU-R BT.601, as MATLAB's rgb2ycbcr.
+#: Weights of R, G, B and offset of luma for 8-bit images: ITU-R BT.601, as in MATLAB's rgb2ycbcr.
 LUMA_WEIGHTS = np.array([65.481, 128.553, 24.966]) / 255.0
 LUMA_OFFSET = 16.0
 
 
 def bands(height: int, width: int) -> Iterator[slice]:
-    """Yield the rows of an image in bands of at most :data:`BAND` pixels, or one row."""
+    """Yield the rows of an image in bands of at most :data:`BAND` pixels, at least one row."""
     rows = max(1, BAND // width)
     for top in range(0, height, rows):
         yield slice(top, min(top + rows, height))
 
 
 def quantize(image: NDArray, dtype: DTypeLike = np.uint8) -> NDArray:
-    """Clip a [0, 1] image to its range and round it to 8 bit, as it would be saved before it is scored, or to 16."""
+    """Clip a [0, 1] image and round it to 8 or 16 bits, as when saving it."""
     return np.rint(np.clip(image, 0, 1) * float(np.iinfo(dtype).max)).astype(dtype)
 
 
@@ -48,7 +48,7 @@ def rgb_to_y(image: NDArray) -> NDArray[np.float64]:
     """Return the unrounded luma, 16 to 235, of an ``(H, W, 3)`` RGB image on the 0..255 scale.
 
     Raises:
-        ValueError: If the image has not three channels.
+        ValueError: If the image does not have three channels.
     """
     if image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"expected an RGB image (H, W, 3), got shape {image.shape}")
@@ -56,7 +56,7 @@ def rgb_to_y(image: NDArray) -> NDArray[np.float64]:
 
 
 def luma(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the luma of an 8-bit image, rounded; a gray image is luma already.
+    """Return the rounded luma of an 8-bit image; gray images are luma already.
 
     Args:
         image: ``(H, W)``, ``(H, W, 1)`` or RGB ``(H, W, 3)``.

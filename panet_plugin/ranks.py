@@ -1,4 +1,4 @@
-"""The processes that torchrun or srun started for one command: which is this, what is its share, what became of all."""
+"""The processes of a command started by torchrun or srun: their numbers, shares of the work, and results."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from panet_plugin.files import write_bytes
 
 __all__ = ["Group", "Rank", "RankError", "join_group", "shares"]
 
-#: Seconds between two signs of life of a process.
+#: Seconds between heartbeats of a process.
 BEAT = 10.0
-#: Seconds without a sign after which a process counts as ended. Network file systems show a change a minute late.
+#: Seconds without a heartbeat after which a process counts as ended. Network file systems may lag by a minute.
 SILENCE = 180.0
 
 
 class RankError(PanetError, ValueError):
-    """Variables of the environment that do not say which of several processes this is."""
+    """The environment variables do not identify this process among several."""
 
 
 class Rank(NamedTuple):
-    """One of several processes.
+    """A process among several.
 
     Attributes:
-        number: From 0.
-        world: How many there are.
-        local: Its number on its node.
+        number: Number of the process, from 0.
+        world: Number of processes.
+        local: Number of the process on its node.
     """
 
     number: int = 0
@@ -45,12 +45,12 @@ class Rank(NamedTuple):
 
     @classmethod
     def of(cls, environment: Mapping[str, str] = os.environ) -> Rank:
-        """Return what torchrun (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``) says, or srun, or that there is one process.
+        """Read the variables of torchrun (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``) or srun; without, a single process.
 
-        A batch script of Slurm has variables like those of srun, but is one process, without ``SLURM_STEP_ID``.
+        A batch script of Slurm has similar variables, but is a single process, without ``SLURM_STEP_ID``.
 
         Raises:
-            RankError: If a variable is missing or no number in its range.
+            RankError: If a variable is missing or invalid.
         """
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         if names[0] not in environment:
@@ -61,33 +61,33 @@ class Rank(NamedTuple):
         texts = [environment.get(name, "") for name in names]
         rank = cls(*(int(text) if text.isdecimal() else -1 for text in texts))
         if not (0 <= rank.number < rank.world and rank.local >= 0):
-            said = ", ".join(f"{name}={text}" for name, text in zip(names, texts, strict=True))
-            raise RankError(f"expected the number of a process, how many there are and its number here, got {said}")
+            found = ", ".join(f"{name}={text}" for name, text in zip(names, texts, strict=True))
+            raise RankError(f"expected number of the process, number of processes and number on the node, got {found}")
         return rank
 
     def device(self, name: str) -> str:
-        """Return the device of this process: of several GPUs, where ``"cuda"`` alone is asked for, its own."""
+        """Return the device of this process; for ``"cuda"`` and several GPUs, its own."""
         import torch
 
         return f"cuda:{self.local % torch.cuda.device_count()}" if name == "cuda" and self.world > 1 else name
 
 
 def shares(sizes: Sequence[float], world: int) -> list[list[int]]:
-    """Deal things to processes so that the sums of their sizes are close; the same in every process.
+    """Distribute items to processes so that the sums of their sizes are similar; the same in every process.
 
-    The largest first, each to who has the least: no sum is above 4/3 of the smallest possible maximum (Graham, 1969).
+    The largest first, each to the process with the least: no sum exceeds 4/3 of the optimum (Graham, 1969).
 
     Args:
-        sizes: Of the things, not negative.
-        world: How many processes there are.
+        sizes: Sizes of the items, not negative.
+        world: Number of processes.
 
     Returns:
-        For every process the indices of its things, in order.
+        The indices of each process's items, in order.
     """
     dealt: list[list[int]] = [[] for _ in range(world)]
     sums = [0.0] * world
     for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
-        # Among equals the one with the fewest, or all things of no size would be the first one's.
+        # On ties, the process with the fewest items: otherwise the first one would get all items of size 0.
         least = min(range(world), key=lambda rank: (sums[rank], len(dealt[rank])))
         dealt[least].append(index)
         sums[least] += sizes[index]
@@ -95,11 +95,11 @@ def shares(sizes: Sequence[float], world: int) -> list[list[int]]:
 
 
 class Group:
-    """All processes of a command, through small files that they share. Made by :func:`join_group`.
+    """The processes of a command, which communicate through small files. Created by :func:`join_group`.
 
     Args:
         rank: This process.
-        folder: Of the files; is made, and is the first process's to remove.
+        folder: Folder of the files; created here, and removed by the first process.
     """
 
     def __init__(self, rank: Rank, folder: Path) -> None:
@@ -112,14 +112,14 @@ class Group:
             self._beats.start()
 
     def gather(self, report: Any, silence: float = SILENCE) -> list[Any] | None:
-        """Say how this process ended, and in the first one wait for all others.
+        """Report the result of this process; the first process waits for all others.
 
         Args:
-            report: Anything that JSON knows, except None.
-            silence: Seconds without a sign of life after which another process counts as ended.
+            report: Any JSON value except None.
+            silence: Seconds without a heartbeat after which another process counts as ended.
 
         Returns:
-            In the first process the reports of all, in order, None for one that ended without; in the others None.
+            In the first process, the reports of all in order, None for one that ended early; in the others, None.
         """
         if self.rank.number:
             self._say(report)
@@ -143,11 +143,11 @@ class Group:
         return [reports[number] for number in range(self.rank.world)]
 
     def close(self, failed: bool, asked: bool) -> None:
-        """Leave nothing behind; the others learn it if this process failed.
+        """Remove the files; report a failure of this process to the others.
 
         Args:
-            failed: Whether this process ends before its work is done.
-            asked: Whether the launcher ended it, as it does with all processes when one has failed.
+            failed: Whether this process ended before its work was done.
+            asked: Whether the launcher ended it, as it does with all processes when one fails.
         """
         if self.rank.world == 1:
             return
@@ -160,7 +160,7 @@ class Group:
 
     def _say(self, report: Any) -> None:
         self._stop_beats()
-        # Gone where the first process has ended already.
+        # The first process removes the folder when it ends.
         if self._folder.is_dir():
             write_bytes(self._file(self.rank.number), json.dumps(report).encode())
 
@@ -180,16 +180,16 @@ class Group:
 
 @contextmanager
 def join_group(out: Path) -> Iterator[Group]:
-    """Join the processes that write one result; alone if there is but one.
+    """Join the processes that write one result; a single process forms its own group.
 
-    Where the launcher ends this process by SIGTERM, that is an exception, so that nothing half-written stays.
+    SIGTERM from the launcher raises an exception, so that no partial files remain.
 
     Args:
-        out: File or folder of the result, on a disk that all share; a hidden folder lies beside it meanwhile.
+        out: File or folder of the result on a shared disk; a hidden folder is created beside it meanwhile.
 
     Raises:
         RankError: See :meth:`Rank.of`.
-        OSError: If there can be no files.
+        OSError: If files cannot be written.
     """
     rank, out = Rank.of(), out.absolute()
     asked = False
@@ -200,7 +200,7 @@ def join_group(out: Path) -> Iterator[Group]:
         signal.signal(number, signal.SIG_DFL)
         sys.exit(128 + number)
 
-    # One process alone does what it always did.
+    # A single process needs no files.
     before = signal.signal(signal.SIGTERM, end) if rank.world > 1 else None
     one, failed = Group(rank, out.with_name(f".{out.name}.{_run()}.ranks") if rank.world > 1 else out), True
     try:
@@ -213,13 +213,13 @@ def join_group(out: Path) -> Iterator[Group]:
 
 
 def _run() -> str:
-    """Return a name that the processes of this run have in common, and no other run."""
+    """Return a name that is common to the processes of this run and unique to it."""
     environment = os.environ
     if environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         from torch.distributed import TCPStore
 
         store = TCPStore(environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), is_master=False)
-        # The first one's word is kept, and told to all.
+        # The first process's value is kept and returned to all.
         name = store.compare_set(f"panet {environment['TORCHELASTIC_RESTART_COUNT']}", "", uuid4().hex)
         return name.decode()
     names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT", "MASTER_PORT")

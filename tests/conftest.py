@@ -40,7 +40,7 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope="session")
 def div2k(tmp_path_factory):
-    """Return the root of a tiny DIV2K-shaped set of real pictures; DIV2K_ROOT names it."""
+    """Return the root of a tiny DIV2K-shaped set of real images; DIV2K_ROOT names it."""
     root = tmp_path_factory.mktemp("div2k")
     pictures = {
         "train": {"astronaut": data.astronaut()[:288, :192], "coffee": data.coffee()[:288, :192]},

@@ -1,4 +1,4 @@
-"""Tiny benchmark sets of real pictures."""
+"""Tiny benchmark sets of real images."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ PICTURES = {"chelsea": data.chelsea()[90:122, 120:148], "coffee": data.coffee()[
 
 
 def make_set(folder: Path) -> Path:
-    """Write the clean pictures ``HR/chelsea.png`` (32x28) and ``HR/coffee.png`` (31x33)."""
+    """Write the clean images ``HR/chelsea.png`` (32x28) and ``HR/coffee.png`` (31x33)."""
     for name, picture in PICTURES.items():
         write_image(folder / "HR" / f"{name}.png", picture)
     return folder

@@ -120,13 +120,13 @@ def test_a_config_that_is_given_counts(network, tmp_path, suffix):
 
 def test_arguments_that_no_name_or_shape_tells_are_not_guessed(network, tmp_path):
     torch.save({"params": network.state_dict()}, tmp_path / "bare.pth")
-    with pytest.raises(CheckpointError, match=r"bare\.pth: it does not say .*give the config"):
+    with pytest.raises(CheckpointError, match=r"bare\.pth: it does not identify .*pass the config"):
         load_any(tmp_path / "bare.pth")
 
 
 def test_other_networks_need_their_config(tmp_path):
     torch.save({"params": torch.nn.Conv2d(3, 3, 1).state_dict()}, tmp_path / "conv.pth")
-    with pytest.raises(CheckpointError, match=r"conv\.pth: .*give the config"):
+    with pytest.raises(CheckpointError, match=r"conv\.pth: .*pass the config"):
         load_any(tmp_path / "conv.pth")
 
 
@@ -152,7 +152,7 @@ HOSTILE = [
 def test_a_hostile_config_is_refused_and_not_executed(network, tmp_path, text):
     marker = tmp_path / "executed"
     path = save_mmengine(tmp_path / "iter_4.pth", network, text.format(file=marker))
-    with pytest.raises(CheckpointError, match=r"iter_4\.pth.*give the config"):
+    with pytest.raises(CheckpointError, match=r"iter_4\.pth.*pass the config"):
         load_any(path)
     assert not marker.exists()
 
@@ -161,9 +161,9 @@ def test_a_hostile_config_is_refused_and_not_executed(network, tmp_path, text):
     ("text", "message"),
     [
         ("network_g: {type: os.mknod, path: EXECUTED}", "no network or layer os.mknod is registered"),
-        ("network_g: !!python/object/apply:os.mknod [EXECUTED]", "small.yml: not an option file"),
+        ("network_g: !!python/object/apply:os.mknod [EXECUTED]", "small.yml: not a valid option file"),
         ("network_g: 3", "small.yml: expected a network_g"),
-        ("[", "small.yml: not an option file"),
+        ("[", "small.yml: not a valid option file"),
     ],
 )
 def test_hostile_options_are_refused_and_not_executed(network, tmp_path, text, message):
@@ -176,7 +176,7 @@ def test_hostile_options_are_refused_and_not_executed(network, tmp_path, text, m
 
 def test_options_of_several_networks(network, tmp_path):
     save_basicsr(tmp_path, network, {**GENERATOR, "res_scale": 1}, "older.yml")
-    with pytest.raises(CheckpointError, match=r"\(older.yml, small.yml\) are of several networks; give the config"):
+    with pytest.raises(CheckpointError, match=r"\(older.yml, small.yml\) describe several networks; pass the config"):
         load_any(save_basicsr(tmp_path, network, GENERATOR))
 
 

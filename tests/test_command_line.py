@@ -1,4 +1,4 @@
-"""Options that command-line tools have in common."""
+"""Shared options of the command-line tools."""
 
 from argparse import ArgumentParser, ArgumentTypeError
 from dataclasses import dataclass
@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from panet_plugin.command_line import (
-    add_renamed_option,
     add_task_options,
     add_training_options,
     add_window_option,
@@ -59,17 +58,6 @@ def test_the_window():
     assert [parser.parse_args(option).window for option in options] == ["trained", 24, None]
     with pytest.raises(ArgumentTypeError, match="expected a whole number above 0, got '0'"):
         positive("0")
-
-
-def test_a_former_name_of_an_option_still_works(capsys):
-    parser = ArgumentParser()
-    parser.add_argument("--data", type=int, default=1)
-    add_renamed_option(parser, "--root", "--data")
-    assert [parser.parse_args(line).data for line in ([], ["--data", "2"])] == [1, 2]
-    assert capsys.readouterr().err == ""
-    assert parser.parse_args(["--root", "3"]).data == 3
-    assert capsys.readouterr().err == "warning: --root is now --data\n"
-    assert "--root" not in parser.format_help()
 
 
 def test_a_config_that_has_moved_is_found(tmp_path, capsys):

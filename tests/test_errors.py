@@ -7,7 +7,7 @@ import pytest
 from panet_plugin import errors
 from panet_plugin.data.archives import BadArchiveError
 from panet_plugin.data.download import DownloadError
-from panet_plugin.data.pictures import BadImageError
+from panet_plugin.data.image_reader import BadImageError
 
 PACKAGE = Path(errors.__file__).parent
 

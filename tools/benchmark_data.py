@@ -1,16 +1,16 @@
-"""Compare the preparation of training data with BasicSR's, and reading from LMDBs with reading from folders.
+"""Compare data preparation with BasicSR's, and reading from LMDBs with reading from folders.
 
-BasicSR's scripts/data_preparation is not installed with it: its extract_subimages.py (read with OpenCV, cut, write PNG
-at compression 3, in a pool of processes) is restated here, and its own make_lmdb_from_imgs packs what that wrote.
-Both ways start from the same HR and LR files and end in LMDBs of the same sub-images, which is checked. They take
-turns, each in a process of its own.
+BasicSR's scripts/data_preparation is not installed with it: its extract_subimages.py (read with OpenCV, crop, write PNG
+at compression 3, in a pool of processes) is reimplemented here, and its own make_lmdb_from_imgs packs the results. Both
+start from the same HR and LR files and produce LMDBs of the same sub-images, which is checked. They run alternately,
+each in its own process.
 
   python tools/benchmark_data.py --images DIR                         speed of preparation and of reading
-  python tools/benchmark_data.py --images DIR --pictures 10 20 40 80  memory and disk for so many pictures of 2040x1356
-  python tools/benchmark_data.py --images DIR --loading CONFIG...     patches that one core loads in training
-  python tools/benchmark_data.py --images DIR --shards 8              100 000 small pictures: one LMDB, shards, a folder
+  python tools/benchmark_data.py --images DIR --growth 10 20 40 80  memory and disk for N images of 2040x1356
+  python tools/benchmark_data.py --images DIR --loading CONFIG...     patches per second that one core loads in training
+  python tools/benchmark_data.py --images DIR --shards 8              100,000 small images: one LMDB, shards, a folder
 
-The large pictures are put together from the images, and prepared as DIV2K is, LR images made.
+The large images are assembled from pieces of the images and prepared like DIV2K, including LR images.
 """
 
 import argparse
@@ -35,8 +35,8 @@ import numpy as np
 from tqdm import tqdm
 
 from panet_plugin.data import CleanImages, Layout, Shard, prepare_set, read_image, sequential_order, write_image
+from panet_plugin.data.image_reader import list_images
 from panet_plugin.data.images import encode_image
-from panet_plugin.data.pictures import list_pictures
 from panet_plugin.files import write_bytes
 
 LAYOUT = Layout("bench", subimages=True)
@@ -45,7 +45,7 @@ LARGE = (1356, 2040)
 
 
 def main() -> None:
-    """Measure, print, and write a report if asked for."""
+    """Measure, print and optionally write a report."""
     options = parse_arguments()
     report: dict[str, Any] = {"machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"}
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
@@ -54,15 +54,15 @@ def main() -> None:
             report["loading"] = measure_loading(root, options)
         elif options.shards:
             report["shards"] = measure_shards(root, options)
-        elif options.pictures:
+        elif options.growth:
             report["growth"] = measure_growth(root, options)
         else:
-            print("preparing what both start from, and folders to read")
+            print("preparing the common input, and folders to read")
             prepare_set(
                 options.images,
                 root,
                 LAYOUT.name,
-                scales=options.scales,
+                scales=options.scale,
                 subimage=options.subimage,
                 folders=True,
                 workers=options.workers,
@@ -71,24 +71,28 @@ def main() -> None:
             print(json.dumps(report["preparation"]))
             report["reading"] = compare_reading(root, options)
     print(json.dumps(report, indent=1))
-    if options.report:
-        write_bytes(options.report, json.dumps(report, indent=1).encode())
+    if options.out:
+        write_bytes(options.out, json.dumps(report, indent=1).encode())
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of images, such as BSDS400")
-    parser.add_argument("--scales", type=int, nargs="+", default=[2, 3, 4])
+    parser.add_argument("--scale", type=int, nargs="+", default=[2, 3, 4])
     parser.add_argument("--subimage", type=int, nargs=2, default=(240, 120), metavar=("SIZE", "STEP"))
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes, or threads (default: cores)")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (default: 3)")
-    parser.add_argument("--pictures", type=int, nargs="+", metavar="N", help="measure memory and disk instead of speed")
-    parser.add_argument("--loading", type=Path, nargs="+", metavar="CONFIG", help="of MMEngine: measure their loading")
-    parser.add_argument("--shards", type=int, metavar="N", help="measure a set in shards beside one LMDB and a folder")
-    parser.add_argument("--small", type=int, default=100_000, help="pictures of that set (default: 100000)")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="processes, or threads; default: one per core"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each; default: %(default)s")
+    parser.add_argument("--growth", type=int, nargs="+", metavar="N", help="measure memory and disk for N large images")
+    parser.add_argument(
+        "--loading", type=Path, nargs="+", metavar="CONFIG", help="measure the loading of these MMEngine configs"
+    )
+    parser.add_argument("--shards", type=int, metavar="N", help="compare N shards with one LMDB and a folder")
+    parser.add_argument("--small", type=int, default=100_000, help="number of images of that set; default: %(default)s")
     parser.add_argument("--scratch", type=Path, metavar="DIR", help="folder for temporary files")
-    parser.add_argument("--report", type=Path, metavar="FILE.json", help="where to write the figures")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write the results to this file")
     return parser.parse_args()
 
 
@@ -104,11 +108,11 @@ def compare_preparation(root: Path, options: argparse.Namespace) -> dict[str, An
             out = root / way
             shutil.rmtree(out, ignore_errors=True)
             measured[way].append(in_process(prepare, root, out, options))
-    check_same_images(*(root / way for way in ways), options.scales)
+    check_same_images(*(root / way for way in ways), options.scale)
     result: dict[str, Any] = {
         way: {
             "seconds": [round(seconds, 2) for seconds, _, _ in runs],
-            # Of a busy machine these say more.
+            # More meaningful on a busy machine.
             "processor_seconds": [round(seconds, 2) for _, _, seconds in runs],
             "peak_MB": round(max(memory for _, memory, _ in runs)),
         }
@@ -121,13 +125,13 @@ def compare_preparation(root: Path, options: argparse.Namespace) -> dict[str, An
 
 
 def prepare_as_we_do(root: Path, out: Path, options: argparse.Namespace) -> float:
-    """One pass from the images to the LMDBs."""
+    """Prepare the LMDBs in one pass; return the seconds."""
     start = time.perf_counter()
     prepare_set(
         root / LAYOUT.hr,
         out,
         LAYOUT.name,
-        scales=options.scales,
+        scales=options.scale,
         lr_dir=root / LAYOUT.lr_root,
         subimage=options.subimage,
         workers=options.workers,
@@ -136,7 +140,7 @@ def prepare_as_we_do(root: Path, out: Path, options: argparse.Namespace) -> floa
 
 
 def prepare_as_basicsr(root: Path, out: Path, options: argparse.Namespace) -> float:
-    """Sub-images to folders, then folders to LMDBs, for HR and every scale in turn."""
+    """Write sub-images to folders, then LMDBs, for HR and every scale in turn; return the seconds."""
     from panet_plugin.frameworks.compat import enable_basicsr
 
     enable_basicsr()
@@ -144,7 +148,7 @@ def prepare_as_basicsr(root: Path, out: Path, options: argparse.Namespace) -> fl
 
     start = time.perf_counter()
     size, step = options.subimage
-    for scale in (1, *options.scales):
+    for scale in (1, *options.scale):
         source = root / (LAYOUT.hr if scale == 1 else LAYOUT.lr(scale))
         target = out / (LAYOUT.hr_sub if scale == 1 else LAYOUT.lr_sub(scale))
         target.mkdir(parents=True)
@@ -180,7 +184,7 @@ def extract_as_basicsr(job: tuple[Path, Path, str, int, int]) -> None:
 
 
 def check_same_images(theirs: Path, ours: Path, scales: list[int]) -> None:
-    """Stop unless both hold the same pixels under the same keys."""
+    """Exit unless both contain the same pixels under the same keys."""
 
     def images(path: Path) -> dict[bytes, bytes]:
         with lmdb.open(str(path), readonly=True, lock=False) as environment, environment.begin() as transaction:
@@ -191,7 +195,7 @@ def check_same_images(theirs: Path, ours: Path, scales: list[int]) -> None:
 
     for path in LAYOUT.lmdbs(scales):
         if images(theirs / path) != images(ours / path):
-            raise SystemExit(f"{path}: the two ways made different images")
+            raise SystemExit(f"{path}: the images differ")
 
 
 # Reading
@@ -199,7 +203,7 @@ def check_same_images(theirs: Path, ours: Path, scales: list[int]) -> None:
 
 def compare_reading(root: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Seconds per epoch of BasicSR's dataset on sub-images in LMDBs, in files, and on whole images in files."""
-    scale = options.scales[0]
+    scale = options.scale[0]
     places = {
         "lmdb": (LAYOUT.hr_lmdb, LAYOUT.lr_lmdb(scale), "lmdb", "{}"),
         "files": (LAYOUT.hr_sub, LAYOUT.lr_sub(scale), "disk", "{}"),
@@ -219,7 +223,7 @@ def compare_reading(root: Path, options: argparse.Namespace) -> dict[str, Any]:
 def read_epoch(
     root: Path, where: tuple[str, str, str, str], samples: int, scale: int, options: argparse.Namespace
 ) -> float:
-    """Draw as many patches of 48x48 as there are sub-images; return the seconds without the start of the workers."""
+    """Draw as many patches of 48x48 as there are sub-images; return the seconds, without starting the workers."""
     from panet_plugin.frameworks.compat import enable_basicsr
 
     enable_basicsr()
@@ -253,38 +257,38 @@ def read_epoch(
 
 
 def measure_growth(root: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """What it takes to prepare as many large pictures as are asked for, each number in a process of its own."""
-    write_large_pictures(options.images, root / "large", max(options.pictures))
+    """Measure the preparation of different numbers of large images, each in its own process."""
+    write_large_images(options.images, root / "large", max(options.growth))
     return [
-        {"pictures": number, **measured, "processor_seconds": round(processor, 1), "peak_MB": round(memory)}
-        for number in options.pictures
+        {"images": number, **measured, "processor_seconds": round(processor, 1), "peak_MB": round(memory)}
+        for number in options.growth
         for measured, memory, processor in [in_process(prepare_large, root / "large", root / "out", number, options)]
     ]
 
 
-def write_large_pictures(images: Path, folder: Path, number: int) -> None:
-    """Put pictures together from random pieces of images, in their own resolution."""
+def write_large_images(images: Path, folder: Path, number: int) -> None:
+    """Assemble large images from random pieces of images, without resizing."""
     random = np.random.default_rng(0)
-    paths = list_pictures(images)
-    for name in tqdm(range(number), "putting pictures together"):
-        picture, side = np.zeros((*LARGE, 3), np.uint8), 240
+    paths = list_images(images)
+    for name in tqdm(range(number), "assembling images"):
+        whole, side = np.zeros((*LARGE, 3), np.uint8), 240
         for top in range(0, LARGE[0], side):
             for left in range(0, LARGE[1], side):
                 image = read_image(paths[random.integers(len(paths))])
-                space = picture[top : top + side, left : left + side]
+                space = whole[top : top + side, left : left + side]
                 y, x = (random.integers(max(a - b, 0) + 1) for a, b in zip(image.shape[:2], space.shape, strict=False))
                 piece = image[y : y + side, x : x + side][: space.shape[0], : space.shape[1]]
                 space[: piece.shape[0], : piece.shape[1]] = piece
-        write_image(folder / f"{name + 1:04d}.png", picture)
+        write_image(folder / f"{name + 1:04d}.png", whole)
 
 
-def prepare_large(pictures: Path, out: Path, number: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Prepare some of the pictures; return the seconds, and the disk space in GB at its peak and at the end."""
+def prepare_large(images: Path, out: Path, number: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Prepare some of the images; return the seconds, and the disk space in GB at its peak and at the end."""
 
     def used() -> int:
         total = 0
         for path in out.rglob("*"):
-            # Files are moved while they are looked at.
+            # Files may be moved meanwhile.
             with contextlib.suppress(FileNotFoundError):
                 total += path.stat().st_blocks * 512
         return total
@@ -297,7 +301,7 @@ def prepare_large(pictures: Path, out: Path, number: int, options: argparse.Name
     watcher.start()
     start = time.perf_counter()
     names = {f"{name + 1:04d}" for name in range(number)}
-    prepare_set(pictures, out, LAYOUT.name, names=names, scales=options.scales, workers=options.workers)
+    prepare_set(images, out, LAYOUT.name, names=names, scales=options.scale, workers=options.workers)
     seconds = time.perf_counter() - start
     done.set()
     watcher.join()
@@ -310,10 +314,10 @@ def prepare_large(pictures: Path, out: Path, number: int, options: argparse.Name
 
 
 def measure_loading(root: Path, options: argparse.Namespace) -> dict[str, list[int]]:
-    """Patches that one core makes ready in a second, per round, of each config, from large pictures as DIV2K's."""
-    write_large_pictures(options.images, root / "large", 10)
+    """Measure the patches per second that one core loads, per round and config, from images as large as DIV2K's."""
+    write_large_images(options.images, root / "large", 10)
     layout = Layout("DIV2K_train", subimages=True)
-    prepare_set(root / "large", root, layout.name, scales=options.scales, subimage=(480, 240), workers=options.workers)
+    prepare_set(root / "large", root, layout.name, scales=options.scale, subimage=(480, 240), workers=options.workers)
     os.environ["DIV2K_ROOT"] = str(root)
     rates: dict[str, list[int]] = {config.stem: [] for config in options.loading}
     for _ in range(options.rounds):
@@ -323,7 +327,7 @@ def measure_loading(root: Path, options: argparse.Namespace) -> dict[str, list[i
 
 
 def load(config: Path) -> float:
-    """Return how many patches of a config's training data are loaded in a second of the processor, by one thread."""
+    """Return the patches of a config's training data that one thread loads per second of processor time."""
     import torch
     from mmengine.config import Config
     from mmengine.registry import DATASETS, init_default_scope
@@ -334,7 +338,7 @@ def load(config: Path) -> float:
     dataset = DATASETS.build(settings.train_dataloader.dataset)
     random, number = np.random.default_rng(0), 2000
     order = random.permuted(np.resize(np.arange(len(dataset)), number + 200))
-    # Some first, with which what the process keeps is filled.
+    # Some first, to fill the process's caches.
     for index in order[:200]:
         dataset[int(index)]
     start = time.process_time()
@@ -347,9 +351,9 @@ def load(config: Path) -> float:
 
 
 def measure_shards(root: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Prepare many small pictures as one LMDB and in shards; read all from either and from their folder, in turns."""
-    # In a process of its own: others would count its memory as theirs.
-    in_process(write_small_pictures, options.images, root / "small", options.small)
+    """Prepare many small images as one LMDB and in shards; read all from these and from their folder, alternately."""
+    # In its own process, since later ones would include its memory.
+    in_process(write_small_images, options.images, root / "small", options.small)
     whole = in_process(prepare_small, root, "one", None)
     shards = [in_process(prepare_small, root, "shards", Shard(n, options.shards)) for n in range(1, options.shards + 1)]
     ways = {
@@ -379,27 +383,27 @@ def measure_shards(root: Path, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def write_small_pictures(images: Path, folder: Path, number: int) -> None:
-    """Cut pictures of 64x64 at random."""
+def write_small_images(images: Path, folder: Path, number: int) -> None:
+    """Write random crops of 64x64."""
     folder.mkdir()
     random, side = np.random.default_rng(0), 64
-    pictures = [read_image(path) for path in list_pictures(images)]
-    for name in tqdm(range(number), "cutting pictures"):
-        picture = pictures[random.integers(len(pictures))]
-        top, left = (random.integers(length - side + 1) for length in picture.shape[:2])
-        content = encode_image(picture[top : top + side, left : left + side])
+    wholes = [read_image(path) for path in list_images(images)]
+    for name in tqdm(range(number), "cropping images"):
+        whole = wholes[random.integers(len(wholes))]
+        top, left = (random.integers(length - side + 1) for length in whole.shape[:2])
+        content = encode_image(whole[top : top + side, left : left + side])
         (folder / f"{name:06d}.png").write_bytes(content)
 
 
 def prepare_small(root: Path, name: str, shard: Shard | None) -> dict[str, float]:
-    """Prepare the small pictures, or a shard of them, by one thread."""
+    """Prepare the small images, or a shard of them, in one thread."""
     start = time.perf_counter()
     prepare_set(root / "small", root / name, "small", scales=(), subimage=None, workers=1, shard=shard)
     return {"seconds": time.perf_counter() - start}
 
 
 def read_all(place: Path, buffer: int | None) -> dict[str, float]:
-    """Decode every picture once, in random order or in sequence, from files that are not in memory."""
+    """Decode every image once, in random or sequential order, from files that are not in memory."""
     for path in place.rglob("*.*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -418,7 +422,7 @@ def read_all(place: Path, buffer: int | None) -> dict[str, float]:
 
 
 def in_process(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float, float]:
-    """Run a function in a new process; return what it returns, its peak memory in MB and the processors' seconds."""
+    """Run a function in a new process; return its result, its peak memory in MB and its processor time in seconds."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_measured, args=(sender, function, arguments))
@@ -430,7 +434,7 @@ def in_process(function: Callable[..., Any], *arguments: Any) -> tuple[Any, floa
 
 
 def _measured(sender: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    # As usual on Linux; a spawned process would hand down its own way to its pools and loaders.
+    # The default on Linux; a spawned process would pass on its own start method to pools and loaders.
     multiprocessing.set_start_method("fork", force=True)
     cv2.setNumThreads(1)
     result = function(*arguments)

@@ -1,4 +1,4 @@
-"""Try pyramid attention in every arch of BasicSR and MMagic from images to images, and write docs/archs.md's tables."""
+"""Test pyramid attention in every image-to-image arch of BasicSR and MMagic, and write the tables of docs/archs.md."""
 
 import argparse
 from pathlib import Path
@@ -10,9 +10,9 @@ DOCS = Path(__file__).parents[1] / "docs" / "archs.md"
 
 
 def main() -> None:
-    """Parse the command line, check every arch, write."""
+    """Parse the command line, check every arch and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=DOCS, help="file whose tables are replaced (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=DOCS, help="file whose tables are replaced; default: %(default)s")
     args = parser.parse_args()
     for example in EXAMPLES:
         print(f"{example.framework} {example.arch}: {check(example)} places")

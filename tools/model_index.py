@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
-    """Parse the command line and write, or compare."""
+    """Parse the command line and write or compare the files."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is not as it would be")
+    parser.add_argument("--check", action="store_true", help="only check; fail if a file is not up to date")
     args = parser.parse_args()
     texts = model_index(ROOT)
     kept = {path: (ROOT / path).read_text("utf-8") if (ROOT / path).is_file() else None for path in texts}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train under Slurm: slurm_train.sh PARTITION JOB_NAME CONFIG [ARGUMENTS OF train.py]
 # GPUS, GPUS_PER_NODE, CPUS_PER_TASK, PORT, SRUN_ARGS and PYTHON may be set; GRES= (empty) asks for no GPU.
-# In a job of sbatch --signal=USR1@SECONDS the training saves and the job is queued again, and it goes on from there.
+# With sbatch --signal=USR1@SECONDS, training saves a checkpoint, and the job is requeued and resumes from it.
 set -euo pipefail
 if [ $# -lt 3 ]; then echo "usage: $0 PARTITION JOB_NAME CONFIG [ARGUMENTS OF train.py]" >&2; exit 2; fi
 gpus=${GPUS:-8}

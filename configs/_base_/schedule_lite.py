@@ -1,4 +1,4 @@
-# A schedule for a laptop: Adam 2e-4 falls along a cosine to 1e-6 at the last iteration, the 20,000th unless said.
+# A schedule for a laptop: Adam with a cosine from 2e-4 to 1e-6 at the last iteration (default 20,000).
 _base_ = ["runtime.py"]
 
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=20_000, val_interval=1000)

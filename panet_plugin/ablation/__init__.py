@@ -1,4 +1,4 @@
-"""Ablations: sets of settings, trained and scored alike."""
+"""Ablation studies: sets of settings, trained and scored under equal conditions."""
 
 from panet_plugin.ablation.settings import Ablation, Setting
 from panet_plugin.ablation.study import run

@@ -1,4 +1,4 @@
-"""What a training step of a setting costs, measured apart from the trainings, whose clock other work disturbs."""
+"""Measuring the cost of a training step separately from training, where other work would disturb the times."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from panet_plugin.ablation.runs import in_process
 from panet_plugin.ablation.settings import Setting
 from panet_plugin.memory import high_water_mark, reset_high_water_mark
 
-#: Rounds of one step of every setting, after one that warms up.
+#: Rounds of one step of every setting, after a warm-up round.
 ROUNDS = 20
-#: Steps whose memory is measured, of every setting by itself.
+#: Steps for measuring the memory of each setting.
 MEMORY_ROUNDS = 5
 
 
@@ -28,10 +28,10 @@ class StepCost:
     """Cost of one setting.
 
     Attributes:
-        parameters: Of the network.
-        seconds: Of a training step, loading excepted: the median over all rounds.
-        times: Seconds relative to the reference's: the median of ratios within a round.
-        megabytes: By which a training step raises the memory of a process above what it keeps between steps.
+        parameters: Parameters of the network.
+        seconds: Time of a training step without data loading: the median over all rounds.
+        times: Time relative to the reference: the median of the ratios within a round.
+        megabytes: Increase of the memory of a process during a training step.
     """
 
     parameters: int
@@ -41,19 +41,19 @@ class StepCost:
 
 
 def measure(settings: Mapping[str, Setting], reference: str, threads: int) -> dict[str, StepCost]:
-    """Measure settings by name.
+    """Measure the cost of settings, by name.
 
     Args:
-        settings: Each with the config that is trained.
-        reference: The one whose time is 1.
-        threads: Of the computation.
+        settings: Settings with their configs.
+        reference: The setting whose relative time is 1.
+        threads: Number of threads.
     """
     parameters, seconds = in_process(_time, dict(settings), threads)
     return {
         name: StepCost(
             parameters[name],
             statistics.median(seconds[name]),
-            # Neighbors in time are slowed down alike by other work on the machine.
+            # Other work on the machine slows down consecutive steps equally.
             statistics.median(a / b for a, b in zip(seconds[name], seconds[reference], strict=True)),
             in_process(_grown_memory, setting, threads),
         )
@@ -62,7 +62,7 @@ def measure(settings: Mapping[str, Setting], reference: str, threads: int) -> di
 
 
 def _time(settings: dict[str, Setting], threads: int) -> tuple[dict[str, int], dict[str, list[float]]]:
-    """Return parameters, and seconds of steps of all settings in turn."""
+    """Return parameters of all settings, and the seconds of alternating steps."""
     torch.set_num_threads(threads)
     built = {name: _training_step(setting.config()) for name, setting in settings.items()}
     seconds: dict[str, list[float]] = {name: [] for name in built}
@@ -75,11 +75,11 @@ def _time(settings: dict[str, Setting], threads: int) -> tuple[dict[str, int], d
 
 
 def _grown_memory(setting: Setting, threads: int) -> float:
-    """Return the megabytes by which a step raises the memory of this process above what it keeps between steps."""
+    """Return the increase of this process's memory during a step, in megabytes."""
     torch.set_num_threads(threads)
     _, step = _training_step(setting.config())
-    step()  # loads code, and makes the optimizer's state
-    # Memory that was free already when a step began is not seen: the highest is nearest.
+    step()  # loads code and creates the optimizer's state
+    # Memory that was free when a step began is not counted, so the highest value is the most accurate.
     return max(_growth(step) for _ in range(MEMORY_ROUNDS))
 
 
@@ -97,7 +97,7 @@ def _growth(step: Callable[[], None]) -> float:
 
 def _training_step(cfg: Config) -> tuple[int, Callable[[], None]]:
     """Return the parameters of a config's network, and a training step on one batch of its data."""
-    import panet_plugin.frameworks.mmagic  # noqa: F401 - in a fresh process nothing is registered
+    import panet_plugin.frameworks.mmagic  # noqa: F401 - registers everything in this new process
 
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Tables and a plot of a set of settings: scores over the seeds beside what they cost."""
+"""Tables and a plot of a study: scores over the seeds, and costs."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from panet_plugin.tasks import Task
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a set of settings.
+    """Results of a study.
 
     Attributes:
-        name: Of the set.
-        task: What was scored.
-        budget: Of every training, in words.
-        crop: Side of the middle of the pictures that was scored, or None.
-        threads: Of the computation.
+        name: Name of the study.
+        task: The task that is scored.
+        budget: Description of the training of every run.
+        crop: Side of the center crop that was scored, or None.
+        threads: Number of threads.
         reference: The setting that the others are compared with.
-        wanted: The runs of the set, ``(setting, seed)``.
-        scores: Of the runs that are finished, by ``(setting, seed)``.
+        wanted: All runs, ``(setting, seed)``.
+        scores: Scores of the finished runs, by ``(setting, seed)``.
         untouched: Scores of the degraded images.
-        costs: By setting; empty before they are measured.
+        costs: Costs by setting; empty until they are measured.
     """
 
     name: str
@@ -54,12 +54,12 @@ class Outcome:
 
     @property
     def datasets(self) -> dict[str, int]:
-        """Benchmark sets, and how many pictures each has."""
+        """Number of images by benchmark set."""
         names = [score.dataset for score in self.untouched]
         return {name: names.count(name) for name in dict.fromkeys(names)}
 
     def psnr(self, setting: str, dataset: str) -> dict[int, float]:
-        """Return the mean over the pictures by seed."""
+        """Return the mean over the images by seed."""
         return {
             seed: _mean([score.psnr for score in scores if score.dataset == dataset])
             for (name, seed), scores in self.scores.items()
@@ -67,13 +67,13 @@ class Outcome:
         }
 
     def gain(self, setting: str, dataset: str) -> list[float]:
-        """Return by how much a setting is better than the reference, for every seed that both have."""
+        """Return the gain over the reference, for every seed that both have."""
         own, reference = self.psnr(setting, dataset), self.psnr(self.reference, dataset)
         return [own[seed] - reference[seed] for seed in own if seed in reference]
 
 
 def write_report(folder: Path, outcome: Outcome) -> str:
-    """Write ``ablation.md``, ``.csv``, ``.json`` and ``.png``, and return the first."""
+    """Write ``ablation.md``, ``.csv``, ``.json`` and ``.png``; return the Markdown."""
     page = markdown(outcome)
     image = io.BytesIO()
     plot(outcome).savefig(image, format="png", dpi=110)
@@ -85,10 +85,10 @@ def write_report(folder: Path, outcome: Outcome) -> str:
 
 
 def markdown(outcome: Outcome) -> str:
-    """Return a page with the settings' scores, and what a training step costs."""
+    """Return a page with scores and costs of the settings."""
     task, reference = outcome.task, outcome.reference
     seeds = sorted({seed for _, seed in outcome.wanted})
-    middle = f"the middle {outcome.crop}x{outcome.crop} pixels of every picture" if outcome.crop else "whole pictures"
+    middle = f"the central {outcome.crop}x{outcome.crop} pixels of every image" if outcome.crop else "whole images"
     lines = [
         f"# {outcome.name}: {task.label}",
         "",
@@ -116,8 +116,7 @@ def markdown(outcome: Outcome) -> str:
         lines += [
             "",
             f"A training step without loading, threads: {outcome.threads}; medians of {ROUNDS} rounds of one step of "
-            "every setting. Memory: by how much a step raises that of a fresh process above what it keeps between "
-            "steps.",
+            "every setting. Memory: the peak during a step above what a new process keeps between steps.",
             "",
             f"| setting | parameters | ms per step | times {reference} | peak memory, MB |",
             "|---|---|---|---|---|",
@@ -145,7 +144,7 @@ def csv_table(outcome: Outcome) -> str:
 
 
 def json_report(outcome: Outcome) -> str:
-    """Return everything, picture by picture."""
+    """Return all scores, image by image, and costs."""
     content = {
         "name": outcome.name,
         "task": outcome.task.describe(),
@@ -167,7 +166,7 @@ def json_report(outcome: Outcome) -> str:
 
 
 def plot(outcome: Outcome) -> Figure:
-    """Draw PSNR over the time of a step, a point for every seed and a line for the mean; one panel per set."""
+    """Plot PSNR over the time of a step, a dot for every seed and a bar for the mean; one panel per set."""
     figure = Figure(figsize=(4.6 * len(outcome.datasets), 3.8), layout="constrained")
     for axis, (name, count) in zip(
         figure.subplots(1, len(outcome.datasets), squeeze=False)[0], outcome.datasets.items(), strict=True

@@ -1,4 +1,4 @@
-"""Training and scoring one setting with one seed, in a process of its own that may end at any moment."""
+"""Training and scoring one setting with one seed in its own process, which may be killed at any time."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Run:
     """One training and its scores.
 
     Attributes:
-        setting: What is trained.
-        folder: Where: the framework's logs and checkpoints, ``setting.json`` (the config) and ``console.log``.
-        task: What it is scored by.
-        sets: What it is scored on.
-        cache: Folder of earlier scores.
-        threads: Of the computation.
-        device: Where the network runs when it is scored.
+        setting: The setting to train.
+        folder: Folder of the framework's logs and checkpoints, ``setting.json`` (the config) and ``console.log``.
+        task: The task that is scored.
+        sets: Benchmark sets for scoring.
+        cache: Folder of cached scores.
+        threads: Number of threads.
+        device: Device for scoring.
     """
 
     setting: Setting
@@ -53,7 +53,7 @@ class Run:
         """Compare the folder with the setting.
 
         Raises:
-            AblationError: If a run of another setting is there.
+            AblationError: If it contains a run of another setting.
         """
         path, wanted = self.folder / "setting.json", self.setting.fingerprint()
         if not path.exists():
@@ -65,43 +65,43 @@ class Run:
         if found != wanted:
             changes = "".join(f"\n  {line}" for line in _differences(found, wanted))
             raise AblationError(
-                f"{self.folder} holds a run of another setting; delete it to train it again, or choose another folder. "
+                f"{self.folder} has a run of another setting; delete it to train it again, or choose another folder. "
                 f"Changed since:{changes}"
             )
 
     def checkpoint(self) -> Path | None:
-        """Return the checkpoint of the whole training, if it is finished."""
+        """Return the final checkpoint if training is finished, otherwise None."""
         path = self.folder / f"iter_{self.setting.config().train_cfg.max_iters}.pth"
         return path if is_whole(path) else None
 
     def carry_out(self) -> list[Score]:
-        """Train, or go on, or do nothing if that is done; then score."""
+        """Train or continue training unless it is finished; then score."""
         torch.set_num_threads(self.threads)
-        # Another command at the same run is waited for, and its dying workers.
+        # Waits for another command with the same run, and for its terminating workers.
         with locked(self.folder):
             self.check()
             if self.checkpoint() is None:
                 self._train()
         checkpoint = self.checkpoint()
         if checkpoint is None:
-            raise AblationError(f"{self.folder}: the training ended before its time; see console.log there")
+            raise AblationError(f"{self.folder}: training ended early; see console.log there")
         method = checkpoint_method(self.setting.name, checkpoint, device=self.device)
         return compare(self.task, self.sets, [method], cache=self.cache, workers=self.threads)
 
     def _train(self) -> None:
-        from panet_plugin.frameworks.mmagic.run import train  # Registers everything: only where something is trained.
+        from panet_plugin.frameworks.mmagic.run import train  # registers everything, so only where needed
 
         write_bytes(self.folder / "setting.json", (json.dumps(self.setting.fingerprint(), indent=1) + "\n").encode())
         train(self.setting.base, work_dir=self.folder, resume=True, options=self.setting.overrides)
 
 
 def in_process(function: Callable[..., T], *arguments: Any, log: Path | None = None) -> T:
-    """Call a function in a fresh process, which ends when this one does, and return its result.
+    """Call a function in a new process, which ends with this one, and return its result.
 
     Args:
-        function: Of a module, or a method.
+        function: A function of a module, or a method.
         *arguments: Its arguments.
-        log: What the process prints is appended here: that of several at once would be unreadable.
+        log: File to which the process's output is appended: that of parallel processes would be mixed up.
 
     Raises:
         AblationError: If the process is killed.
@@ -131,7 +131,7 @@ def _end_with(parent: BaseProcess) -> None:
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Return one line for every value that differs."""
+    """Return a line for every value that differs."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted({*old, *new})
         return [

@@ -1,4 +1,4 @@
-"""Sets of settings that are trained alike: one file, from which every run's config follows."""
+"""Studies: files with settings that are trained under equal conditions, from which the runs' configs are derived."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mmengine.config import Config
 from panet_plugin.errors import AblationError
 from panet_plugin.tasks import Task, make_task
 
-#: What every training of a set has, whatever its base says: it is scored afterwards, and can be interrupted anywhere.
-#: One checkpoint is deleted before the next is whole, hence two.
+#: Overrides for every run: it is scored after training, and can be interrupted at any time. Two checkpoints are kept,
+#: since one is deleted before the next is complete.
 _ALWAYS = {
     **{f"{phase}_{part}": None for phase in ("val", "test") for part in ("cfg", "dataloader", "evaluator")},
     "default_hooks.checkpoint.save_best": None,
@@ -30,10 +30,10 @@ class Setting:
     """One setting and one seed: one training.
 
     Attributes:
-        name: Of the setting.
-        seed: Of the weights, the order of the data and the degradation.
-        base: The config that is trained.
-        overrides: What the setting changes in it, by dotted name, and what all trainings of a set have.
+        name: Name of the setting.
+        seed: Seed of weights, data order and degradation.
+        base: The base config.
+        overrides: Overrides of the setting and of all runs, by dotted name.
     """
 
     name: str
@@ -42,26 +42,26 @@ class Setting:
     overrides: Mapping[str, Any]
 
     def config(self) -> Config:
-        """Return the config with everything said."""
+        """Return the complete config."""
         cfg = copy.deepcopy(_read(self.base))
         cfg.merge_from_dict(dict(self.overrides))
         return cfg
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the config as plain values: what makes one training another."""
+        """Return the config as plain values, for comparing runs."""
         return json.loads(json.dumps(self.config().to_dict(), default=str, sort_keys=True))
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """A set of settings, as a file of MMEngine's kind describes it.
+    """A study, read from an MMEngine config file.
 
     Attributes:
-        name: The file's, without its suffix.
-        base: Config that every setting starts from; in the file, relative to it.
-        seeds: Every setting is trained once with each.
-        settings: What each setting changes in ``base``, by dotted name. The first is what the others are compared with.
-        crop: Side in pixels of the middle that is scored of every benchmark picture; None is all of it.
+        name: The file's name without suffix.
+        base: Base config of all settings; in the file, its path is relative to the file.
+        seeds: Every setting is trained once with each seed.
+        settings: Overrides of ``base`` for each setting, by dotted name. The first is the reference.
+        crop: Side in pixels of the center crop of benchmark images that is scored; None for whole images.
     """
 
     name: str
@@ -75,33 +75,33 @@ class Ablation:
         """Read a file.
 
         Args:
-            path: The file; being a config of MMEngine it is executed.
-            seeds: Instead of the file's.
+            path: The file; as a config of MMEngine, it is executed.
+            seeds: Replacement for the file's seeds.
 
         Raises:
-            FileNotFoundError: If there is no such file, or no such base.
-            AblationError: If it does not describe a set of settings.
+            FileNotFoundError: If the file or its base does not exist.
+            AblationError: If it does not describe a study.
         """
         if not path.is_file() or path.suffix != ".py":
-            raise FileNotFoundError(f"{path}: expected an existing .py file with a set of settings")
+            raise FileNotFoundError(f"{path}: expected an existing .py file that describes a study")
         content = Config.fromfile(path).to_dict()
         try:
             base, settings = (path.parent / content["base"]).resolve(), content["settings"]
             seeds = content["seeds"] if seeds is None else seeds
         except KeyError as error:
-            raise AblationError(f"{path}: expected base, seeds and settings, but there is no {error.args[0]}") from None
+            raise AblationError(f"{path}: expected base, seeds and settings, {error.args[0]} is missing") from None
         if not base.is_file() or base.suffix != ".py":
-            raise FileNotFoundError(f"{path}: its base {base} is no existing .py config")
+            raise FileNotFoundError(f"{path}: its base {base} is not an existing .py config")
         if not isinstance(settings, Mapping) or not settings:
             raise AblationError(f"{path}: settings must be overrides of the base by name, got {settings!r}")
         for name, overrides in settings.items():
             if not re.fullmatch(r"\w[\w.+-]*", str(name)) or not isinstance(overrides, Mapping):
                 raise AblationError(
-                    f"{path}: a setting is a name of letters, digits and _ . + -, and a dict of overrides by dotted "
+                    f"{path}: expected names of letters, digits and _ . + -, each with a dict of overrides by dotted "
                     f"name, got {name!r}: {overrides!r}"
                 )
         if not seeds or len(set(seeds)) < len(seeds) or not all(type(seed) is int and seed >= 0 for seed in seeds):
-            raise AblationError(f"{path}: seeds must be different integers from 0 on, got {seeds!r}")
+            raise AblationError(f"{path}: seeds must be distinct integers of at least 0, got {seeds!r}")
         crop = content.get("crop")
         if crop is not None and (type(crop) is not int or crop < 1):
             raise AblationError(f"{path}: crop must be a side in pixels or None, got {crop!r}")
@@ -111,23 +111,23 @@ class Ablation:
 
     @property
     def reference(self) -> str:
-        """The setting that the others are compared with."""
+        """The setting with which the others are compared."""
         return next(iter(self.settings))
 
     def setting(self, name: str, seed: int = 0) -> Setting:
-        """Return one training."""
+        """Return a run."""
         return Setting(name, seed, self.base, {**self.settings[name], **_ALWAYS, "randomness.seed": seed})
 
     def trainings(self) -> list[Setting]:
-        """Return all trainings: every setting with the first seed, then with the next."""
+        """Return all runs: every setting with the first seed, then with the next."""
         return [self.setting(name, seed) for seed in self.seeds for name in self.settings]
 
     def task(self) -> Task:
-        """Return what all settings are trained for."""
+        """Return the task of all settings."""
         return _task(self.setting(self.reference).config())
 
     def _check(self, path: Path) -> None:
-        """Compare the settings as far as they must be alike."""
+        """Check that the settings can be compared."""
         seen: dict[str, str] = {}
         for name in self.settings:
             training = self.setting(name)
@@ -138,8 +138,8 @@ class Ablation:
                 raise AblationError(f"{path}: {name} does not fit {self.base}: {error}") from error
             if not workers:
                 raise AblationError(
-                    f"{path}: {name} has no train_dataloader.num_workers; with at least 1 the data are drawn apart "
-                    "from the weights, and the same for all settings"
+                    f"{path}: {name} needs train_dataloader.num_workers above 0: then the data do not depend on the "
+                    "initial weights, and are the same for all settings"
                 )
             if task != self.task():
                 raise AblationError(f"{path}: {name} is for another task than {self.reference}")
@@ -151,12 +151,12 @@ class Ablation:
 
 @functools.cache
 def _read(base: Path) -> Config:
-    """Read a config once: MMEngine tells of every variable of the environment every time."""
+    """Read a config, cached: MMEngine logs every environment variable each time."""
     return Config.fromfile(base)
 
 
 def budget(cfg: Config) -> str:
-    """Say how long a config trains on what."""
+    """Describe the length and data of a config's training."""
     loader = cfg.train_dataloader
     side = loader.dataset.get("patch_size")
     patches = f"{side}x{side}" if side else "whole images"

@@ -1,4 +1,4 @@
-"""From a set of settings to its report."""
+"""Running a study."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ def run(
     threads: int = 1,
     device: str = "cpu",
 ) -> str:
-    """Train and score every setting with every seed, measure what a step costs, and write the report.
+    """Train and score every setting with every seed, measure the cost of a step, and write the report.
 
-    What an interrupted call left is taken up; what is finished is not repeated. The report is renewed after every run.
+    Interrupted runs are continued and finished ones are not repeated. The report is updated after every run.
 
     Args:
-        ablation: The set of settings.
-        data: Folders of clean benchmark pictures, themselves or in ``HR``.
+        ablation: The study.
+        data: Folders of clean benchmark images, or with these in ``HR``.
         out: Folder of the runs, ``SETTING/seedN``, and of ``ablation.md``, ``.csv``, ``.json`` and ``.png``.
-        jobs: Runs at a time.
-        threads: Of each run, and of the measurement of costs.
-        device: Where networks run when they are scored; MMEngine itself chooses where they are trained.
+        jobs: Number of concurrent runs.
+        threads: Threads of each run, and for measuring costs.
+        device: Device for scoring; MMEngine chooses the device for training.
 
     Returns:
         The report as Markdown.
 
     Raises:
-        AblationError: If a folder holds the run of another setting.
-        EvaluationError: If there are no pictures.
+        AblationError: If a folder contains a run of another setting.
+        EvaluationError: If there are no images.
     """
     out = out.absolute()
     task = ablation.task()
@@ -98,18 +98,18 @@ def run(
 
 
 def _middle(images: ImageSet, side: int, folder: Path) -> ImageSet:
-    """Write the middle of every picture, and return the set of these."""
+    """Write the center crop of every image, and return the set of these."""
     middles = {}
     for name, path in images.files.items():
-        picture = read_image(path, gray=None)
-        top, left = (max(0, (length - side) // 2) for length in picture.shape[:2])
+        image = read_image(path, gray=None)
+        top, left = (max(0, (length - side) // 2) for length in image.shape[:2])
         middles[name] = folder / f"{name}.png"
-        write_image(middles[name], picture[top : top + side, left : left + side])
+        write_image(middles[name], image[top : top + side, left : left + side])
     return ImageSet(images.name, middles)
 
 
 def _costs(ablation: Ablation, path: Path, threads: int) -> dict[str, StepCost]:
-    """Measure what a step costs, unless that was done for just these settings."""
+    """Measure the cost of a step, unless the costs of exactly these settings are stored."""
     settings = {name: ablation.setting(name) for name in ablation.settings}
     key = {"threads": threads, "settings": {name: setting.fingerprint() for name, setting in settings.items()}}
     if path.exists() and (found := json.loads(path.read_bytes()))["of"] == key:

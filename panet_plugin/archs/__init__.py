@@ -1,4 +1,4 @@
-"""Networks as plain ``nn.Module``: RGB in [0, 1] in, RGB in [0, 1] out (not clamped)."""
+"""Networks as plain ``nn.Module``, from images in [0, 1] to images in [0, 1] (not clamped)."""
 
 from panet_plugin.archs.insertion import insert_pyramid_attention
 from panet_plugin.archs.insertion_points import InsertionPoint, InsertionPoints, list_insertion_points

@@ -1,22 +1,22 @@
-"""The image that a network adds its output to, so that it has only the difference to learn."""
+"""The image to which a network adds its output, so that it learns only the difference."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Kinds of image residual by the numbers that stand for them in checkpoints.
+#: Kinds of image residual by their numbers in checkpoints.
 KINDS: dict[int, bool | str] = {1: True, 2: "mosaic"}
 _NUMBERS = {kind: number for number, kind in KINDS.items()}
 
 
 def interpolate_mosaic(mosaic: Tensor) -> Tensor:
-    """Interpolate a Bayer mosaic bilinearly, whatever its pattern.
+    """Interpolate a Bayer mosaic with any pattern bilinearly.
 
-    Two of three values of every pixel are zero, so the sums over a pixel's neighbors that the kernels take hold
-    exactly the samples there are: no mask is needed.
+    Two of three values of every pixel are zero, so that sums over a pixel's neighbors contain exactly the existing
+    samples: no mask is needed.
 
     Args:
-        mosaic: Sparse ``(N, 3, H, W)``, RGB, zero where there is no sample; at least 2 pixels a side.
+        mosaic: Sparse ``(N, 3, H, W)``, RGB, zero where there is no sample; at least 2 pixels per side.
 
     Returns:
         The same shape; samples keep their values.
@@ -25,14 +25,14 @@ def interpolate_mosaic(mosaic: Tensor) -> Tensor:
     sparse = sides[:, None] * sides
     green = torch.tensor([[0.0, 1.0, 0.0], [1.0, 4.0, 1.0], [0.0, 1.0, 0.0]]) / 4
     kernels = torch.stack([sparse, green, sparse])[:, None].to(mosaic)
-    # A mirror without the border pixel continues the pattern.
+    # Reflection without the border pixel continues the pattern.
     return F.conv2d(F.pad(mosaic, (1, 1, 1, 1), mode="reflect"), kernels, groups=3)
 
 
 class ImageResidual(nn.Module):
-    """What makes the image to add from a network's input.
+    """Computes the image to add from a network's input.
 
-    Its kind is among the weights: without it, a checkpoint would pass for that of a network that adds nothing.
+    Its kind is stored with the weights: a checkpoint without it would look like that of a network that adds nothing.
 
     Args:
         kind: ``True`` is the input, interpolated bicubically if ``scale`` is not 1, ``"mosaic"`` the bilinear
@@ -56,7 +56,7 @@ class ImageResidual(nn.Module):
 
 
 def image_residual_of(kind: bool | str, channels: int, scale: int = 1) -> ImageResidual | None:
-    """Return the module that makes the image to add; None if nothing is added.
+    """Return the module that computes the image to add; None if nothing is added.
 
     Args:
         kind: ``False`` adds nothing; see :class:`ImageResidual` for ``True`` and ``"mosaic"``.
@@ -64,12 +64,12 @@ def image_residual_of(kind: bool | str, channels: int, scale: int = 1) -> ImageR
         scale: Upscaling factor of the network; a mosaic has 1.
 
     Raises:
-        ValueError: If ``kind`` is something else, or a mosaic has not three channels.
+        ValueError: If ``kind`` is something else, or does not fit the channels or the scale.
     """
     if kind is False:
         return None
     if kind is not True and kind != "mosaic":
         raise ValueError(f"image_residual must be True, False or 'mosaic', got {kind!r}")
     if kind == "mosaic" and (channels != 3 or scale != 1):
-        raise ValueError(f"image_residual='mosaic' is for images of 3 channels, got {channels}, at their size")
+        raise ValueError(f"image_residual='mosaic' requires 3 channels and scale 1, got {channels} and {scale}")
     return ImageResidual(kind, scale)

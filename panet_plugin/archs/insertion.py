@@ -1,4 +1,4 @@
-"""Pyramid attention in any network: after, before or instead of one of its modules."""
+"""Inserting pyramid attention into any network: after, before or instead of one of its modules."""
 
 import functools
 import types
@@ -19,7 +19,7 @@ from panet_plugin.archs.insertion_points import (
 )
 from panet_plugin.archs.pyramid_attention import PyramidAttention
 
-#: How many places an error lists.
+#: Maximum number of places listed in an error.
 _LISTED = 30
 
 
@@ -31,43 +31,44 @@ def insert_pyramid_attention(
     input_shape: Sequence[int] = DEFAULT_INPUT,
     **attention: Any,
 ) -> nn.Module:
-    """Insert pyramid attention at modules of a network, each place with a block of its own (paper, section 3.4).
+    """Insert a pyramid attention block at each of the given modules of a network (paper, section 3.4).
 
-    The network keeps its class, its modules and the names of its weights; a block's weights are below its module as
-    ``pyramid_attention``. A state dict without them loads strictly too: the blocks keep their weights, with a warning.
-    A module that is called several times, or has several paths, has its block in every call.
+    The network keeps its class, its modules and the names of its weights; the weights of a block are stored under its
+    module as ``pyramid_attention``. A state dict without them can be loaded strictly: the blocks keep their weights,
+    with a warning. If a module is called several times, or has several paths, the block is part of every call.
 
     Args:
-        network: Is changed in place.
+        network: The network, which is modified in place.
         at: Dotted path of a module, such as ``"body.7"``, or several.
-        where: The block takes the module's output (``"after"``) or its first argument (``"before"``), or stands for
-            the module (``"replace"``), whose weights are then dropped, also from state dicts that are loaded.
-        input_shape: Shape of an input on which the network is run once, to find the channels.
-        **attention: Arguments of :class:`PyramidAttention` other than ``channels``; ``residual_init="zero"`` starts the
-            blocks as the identity.
+        where: The block receives the module's output (``"after"``) or its first argument (``"before"``), or replaces
+            the module (``"replace"``), whose weights are then dropped, also when state dicts are loaded.
+        input_shape: Shape of an input with which the network is run once to find the channels.
+        **attention: Arguments of :class:`PyramidAttention` other than ``channels``; with ``residual_init="zero"``, the
+            blocks start as the identity.
 
     Returns:
         ``network``.
 
     Raises:
         TypeError: If :class:`PyramidAttention` has no such argument.
-        ValueError: If there is no such module, or it has no features of shape ``(N, C, H, W)``, or tokens ``(N, L, C)``
-            of a known grid: the places that would do are listed. Or if the network does not take the input.
+        ValueError: If there is no such module, or it has neither features of shape ``(N, C, H, W)`` nor tokens
+            ``(N, L, C)`` with a known grid (the message lists possible places), or if the network does not accept the
+            input.
     """
     paths = [at] if isinstance(at, str) else list(at)
     modules = {path: _find(network, path) for path in paths}
     if not paths or len(set(modules.values())) < len(paths):
-        raise ValueError(f"at must name one module or several different ones, got {at!r}")
+        raise ValueError(f"at must be the path of a module or distinct paths, got {at!r}")
     if where == "replace" and (nested := [p for p in paths if any(p.startswith(f"{other}.") for other in paths)]):
-        raise ValueError(f"{', '.join(nested)}: is within another module that is to be replaced")
+        raise ValueError(f"{', '.join(nested)}: inside another module that is replaced")
     calls = record_calls(network, input_shape)
     by_module = {seen.module: seen for seen in calls.values()}
-    # All blocks before any is inserted: an error leaves the network as it was.
+    # All blocks are made before any is inserted, so that an error leaves the network unchanged.
     blocks = {}
     for path, module in modules.items():
         found = by_module[module].at(path, where)
         if not isinstance(found, InsertionPoint):
-            raise ValueError(f"{path}: {found}. Places that would do: {_places(calls, where, path)}")
+            raise ValueError(f"{path}: {found}. Possible places: {_places(calls, where, path)}")
         like = next((p for p in (*module.parameters(), *network.parameters()) if p.is_floating_point()), None)
         block = PyramidAttention(found.channels, **attention).train(module.training)
         blocks[module] = block if like is None else block.to(like.device, like.dtype)
@@ -91,7 +92,7 @@ def _find(network: nn.Module, path: str) -> nn.Module:
 
 
 def _places(calls: Mapping[str, Calls], where: str, path: str) -> str:
-    """Name the places that would do, those nearest to a path first."""
+    """List the possible places, those nearest to a path first."""
     found = [point for name, seen in calls.items() if isinstance(point := seen.at(name, where), InsertionPoint)]
     found.sort(key=lambda point: -_shared(point.path, path))
     more = f", and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
@@ -99,7 +100,7 @@ def _places(calls: Mapping[str, Calls], where: str, path: str) -> str:
 
 
 def _shared(path: str, other: str) -> int:
-    """Count the modules that two paths have in common from the network on."""
+    """Count the leading modules that two paths have in common."""
     return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(path.split("."), other.split("."), strict=False))))
 
 
@@ -110,21 +111,21 @@ def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
 
 
 def _attend(block: nn.Module, x: Tensor, context: tuple) -> Tensor:
-    """Apply a block to features ``(N, C, H, W)`` or to tokens ``(N, L, C)``."""
+    """Apply a block to features ``(N, C, H, W)`` or tokens ``(N, L, C)``."""
     if x.ndim == 4:
         return block(x)
     shape = feature_shape(x, context)
     if shape is None:
-        raise ValueError(f"expected features (N, C, H, W) or tokens of a known grid, got shape {tuple(x.shape)}")
+        raise ValueError(f"expected features (N, C, H, W) or tokens with a known grid, got shape {tuple(x.shape)}")
     return block(x.transpose(1, 2).reshape(shape)).flatten(2).transpose(1, 2)
 
 
 class Replacement(nn.Module):
-    """Pyramid attention in the place of another module, of which it takes the arguments and ignores the weights.
+    """Pyramid attention that replaces another module: it accepts its arguments and ignores its weights.
 
     Args:
         block: The attention.
-        replaced: The module whose place it takes.
+        replaced: The replaced module.
     """
 
     pyramid_attention: PyramidAttention
@@ -135,7 +136,7 @@ class Replacement(nn.Module):
         self.add_module(BLOCK, block)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Attend within ``x``; the other arguments tell the grid if it is tokens."""
+        """Attend within ``x``; for tokens, the grid is taken from the other arguments."""
         return _attend(self.pyramid_attention, x, (x, *args, *kwargs.values()))
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
@@ -146,18 +147,18 @@ class Replacement(nn.Module):
 
 
 def _keep_block(module: nn.Module, state_dict: dict[str, Tensor], prefix: str) -> None:
-    """Let a state dict that knows nothing of the block leave its weights as they are."""
+    """Keep the block's weights if a state dict does not contain them."""
     prefix = f"{prefix}{BLOCK}."
     if any(key.startswith(prefix) for key in state_dict):
         return
-    warnings.warn(f"the state dict has no weights {prefix}*: the attention there keeps its own", stacklevel=2)
+    warnings.warn(f"the state dict has no weights {prefix}*: those of the network are kept", stacklevel=2)
     state_dict.update(getattr(module, BLOCK).state_dict(prefix=prefix))
 
 
 class _Attended(nn.Module):
-    """What is added to a module's class, first in its order of methods, to give the module a block.
+    """Mixin that is put before a module's class to add a block to the module.
 
-    The module itself stays where it is, so that its name, its children and whatever else refers to it stay too.
+    The module object is kept, so that its name, its children and references to it stay valid.
     """
 
     _base: type[nn.Module]
@@ -175,12 +176,12 @@ class _Attended(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __reduce_ex__(self, protocol: Any) -> tuple:
-        # pickle finds classes by their name, and this one is made on demand.
+        # pickle looks up classes by name, but this one is created on demand.
         return _new_attended, (self._base, self._where), self.__dict__.copy()
 
 
 class _AttendedSequence(_Attended):
-    """The same for ``nn.Sequential``, which would run every child in turn: the block is not one of its steps."""
+    """The same for ``nn.Sequential``, which runs all children in turn: the block must not be one of them."""
 
     def _steps(self) -> list[nn.Module]:
         return [module for name, module in self._modules.items() if name != BLOCK and module is not None]
@@ -197,7 +198,7 @@ class _AttendedSequence(_Attended):
         return self._steps()[index]
 
 
-# mypy takes the method __hash__ of modules for that of their class, and the class for unfit as a key of the cache.
+# mypy mistakes the method __hash__ of modules for that of their class, and considers the class unhashable.
 @functools.cache
 def _attended_class(base: type[nn.Module], where: str) -> type[nn.Module]:
     extension = _AttendedSequence if issubclass(base, nn.Sequential) else _Attended

@@ -1,4 +1,4 @@
-"""Where in a network a block for features can stand: found by running the network once."""
+"""Finding the places in a network where a block for features can be inserted, by running the network once."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,26 +10,26 @@ from torch import Tensor, nn
 
 from panet_plugin.archs.pyramid_attention import PyramidAttention
 
-#: Name of the block among the children of the module that it stands at.
+#: Name of the block among the children of its module.
 BLOCK = "pyramid_attention"
 
-#: Where a block may stand, seen from a module.
+#: Positions of a block relative to a module.
 PLACES = ("after", "before", "replace")
 
-#: Shape of the images that a network is tried with.
+#: Default shape of the input for running a network.
 DEFAULT_INPUT = (1, 3, 48, 48)
 
 
 @dataclass(frozen=True)
 class InsertionPoint:
-    """A module of a network, and the features that a block there would see.
+    """A module of a network, and the features that a block there would receive.
 
     Attributes:
         path: Dotted path of the module.
         type: Name of its class.
-        shape: Shape of its result (of its input for a block before it or instead of it): ``(N, C, H, W)``, or
+        shape: Shape of its output (of its input for a block before it or instead of it): ``(N, C, H, W)``, or
             ``(N, L, C)`` for tokens.
-        channels: Of these features.
+        channels: Channels of these features.
     """
 
     path: str
@@ -39,7 +39,7 @@ class InsertionPoint:
 
 
 class InsertionPoints(tuple[InsertionPoint, ...]):
-    """Insertion points of a network; printed, they are a table of path, type and shape."""
+    """Insertion points of a network; printed as a table of path, type and shape."""
 
     def __str__(self) -> str:
         rows = [(point.path, point.type, str(point.shape)) for point in self]
@@ -54,7 +54,7 @@ def list_insertion_points(
 ) -> InsertionPoints:
     """Find the modules of a network after, before or instead of which pyramid attention can be inserted.
 
-    The network runs once, in evaluation mode and without gradients; nothing of it is changed.
+    The network runs once, in evaluation mode and without gradients; it is not modified.
 
     Args:
         network: Takes one tensor.
@@ -65,7 +65,7 @@ def list_insertion_points(
         The points in the order of ``network.named_modules()``; ``print`` shows path, type and shape.
 
     Raises:
-        ValueError: If the network does not take such an input, or ``where`` is none of the three.
+        ValueError: If the network does not accept such an input, or ``where`` is invalid.
     """
     found = (calls.at(path, where) for path, calls in record_calls(network, input_shape).items())
     return InsertionPoints(point for point in found if isinstance(point, InsertionPoint))
@@ -73,7 +73,7 @@ def list_insertion_points(
 
 @dataclass
 class Calls:
-    """What one module was called with and returned during the run."""
+    """Inputs and outputs of a module during the run."""
 
     module: nn.Module
     batch: int | None
@@ -82,15 +82,15 @@ class Calls:
     after: list[Any] = field(default_factory=list)
 
     def at(self, path: str, where: str) -> InsertionPoint | str:
-        """Return the point at this module, or why there is none."""
+        """Return the insertion point at this module, or the reason why there is none."""
         if where not in PLACES:
             raise ValueError(f"where must be one of {', '.join(PLACES)}, got {where!r}")
         if self.inside:
-            return "it is part of a pyramid attention"
+            return "it is part of a pyramid attention block"
         if hasattr(self.module, BLOCK):
-            return "it has a pyramid attention already: choose a module beside or inside it"
+            return "it already has a pyramid attention block: choose a module beside or inside it"
         if not self.after:
-            return "it is not called"
+            return "it is never called"
         ends = {"after": [("output", self.after)], "before": [("input", self.before)]}.get(
             where, [("input", self.before), ("output", self.after)]
         )
@@ -100,29 +100,29 @@ class Calls:
                     return f"its {name} is {value}"
                 if value.features is None:
                     return (
-                        f"its {name} has shape {value.shape}, which is neither (N, C, H, W) nor tokens (N, L, C) of a "
-                        "grid that its arguments tell"
+                        f"its {name} has shape {value.shape}, neither (N, C, H, W) nor tokens (N, L, C) with a "
+                        "grid among its arguments"
                     )
                 if self.batch is not None and value.shape[0] != self.batch:
-                    return f"its {name} has shape {value.shape}: parts of images, and not the {self.batch} given"
+                    return f"its {name} has shape {value.shape}: expected the batch size {self.batch} of the input"
             if len({value.features[1] for value in seen}) > 1:
-                return f"its {name} has different channels from call to call"
+                return f"the channels of its {name} differ between calls"
         if where == "replace" and [value.shape for value in self.before] != [value.shape for value in self.after]:
-            return f"its output of shape {self.after[0].shape} is not as its input of shape {self.before[0].shape}"
+            return f"its output of shape {self.after[0].shape} differs from its input of shape {self.before[0].shape}"
         value = ends[0][1][0]
         return InsertionPoint(path, type(self.module).__name__, value.shape, value.features[1])
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """A tensor that went into or came out of a module, and its shape as features."""
+    """An input or output tensor of a module, and its shape as features."""
 
     shape: tuple[int, ...]
     features: tuple[int, int, int, int] | None
 
 
 def record_calls(network: nn.Module, input_shape: Sequence[int]) -> dict[str, Calls]:
-    """Run a network on an input of a shape and return what each of its modules, by path, was called with."""
+    """Run a network on an input with a shape, and return the calls of each module by path."""
     device, dtype = _device_and_dtype(network)
     batch = input_shape[0] if len(input_shape) == 4 else None
     parts = {
@@ -133,7 +133,7 @@ def record_calls(network: nn.Module, input_shape: Sequence[int]) -> dict[str, Ca
     def watch(seen: Calls) -> Any:
         def hook(module: nn.Module, args: tuple, kwargs: Mapping[str, Any], output: Any) -> None:
             context = (*args, *kwargs.values())
-            seen.before.append(_see(args[0], context) if args else "not given by position")
+            seen.before.append(_see(args[0], context) if args else "not a positional argument")
             seen.after.append(_see(output, context))
 
         return hook
@@ -143,10 +143,10 @@ def record_calls(network: nn.Module, input_shape: Sequence[int]) -> dict[str, Ca
         with _unchanged(network, device), torch.no_grad():
             network(torch.rand(*input_shape, device=device).to(dtype))
     except Exception as error:
-        # Whatever a network raises on an input that is not meant for it.
+        # Networks may raise any error for unsuitable inputs.
         raise ValueError(
-            f"{type(network).__name__} does not take an input of shape {tuple(input_shape)} "
-            f"({type(error).__name__}: {error}); say what it takes by input_shape"
+            f"{type(network).__name__} does not accept an input of shape {tuple(input_shape)} "
+            f"({type(error).__name__}: {error}); set input_shape to a shape that it accepts"
         ) from error
     finally:
         for handle in handles:
@@ -180,7 +180,7 @@ def feature_shape(x: Tensor, context: Iterable[Any]) -> tuple[int, int, int, int
 
 def _see(value: Any, context: tuple) -> _Seen | str:
     if not isinstance(value, Tensor):
-        return f"a {type(value).__name__} and not a tensor"
+        return f"a {type(value).__name__}, expected a tensor"
     if not value.is_floating_point():
         return f"of type {value.dtype}"
     return _Seen(tuple(value.shape), feature_shape(value, context))
@@ -195,7 +195,7 @@ def _device_and_dtype(network: nn.Module) -> tuple[torch.device, torch.dtype]:
 
 @contextmanager
 def _unchanged(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Run in evaluation mode; put modes, buffers and random numbers back afterwards."""
+    """Run in evaluation mode; restore modes, buffers and the state of random generators afterward."""
     training = {module: module.training for module in network.modules()}
     buffers = [
         (module._buffers, name, buffer, buffer._version, buffer.clone())
@@ -204,7 +204,7 @@ def _unchanged(network: nn.Module, device: torch.device) -> Iterator[None]:
         if buffer is not None
     ]
     try:
-        # Not by eval(), which networks override.
+        # Not with eval(), which networks override.
         for module in training:
             module.training = False
         with torch.random.fork_rng([device] if device.type == "cuda" else []):

@@ -20,9 +20,9 @@ class PAEDSR(nn.Module):
         in_channels: Channels of input and output images.
         mid_channels: Channels of the features.
         num_blocks: Number of residual blocks, half of them before the attention.
-        res_scale: Factor inside the residual blocks, and of the input in the attention.
-        mean: Color that is subtracted before and added after the network, one value in [0, 1] per channel;
-            ``None`` is that of DIV2K for three channels and 0 otherwise.
+        res_scale: Factor in the residual blocks, and of the input in the attention.
+        mean: Color that is subtracted before and added after the network, one value in [0, 1] per channel; ``None`` is
+            that of DIV2K for three channels and 0 otherwise.
         attention: Arguments of :class:`PyramidAttention` that differ from ``reduction=8, res_scale=res_scale``;
             ``False`` leaves the attention out, as in the first stage of a training in two.
         image_residual: Add the network's output to its input, interpolated bicubically; off as published.
@@ -43,7 +43,7 @@ class PAEDSR(nn.Module):
         image_residual: bool = False,
     ) -> None:
         super().__init__()
-        #: What the constructor was given, for checkpoints; the mean is among the weights.
+        #: Arguments of the constructor, for checkpoints; the mean is stored with the weights.
         self.arguments = {
             "scale": scale,
             "in_channels": in_channels,

@@ -19,11 +19,11 @@ class PANet(nn.Module):
         in_channels: Channels of input and output images: 3 for RGB, 1 for gray.
         mid_channels: Channels of the features.
         num_blocks: Number of residual blocks, half of them before the attention.
-        res_scale: Factor inside the residual blocks.
+        res_scale: Factor in the residual blocks.
         attention: Arguments of :class:`PyramidAttention` that differ from its defaults; ``False`` leaves the attention
             out, as in the first stage of a training in two.
-        image_residual: What the network's output is added to: ``True`` is its input, ``"mosaic"`` the bilinear
-            interpolation of a Bayer mosaic; ``False`` is nothing, as published.
+        image_residual: Image to which the output is added: ``True`` for the input, ``"mosaic"`` for the bilinear
+            interpolation of a Bayer mosaic, ``False`` for none, as published.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -39,7 +39,7 @@ class PANet(nn.Module):
         image_residual: bool | str = False,
     ) -> None:
         super().__init__()
-        #: What the constructor was given, for checkpoints.
+        #: Arguments of the constructor, for checkpoints.
         self.arguments = {
             "in_channels": in_channels,
             "mid_channels": mid_channels,

@@ -1,4 +1,4 @@
-"""PReLU with one slope, whose gradient PyTorch computes number by number on CPUs."""
+"""PReLU with a single slope and a fast gradient on CPUs, where PyTorch's is not vectorized."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 
 class PReLU(nn.PReLU):
-    """PyTorch's PReLU with one slope for all channels, its gradient on a CPU several times faster.
+    """PyTorch's PReLU with one slope for all channels, with a gradient that is several times faster on CPUs.
 
-    The values are the same; the slope's gradient is summed in float32 at least. What is compiled, exported or
-    differentiated twice takes PyTorch's own operator.
+    The values are the same; the slope's gradient is summed in float32 or float64. PyTorch's own operator is used when
+    compiling or exporting, and for second derivatives.
     """
 
     def __init__(self) -> None:

@@ -21,20 +21,21 @@ class PyramidAttention(nn.Module):
     Args:
         channels: Channels C of the features.
         levels: Number of pyramid levels, 1 to 10, of scales 1, 0.9, 0.8, ...
-        reduction: The embeddings that are matched have ``channels // reduction`` channels.
+        reduction: The matched embeddings have ``channels // reduction`` channels.
         ksize: Side of the matched and pasted patches in pixels, odd.
-        softmax_scale: Temperature of the softmax over the patches of all levels.
-        hard: Paste only the best match instead of the softmax average.
-        res_scale: Factor of the input that is added to the attention.
-        implementation: How to compute it; one of :data:`panet_plugin.ops.IMPLEMENTATIONS`.
+        softmax_scale: Factor of the scores before the softmax over the patches of all levels.
+        hard: Paste only the best match instead of the average weighted by the softmax.
+        res_scale: Factor of the input, which is added to the attention.
+        implementation: One of :data:`panet_plugin.ops.IMPLEMENTATIONS`.
         scales: Factors in (0, 1] of the pyramid's levels, instead of the first ``levels`` of the published ones.
-        residual_init: ``"zero"`` adds a learnable factor per channel, zero at the start, to the attention, so that the
-            block starts as the identity; ``None`` is the published block without such a factor.
-        window: A pixel sees on every level only the keys in a square of so many pixels around it, moved inside at the
-            borders; None for all. A network trained on patches of side P sees at ``window=P`` what it saw in training.
+        residual_init: ``"zero"`` multiplies the attention by a learnable factor per channel that is initially zero, so
+            that the block starts as the identity; ``None`` is the published block without such a factor.
+        window: On every level, a pixel is matched only within a square of this many pixels around it, moved inside at
+            the borders; None for all. With ``window=P``, a network trained on patches of side P sees as much of an
+            image as in training.
 
     Raises:
-        ValueError: If an argument is outside its range, or ``residual_init="zero"`` with another ``res_scale`` than 1.
+        ValueError: If an argument is outside its range, or ``residual_init="zero"`` and ``res_scale`` is not 1.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class PyramidAttention(nn.Module):
         if residual_init not in (None, "zero"):
             raise ValueError(f"residual_init must be 'zero' or None, got {residual_init!r}")
         if residual_init and res_scale != 1:
-            raise ValueError(f"residual_init='zero' starts as the identity, which needs res_scale=1, got {res_scale!r}")
+            raise ValueError(f"residual_init='zero' requires res_scale=1, got {res_scale!r}")
         if window is not None and window < 1:
             raise ValueError(f"window must be at least 1 pixel or None, got {window!r}")
         self.scales = ladder(levels) if scales is None else tuple(scales)
@@ -76,16 +77,16 @@ class PyramidAttention(nn.Module):
         self.query = _embedding(channels, channels // reduction)
         self.key = _embedding(channels, channels // reduction)
         self.value = _embedding(channels, channels)
-        # A factor and no zeroed embedding: the frameworks may initialize every convolution of a network once more.
+        # A factor instead of a zeroed embedding: the frameworks may initialize all convolutions of a network again.
         self.gain = nn.Parameter(torch.zeros(channels, 1, 1)) if residual_init else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``gain * attention(x) + res_scale * x`` for features of shape ``(N, C, H, W)``.
 
-        Inside ``panet_plugin.ops.part.part_of_whole`` they are those of a part of an image.
+        Inside ``panet_plugin.ops.part.part_of_whole``, they are the features of a part of an image.
 
         Raises:
-            ValueError: For a part without a window, or features that are not of its size.
+            ValueError: For a part if there is no window, or if the features do not have its size.
         """
         part = current_part()
         frame: Sequence[int] = ()
@@ -112,16 +113,16 @@ class PyramidAttention(nn.Module):
 
     @property
     def reach(self) -> int | None:
-        """From how many pixels away, at most, the features change a pixel of the result; None without a window."""
+        """Distance in pixels up to which a result pixel depends on the features; None without a window."""
         if self.window is None:
             return None
         half = self.ksize // 2
-        # A pixel is pasted by queries around it. At a border, a query sees keys at the far side of its window; on a
-        # small level even the next one, which is a patch of pixels made of bicubic kernels.
+        # A pixel is pasted by the queries around it. At a border, a query sees keys at the far side of its window, and
+        # on a small level even one more, which is a patch of pixels from bicubic kernels.
         return half + self.window + math.ceil((half + 1) / min(self.scales)) + 2
 
     def extra_repr(self) -> str:
-        """Name the settings that no sub-module shows."""
+        """Return the settings that the submodules do not show."""
         scales = ", ".join(f"{scale:g}" for scale in self.scales)
         return (
             f"scales=({scales}), ksize={self.ksize}, softmax_scale={self.softmax_scale:g}, hard={self.hard}, "
@@ -135,16 +136,16 @@ def _embedding(in_channels: int, out_channels: int) -> nn.Sequential:
 
 @contextmanager
 def attention_window(network: nn.Module, window: int | str | None, patch: int | None = None) -> Iterator[None]:
-    """Give all pyramid attention of a network another window for a while.
+    """Temporarily set the window of all pyramid attention blocks of a network.
 
     Args:
-        network: Any.
-        window: Side of the window in pixels, None for all keys. ``"trained"`` is that of each block, and where it has
-            none, of the patches of the training.
-        patch: Side of these patches in pixels; None if it is not known.
+        network: Any network.
+        window: Side of the window in pixels, None for all keys. ``"trained"``: each block's own window or, if it has
+            none, the size of the training patches.
+        patch: Side of these patches in pixels; None if unknown.
 
     Raises:
-        ValueError: If ``window`` is another word.
+        ValueError: If ``window`` is something else.
     """
     if isinstance(window, str) and window != "trained":
         raise ValueError(f"window must be 'trained', None or at least 1 pixel, got {window!r}")

@@ -1,4 +1,4 @@
-"""Residual blocks, and the trunk of them with the attention in its middle that PANet and PA-EDSR share."""
+"""Residual blocks, and the trunk with attention in its middle that PANet and PA-EDSR share."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -67,7 +67,7 @@ class ResidualTrunk(nn.Module):
 def attention_or_identity(
     channels: int, attention: Mapping[str, Any] | Literal[False] | None, **defaults: Any
 ) -> nn.Module:
-    """Return what stands in the middle of a trunk: pyramid attention, or the identity, which has no weights.
+    """Return the module in the middle of a trunk: pyramid attention, or the identity.
 
     Args:
         channels: Channels of the features.

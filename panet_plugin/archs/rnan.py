@@ -13,9 +13,9 @@ from panet_plugin.ops import non_local_attention
 class RNAN(nn.Module):
     """Residual non-local attention network (Zhang et al., ICLR 2019, arXiv 1903.10082, section 3).
 
-    The defaults are the published network for color denoising and demosaicing; gray denoising and artifact reduction
-    have ``in_channels=1``, super-resolution a ``scale``. At ``scale=1`` the network adds what it finds to the image;
-    above, it subtracts a mean color and adds its first features to its last.
+    The defaults are the published network for color denoising and demosaicing; use ``in_channels=1`` for gray denoising
+    and artifact reduction, and ``scale`` for super-resolution. With ``scale=1``, the output is added to the image;
+    otherwise, a mean color is subtracted and the first features are added to the last ones.
 
     Args:
         scale: Upscaling factor: 1, 3 or a power of two.
@@ -43,8 +43,8 @@ class RNAN(nn.Module):
         if num_groups < 2:
             raise ValueError(f"num_groups must be at least 2, got {num_groups}")
         if scale == 1 and mean is not None:
-            raise ValueError(f"mean is for scale above 1, got {tuple(mean)}")
-        #: What the constructor was given, for checkpoints; the mean is among the weights.
+            raise ValueError(f"mean requires a scale above 1, got {tuple(mean)}")
+        #: Arguments of the constructor, for checkpoints; the mean is stored with the weights.
         self.arguments = {
             "scale": scale,
             "in_channels": in_channels,
@@ -81,7 +81,7 @@ class RNAN(nn.Module):
 
 
 class ResidualAttentionGroup(nn.Module):
-    """Residual blocks in a trunk that a mask branch weights, and a convolution (section 3.2, figure 2).
+    """A trunk of residual blocks weighted by a mask branch, and a convolution (section 3.2, figure 2).
 
     Args:
         channels: Channels of input and output.
@@ -123,14 +123,14 @@ class MaskBranch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return weights of the same shape ``(N, C, H, W)``."""
         x = self.before(self.non_local(x))
-        # Odd sides come back one pixel longer. Not cut by a slice: compilers would make a program for odd sides and one
-        # for even sides, and exporters only one of the two.
+        # Odd sides come back one pixel longer. Padding instead of a slice: compilers would make one program for odd
+        # sides and one for even sides, and exporters only one of the two.
         large = F.pad(self.up(self.middle(self.down(x))), (0, -(x.shape[-1] % 2), 0, -(x.shape[-2] % 2)))
         return self.conv(self.after(x + large)).sigmoid()
 
 
 class NonLocalBlock(nn.Module):
-    """Non-local block (section 3.3, figure 3), normalized over the queries as the published weights need it.
+    """Non-local block (section 3.3, figure 3), normalized over the queries as the published weights require.
 
     Args:
         channels: Channels of input and output; half of them are matched.
@@ -140,12 +140,12 @@ class NonLocalBlock(nn.Module):
         super().__init__()
         self.query, self.key, self.value = (nn.Conv2d(channels, channels // 2, 1) for _ in range(3))
         self.output = nn.Conv2d(channels // 2, channels, 1)
-        # It begins as the identity.
+        # The block starts as the identity.
         for weights in self.output.parameters():
             nn.init.zeros_(weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``x`` plus what it attends to; shape ``(N, C, H, W)``."""
+        """Return ``x`` plus the attention; shape ``(N, C, H, W)``."""
         return x + self.output(non_local_attention(self.query(x), self.key(x), self.value(x)))
 
 

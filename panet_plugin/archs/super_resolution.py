@@ -1,4 +1,4 @@
-"""What the super-resolution networks share: the mean color that they subtract, and sub-pixel upscaling."""
+"""Shared parts of the super-resolution networks: subtraction of a mean color, and sub-pixel upscaling."""
 
 import math
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ def mean_color(mean: Sequence[float] | None, channels: int) -> nn.Parameter:
         mean = DIV2K_MEAN if channels == 3 else (0.0,) * channels
     if len(mean) != channels:
         raise ValueError(f"mean must have one value per channel ({channels}), got {tuple(mean)}")
-    # A frozen parameter and no buffer: distributed training would broadcast a buffer in every forward pass, and
-    # BasicSR validates in the first process alone.
+    # A frozen parameter instead of a buffer: distributed training would broadcast a buffer in every forward pass, but
+    # BasicSR validates only in the first process.
     return nn.Parameter(torch.tensor(mean).view(1, -1, 1, 1), requires_grad=False)
 
 
@@ -42,7 +42,7 @@ def upsampler(scale: int, channels: int) -> nn.Sequential:
         channels: Channels of input and output.
 
     Raises:
-        ValueError: If the scale is neither.
+        ValueError: If the scale is invalid.
     """
     if scale == 3:
         steps = [3]

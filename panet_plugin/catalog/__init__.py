@@ -1,1 +1,1 @@
-"""What the project's pages and indexes list: the archs of both frameworks, and the configs as models."""
+"""Data for the documentation and the model index: the archs of both frameworks, and the configs as models."""

@@ -1,4 +1,4 @@
-"""What becomes of every arch that the frameworks register when pyramid attention is inserted: the table of the docs."""
+"""The table in the documentation of all registered archs, with pyramid attention inserted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,21 +10,21 @@ from torch import Tensor, nn
 from panet_plugin.archs import insert_pyramid_attention, list_insertion_points
 from panet_plugin.frameworks.bridges import BRIDGES
 
-#: The bridges by the titles of their frameworks.
+#: Bridges by the titles of their frameworks.
 TITLED = {bridge.title: bridge for bridge in BRIDGES.values()}
 
 
 @dataclass(frozen=True)
 class Example:
-    """An arch as small as its constructor lets it be, and a place in it.
+    """A minimal instance of an arch, and a place for a block.
 
     Attributes:
         framework: A key of :data:`TITLED`.
         arch: Its registered name.
-        at: Path of a module in the midst of its features.
-        arguments: What its constructor is given.
-        shape: Of its input: ``(N, C, H, W)``, or ``(N, T, C, H, W)`` for a video.
-        slow: It cannot be made so small that it runs within a second.
+        at: Path of a module in the middle of the network.
+        arguments: Arguments of the constructor.
+        shape: Shape of its input: ``(N, C, H, W)``, or ``(N, T, C, H, W)`` for a video.
+        slow: Whether even a minimal instance takes more than a second.
     """
 
     framework: str
@@ -46,7 +46,7 @@ _SWINIR = {
 _NAF = {"mid_channels": 4, "enc_blk_nums": [1], "dec_blk_nums": [1]}
 _VIDEO = (1, 2, 3, 64, 64)
 
-#: The archs from images, or videos, to images.
+#: Archs that map images or videos to images.
 EXAMPLES = (
     Example("BasicSR", "ECBSR", "backbone.1", {
         **{"num_in_ch": 3, "num_out_ch": 3, "num_block": 2, "num_channel": 4},
@@ -139,35 +139,35 @@ EXAMPLES = (
 )  # fmt: skip
 
 
-#: Why the other archs are not among the examples.
+#: Reasons why the other archs are not among the examples.
 REASONS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "BasicSR": {
         "its features are `(N, C, T, H, W)`": ["DUF"],
-        "no image comes out: a discriminator, an optical flow or a feature extractor": [
+        "its output is not an image: a discriminator, an optical flow or a feature extractor": [
             *("HiFaceGANDiscriminator", "SpyNet", "StyleGAN2Discriminator", "UNetDiscriminatorSN_basicsr"),
             *("VGGFeatureExtractor", "VGGStyleDiscriminator"),
         ],
-        "it needs files: a dictionary of faces": ["DFDNet"],
-        "no image goes in: it makes images from style codes": ["StyleGAN2Generator"],
+        "it requires files: a dictionary of faces": ["DFDNet"],
+        "its input is not an image: it generates images from style codes": ["StyleGAN2Generator"],
     },
     "MMagic": {
-        "it needs mmcv's compiled operators": ["BasicVSRPlusPlusNet", "EDVRNet", "IconVSRNet", "TDANNet"],
+        "it requires mmcv's compiled operators": ["BasicVSRPlusPlusNet", "EDVRNet", "IconVSRNet", "TDANNet"],
         "it takes several images, masks, flows or coordinates": [
             *("ColorizationNet", "FusionNet", "LIIFEDSRNet", "LIIFRDNNet", "PConvEncoderDecoder", "PlainRefiner"),
             *("DeepFillRefiner", "TTSRNet"),
         ],
-        "a diffusion network: it takes the time step too, or needs another package": [
+        "a diffusion network: it also takes the time step, or requires another package": [
             *("ClipWrapper", "DenoisingUnet", "DiscoDiffusion", "EditAutoencoderKL", "EncoderUNetModel"),
             *("SecondaryDiffusionImageNet2", "UNet3DConditionMotionModel", "dd", "disco"),
         ],
-        "no image goes in: it makes images from noise, styles or cameras": [
+        "its input is not an image: it generates images from noise, styles or cameras": [
             *("BigGANDeepGenerator", "BigGANGenerator", "DCGANGenerator", "EG3DGenerator", "LSGANGenerator"),
             *("MSStyleGANv2Generator", "PGGANGenerator", "SAGANGenerator", "SNGANGenerator", "SinGANMSGeneratorPE"),
             *("SinGANMultiScaleGenerator", "StyleGAN1Generator", "StyleGAN2Generator", "StyleGAN3Generator"),
             *("StyleGANv1Generator", "StyleGANv2Generator", "StyleGANv3Generator", "TriplaneGenerator"),
             "WGANGPGenerator",
         ],
-        "no image comes out: a discriminator or a feature extractor": [
+        "its output is not an image: a discriminator or a feature extractor": [
             *("ADAStyleGAN2Discriminator", "ArcFace", "BigGANDeepDiscriminator", "BigGANDiscriminator"),
             *("DCGANDiscriminator", "DeblurGanV2Discriminator", "DeepFillv1Discriminators", "DualDiscriminator"),
             *("EG3DDiscriminator", "GLDiscs", "LSGANDiscriminator", "LTE", "LightCNN", "MSStyleGAN2Discriminator"),
@@ -177,7 +177,7 @@ REASONS: Mapping[str, Mapping[str, Sequence[str]]] = {
             *("StyleGANv1Discriminator", "StyleGANv2Discriminator", "TTSRDiscriminator"),
             *("UNetDiscriminatorWithSpectralNorm", "VGG16", "WGANGPDiscriminator"),
         ],
-        "a part of other networks: insert in the whole network": [
+        "a part of other networks: insert the block into the whole network": [
             *("ADAAug", "AOTBlockNeck", "AOTDecoder", "AOTEncoder", "BigGANConditionBN", "BigGANDeepDiscResBlock"),
             *("BigGANDeepGenResBlock", "BigGANDiscResBlock", "BigGANGenResBlock", "CSG", "CSG2d", "CatersianGrid"),
             *("ContextualAttentionNeck", "ConvLNModule", "DeepFillDecoder", "DeepFillEncoder", "DenoisingDownsample"),
@@ -208,7 +208,7 @@ def table() -> str:
         kind = "image" if len(example.shape) == 4 else "video"
         channels = "" if example.shape[-3] == 3 else f" and mask, {example.shape[-3]} channels"
         lines.append(f"| {example.framework} | `{example.arch}` | {kind}{channels} | `{example.at}` |")
-    lines += ["", "| framework | not here, because | archs |", "|---|---|---|"]
+    lines += ["", "| framework | reason for omission | archs |", "|---|---|---|"]
     for framework, reasons in REASONS.items():
         for reason, names in reasons.items():
             lines.append(f"| {framework} | {reason} | {', '.join(f'`{name}`' for name in names)} |")
@@ -216,14 +216,14 @@ def table() -> str:
 
 
 def check(example: Example) -> int:
-    """Insert a block, see that nothing changes by it, and train it for a step.
+    """Insert a block, check that the output does not change, and train for one step.
 
     Returns:
         Number of modules after which a block could be inserted.
 
     Raises:
-        RuntimeError: If the output changes, or the step does not reach the block.
-        ValueError: If the place will not do.
+        RuntimeError: If the output changes, or no gradient reaches the block.
+        ValueError: If the place is not suitable.
     """
     torch.manual_seed(0)
     network = example.build().eval().requires_grad_(False)

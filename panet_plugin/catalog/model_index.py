@@ -1,4 +1,4 @@
-"""The model zoo's metadata in OpenMMLab's format: model-index.yml and a metafile per family, from the configs."""
+"""Generating OpenMMLab's metadata of the model zoo from the configs: model-index.yml and a metafile per family."""
 
 import ast
 import functools
@@ -23,10 +23,10 @@ class Family(NamedTuple):
     """Networks of one paper.
 
     Attributes:
-        name: As the published tables call it.
-        archs: Their registered names.
-        title: Of the paper.
-        arxiv: Number of the paper.
+        name: Name in the published tables.
+        archs: Registered names.
+        title: Title of the paper.
+        arxiv: arXiv number of the paper.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Family(NamedTuple):
 
     @property
     def year(self) -> int:
-        """Of the paper."""
+        """URL of the paper."""
         return 2000 + int(self.arxiv[:2])
 
 
@@ -52,8 +52,8 @@ FAMILIES = (
     Family("RNAN", ("RNAN",), "Residual Non-local Attention Networks for Image Restoration", "1903.10082"),
 )
 
-#: What the networks that come with the package scored, as `tools/compare.py` wrote it, in files whose names begin with
-#: that of their config; and what they are called there, before a hyphen.
+#: Folder of the bundled networks' scores, written by `tools/compare.py` to files whose names begin with the config's
+#: name; and their name there, before a hyphen.
 SCORES, SCORED_AS = "results/bundled", "PANet-"
 
 _HEADER = "# Written by tools/model_index.py from the configs; do not edit.\n"
@@ -62,22 +62,22 @@ _HEADER = "# Written by tools/model_index.py from the configs; do not edit.\n"
 def model_index(root: Path) -> dict[str, str]:
     """Return the text of model-index.yml and of the metafiles, by their paths relative to the root.
 
-    Every ``configs/FOLDER/*.py`` is a model, and every folder with one has a metafile. A model's results are the
-    published ones of its network for every level of its task, if it trains as published, or those measured with the
-    weights that come with the package.
+    Every ``configs/FOLDER/*.py`` is a model, and every folder with a model has a metafile. The results of a model are
+    the published ones for every level of its task if it is trained as published, or those measured with the bundled
+    weights.
 
     Args:
-        root: The folder that holds ``configs``.
+        root: The folder that contains ``configs``.
 
     Raises:
-        ValueError: If a config's network is of no known family.
+        ValueError: If a config's network belongs to no known family.
     """
     families = {arch: family for family in FAMILIES for arch in family.archs}
     models: dict[str, list[tuple[Family, dict[str, Any]]]] = {}
     for path in sorted((root / "configs").glob("[!_]*/*.py")):
         config = Config.fromfile(path)
         if "model" not in config:
-            continue  # a set of settings for an ablation
+            continue  # an ablation study
         generator = config.model.generator.to_dict()
         arch = generator["arch"]["type"] if generator["type"] == "BasicSRArch" else generator["type"]
         if arch not in families:

@@ -1,1 +1,1 @@
-"""What users run: ``panet NAME``, and the scripts in ``tools/``, which are the same."""
+"""The commands of ``panet``, which are also the scripts in ``tools/``."""

@@ -1,4 +1,4 @@
-"""Train and score a set of settings with equal budgets and seeds; run it again to continue after an interruption."""
+"""Train and score the settings of a study with equal budgets and seeds; run it again to continue."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ from panet_plugin.command_line import add_device_option, report_errors
 def main() -> None:
     """Parse the command line, train, score and report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("settings", type=Path, help="a set of settings, such as configs/ablation/attention.py")
+    parser.add_argument("settings", type=Path, help="study to run, such as configs/ablation/attention.py")
     parser.add_argument(
         "--data", nargs="+", type=Path, required=True, metavar="DIR", help="clean images, in DIR or DIR/HR"
     )
@@ -20,7 +20,7 @@ def main() -> None:
         help="runs, and ablation.md, .csv, .json and .png; default: work_dirs/ablation/NAME. The cost of a step is "
         "measured once: delete DIR/costs.json to measure it again",
     )
-    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: those of the settings")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: those of the study")
     parser.add_argument("--jobs", type=int, default=1, help="concurrent runs; default: %(default)s")
     parser.add_argument("--threads", type=int, default=1, help="threads per run; default: %(default)s")
     add_device_option(parser)

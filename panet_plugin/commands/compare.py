@@ -1,6 +1,6 @@
-"""Score methods on benchmark sets by the published protocol of a task; writes comparison.md, .csv and .json.
+"""Score methods on benchmark sets with the published protocol of a task; write comparison.md, .csv and .json.
 
-``--figure`` draws pictures as methods restore them, too.
+``--figure`` also draws images as restored by the methods.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from panet_plugin.tasks import Task
 
 
 def named_path(text: str) -> tuple[str, Path]:
-    """Split ``NAME=PATH``."""
+    """Parse ``NAME=PATH``."""
     name, equals, path = text.partition("=")
     if not (name and equals and path):
         raise argparse.ArgumentTypeError(f"expected NAME=PATH, got {text!r}")
@@ -42,12 +42,12 @@ def named_path(text: str) -> tuple[str, Path]:
 
 
 def method_or_path(text: str) -> tuple[str, Path | None]:
-    """Return one of the methods that need no file, or split ``NAME=PATH``."""
+    """Parse the name of a method that needs no file, or ``NAME=PATH``."""
     return (text, None) if text in BASELINES else named_path(text)
 
 
 def make_method(task: Task, name: str, path: Path | None, config: Path | None, **options: Any) -> Method:
-    """Return the method that the command line names; networks have further options."""
+    """Return the method for an argument of ``--methods``; the options are those of networks."""
     if path is None:
         return BASELINES[name](task)
     if path.is_dir():
@@ -104,14 +104,14 @@ def main() -> None:
     args = parser.parse_args()
     task, configs = parse_required_task(parser, args), dict(args.config)
     if strangers := configs.keys() - dict(args.methods).keys():
-        parser.error(f"--config names no method: {', '.join(sorted(strangers))}")
+        parser.error(f"--config: not in --methods: {', '.join(sorted(strangers))}")
     with report_errors(), join_group(args.out) as group:
         sets = [ImageSet.open(folder) for folder in args.data]
-        cut = piece_limit(task) if args.chop else None
-        # Cut as the original's scores were computed.
-        window = None if args.window == "trained" and cut else args.window
+        chop = piece_limit(task) if args.chop else None
+        # Whole-image attention in the pieces, as in the original.
+        window = None if args.window == "trained" and chop else args.window
         figures = choose_figures(args.figure, sets, task)
-        options = {"device": args.device, "cut": cut, "window": window}
+        options = {"device": args.device, "chop": chop, "window": window}
         methods = [make_method(task, name, path, configs.get(name), **options) for name, path in args.methods]
         images = args.out / "images" if args.save_images else None
         score = partial(
@@ -131,12 +131,12 @@ def main() -> None:
                 return
             if all(reports):
                 images = None
-        # Of several processes the first finds all scores in the cache, but those of a process that ended early.
+        # With several processes, the first one finds all scores in the cache, except those of processes that failed.
         scores = score(images=images)
-        write_reports(args.out, task, scores, args.seed, cut, window)
+        write_reports(args.out, task, scores, args.seed, chop, window)
         if args.save_images:
-            # What was just made need not be made again.
+            # Reuse the images that were just written.
             methods = [FolderMethod(method.name, args.out / "images" / method.name) for method in methods]
         for path in write_figures(args.out / "figures", figures, task, sets, methods, scores, args.seed):
             print(path)
-    print(markdown(task, scores, args.seed, cut, window))
+    print(markdown(task, scores, args.seed, chop, window))

@@ -1,13 +1,14 @@
-"""Measure the published figures that need no trained network; fail if one differs."""
+"""Reproduce the published figures that need no trained network; fail if one differs."""
 
 import argparse
 import itertools
 import sys
 from pathlib import Path
 
-from panet_plugin.command_line import add_renamed_option, report_errors
+from panet_plugin.command_line import report_errors
 from panet_plugin.evaluation.paper_check import bm3d_check, paper_checks, report_checks
 from panet_plugin.files import write_bytes
+from panet_plugin.former_options import add_renamed_option
 
 
 def main() -> None:
@@ -17,7 +18,7 @@ def main() -> None:
         "--data", type=Path, default=Path("data/benchmarks"), help="benchmark sets; default: %(default)s"
     )
     parser.add_argument("--bm3d", action="store_true", help="also CBM3D on CBSD68 (slow; needs the package bm3d)")
-    parser.add_argument("--workers", type=int, help="processes of CBM3D; default: as many as CPUs")
+    parser.add_argument("--workers", type=int, help="processes for CBM3D; default: one per CPU")
     parser.add_argument(
         "--cache", type=Path, default=Path("work_dirs/paper_check"), help="CBM3D's scores; default: %(default)s"
     )

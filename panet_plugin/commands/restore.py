@@ -18,6 +18,7 @@ from panet_plugin.command_line import (
     report_errors,
     task_parameters,
 )
+from panet_plugin.data.image_writer import FORMATS
 from panet_plugin.inference import (
     DTYPES,
     Failure,
@@ -32,7 +33,6 @@ from panet_plugin.inference import (
     restore_files,
     restored_together,
 )
-from panet_plugin.inference.pictures import FORMATS
 from panet_plugin.ranks import join_group, shares
 from panet_plugin.tasks import SuperResolution, Task, make_task
 from panet_plugin.weights import bundled, list_bundled
@@ -43,7 +43,7 @@ def main() -> None:
     parser = make_parser()
     args = parser.parse_args()
     if args.max_pixels:
-        # Pillow refuses more than twice as many.
+        # Pillow refuses images with more than twice this number.
         Image.MAX_IMAGE_PIXELS = -(-args.max_pixels // 2)
     asked = parse_task(parser, args)
     if args.weights is None and (asked is None or args.config is not None):
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def deal(jobs: Sequence[Job], world: int, batch: int) -> list[list[Job]]:
-    """Return the pictures of every process, by their pixels; what one process would restore together stays together."""
+    """Distribute the images to processes by their pixels; images of one batch stay together."""
     if world == 1:
         return [list(jobs)]
     groups, pixels = zip(*restored_together(jobs, batch), strict=True) if jobs else ((), ())
@@ -107,8 +107,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_task_options(parser, required=False)
     group = parser.add_argument_group(
         "method",
-        "whole where the limits allow it, otherwise in pieces that give the same, or, where the network has no such "
-        "pieces, in tiles; unless said here",
+        "default: whole images within the limits, otherwise pieces with the same result, or tiles if there are no "
+        "such pieces",
     )
     ways = group.add_mutually_exclusive_group()
     ways.add_argument("--whole", action="store_true", help="always restore whole images, regardless of time and memory")
@@ -150,9 +150,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def choose(args: argparse.Namespace, asked: Task | None, jobs: Sequence[Job]) -> dict[Path, list[Job]]:
-    """Return the pictures by the checkpoint that restores them; print the level of each, as far as its file tells it.
+    """Return the images by the checkpoint that restores them; print the estimated level of each.
 
-    A level counts that the options do not give, and with which what a network was trained for can be compared.
+    Levels are estimated unless the options set them, and if they can be compared with those of the network's training.
     """
     given = task_parameters(args)
     networks = {args.weights: load_task(args.weights, args.config)} if args.weights else {**list_bundled()}
@@ -168,21 +168,21 @@ def choose(args: argparse.Namespace, asked: Task | None, jobs: Sequence[Job]) ->
             weights = bundled(asked.name, level=value, channels=channels, **given)
         chosen.setdefault(weights, []).append(job)
         if level and (trained := networks[weights]):
-            tell(job.source, level, trained)
+            print_level(job.source, level, trained)
     return chosen
 
 
 def look(path: Path, task: Task | None) -> tuple[int | None, Level | None]:
-    """Return the channels of a picture and its level for a task; None for what cannot be read."""
+    """Return the number of channels of an image and its level for a task; None if it cannot be read."""
     try:
         return read_channels(path), read_level(path, task) if task else None
-    # What is wrong with it is said when it is to be restored.
+    # The error is reported when the image is restored.
     except (OSError, ValueError, MemoryError):
         return None, None
 
 
-def tell(path: Path, level: Level, trained: Task) -> None:
-    """Print the level of a picture, and a warning where the network was not trained for it."""
+def print_level(path: Path, level: Level, trained: Task) -> None:
+    """Print the level of an image, and a warning if the network was not trained for it."""
     low, high = trained.levels
     levels = f"{low:g} to {high:g}" if low < high else f"{low:g}"
     if level.value is None:
@@ -199,13 +199,13 @@ def tell(path: Path, level: Level, trained: Task) -> None:
 def prepare(
     parser: argparse.ArgumentParser, args: argparse.Namespace, weights: Path, asked: Task | None
 ) -> tuple[Restorer, Task | None]:
-    """Load a network, and print what it is for and how it will run; end the program if it cannot run so."""
+    """Load a network and print its task and settings; exit with an error if they do not fit."""
     task, parameters = load_task(weights, args.config), task_parameters(args)
     if asked is not None:
-        said = task
-        task = make_task(**{**said.describe(), **parameters}) if said and said.name == asked.name else asked
-        if said and not said.covers(task):
-            print(f"warning: {weights} was trained for {said.describe()}, not {task.describe()}", file=sys.stderr)
+        known = task
+        task = make_task(**{**known.describe(), **parameters}) if known and known.name == asked.name else asked
+        if known and not known.covers(task):
+            print(f"warning: {weights} was trained for {known.describe()}, not {task.describe()}", file=sys.stderr)
     network = load_any(weights, args.config)
     mode = "whole" if args.whole else "chop" if args.chop is not None else "tiles" if args.tile else "auto"
     try:
@@ -214,7 +214,7 @@ def prepare(
             args.device,
             dtype=DTYPES[args.dtype],
             mode=mode,
-            # What is asked for by these names is what it was before attention had windows.
+            # These modes, requested explicitly, do not restrict attention to a window.
             window=None if args.window == "trained" and mode != "auto" else args.window,
             tile=args.tile or 192,
             overlap=args.overlap,
@@ -240,10 +240,10 @@ def prepare(
 
 
 def fit(task: Task | None, restorer: Restorer) -> Task | None:
-    """Return the task, or that of any network that enlarges.
+    """Return the task; without one, super-resolution if the network upscales.
 
     Raises:
-        ValueError: If the network is not for such a task, or takes no pictures.
+        ValueError: If the network does not fit the task, or does not accept images.
     """
     if task is None:
         return SuperResolution(restorer.scale) if restorer.scale > 1 else None
@@ -254,7 +254,7 @@ def fit(task: Task | None, restorer: Restorer) -> Task | None:
 
 
 def memory(text: str) -> float:
-    """Read a number of bytes such as ``800M`` or ``4G``."""
+    """Parse a number of bytes such as ``800M`` or ``4G``."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", text.upper())
     if not found or not float(found[1]):
         raise argparse.ArgumentTypeError(f"expected a size such as 800M or 4G, got {text!r}")

@@ -1,6 +1,6 @@
 """Draw the attention of selected pixels of an image, as figures and as an interactive page.
 
-The weights of a pixel are computed exactly, and those of no other; the network runs as far as its attention.
+Only the weights of these pixels are computed, exactly; the network runs up to its attention block.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from panet_plugin.visualization import (
 
 
 def main() -> None:
-    """Parse the command line and show."""
+    """Parse the command line and draw."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("image", type=Path, metavar="IMAGE", help="as the network receives it: noisy, small, ...")
     parser.add_argument(
@@ -71,11 +71,11 @@ def main() -> None:
             parser.error(f"--{name} must be from 1 to 1000, got {getattr(args, name)}")
     with report_errors():
         network = load_any(args.weights, args.config).to(args.device)
-        # The one definition of which gray image an RGB image stands for.
+        # The same conversion from RGB to gray as everywhere else.
         image = Denoising(gray=takes_gray(network)).reference(read_image(args.image))
         with attention_window(network, args.window, getattr(network, "trained_patch", None)):
             probe = AttentionProbe(network, image, args.block)
-        # All is computed before anything is written.
+        # Compute everything before writing anything.
         views = [probe.views([point], args.matches)[0] for point in points]
         if args.html:
             if args.every is not None:

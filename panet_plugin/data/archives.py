@@ -1,4 +1,4 @@
-"""Unpacking archives that others made: nothing leaves the folder, and nothing grows without bounds."""
+"""Unpacking untrusted archives: nothing is written outside the folder, and the unpacked size is limited."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from panet_plugin.data.manifest import digest, sha256_of
 from panet_plugin.errors import PanetError
 from panet_plugin.files import locked
 
-# Images are compressed already: honest archives hold hardly more than their own size; BMP and TIFF a few times that.
+# Images are compressed: real archives unpack to little more than their own size, a few times that for BMP and TIFF.
 LARGEST_RATIO = 20
 MOST_MEMBERS = 100_000
-# Of tar files: names, attributes. Those of honest archives are some hundred bytes.
+# Tar headers hold names and attributes. Those of real archives have some hundred bytes.
 LARGEST_HEADER = 1 << 20
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
 class BadArchiveError(PanetError, ValueError):
-    """An archive that is damaged, or that no honest program made."""
+    """An archive that is damaged or malicious."""
 
 
 class _Member(NamedTuple):
@@ -43,7 +43,7 @@ class _Member(NamedTuple):
 
 
 def is_archive(path: str | os.PathLike) -> bool:
-    """Whether a file is a zip or tar archive, by its content."""
+    """Return whether a file is a zip or tar archive, judged by its content."""
     try:
         with _read_errors(Path(path)), _opened(Path(path)):
             return True
@@ -52,23 +52,23 @@ def is_archive(path: str | os.PathLike) -> bool:
 
 
 def extract(path: str | os.PathLike, folder: str | os.PathLike) -> None:
-    """Unpack a zip or tar archive; the folder is there with all of it, or not at all.
+    """Unpack a zip or tar archive. The folder appears once it is complete, or not at all.
 
-    Hidden files, and what macOS adds, are left out.
+    Hidden files and those added by macOS are skipped.
 
     Args:
         path: The archive.
-        folder: Where to; made, must not exist. ``.NAME.partial`` beside it is in use meanwhile.
+        folder: Destination; it must not exist. ``.NAME.partial`` beside it is used meanwhile.
 
     Raises:
-        BadArchiveError: The archive is damaged, encrypted or no archive; a member is named outside of the folder, twice
-            or is a link or device; or it would become many times as large as it is.
+        BadArchiveError: The archive is damaged, encrypted or not an archive; a member's path leads out of the folder,
+            occurs twice or is a link or device; or the unpacked size exceeds :data:`LARGEST_RATIO` times its own.
         OSError: A file cannot be read or written, or the disk has too little space left.
     """
     path, folder = Path(path), Path(folder)
     limit = LARGEST_RATIO * path.stat().st_size
     with _made_as_a_whole(folder) as partial, _read_errors(path), _opened(path) as members:
-        # All names are looked at before anything is written.
+        # All names are checked before anything is written.
         checked = _checked(path, members, limit)
         needed = sum(member.size for member in checked)
         free = shutil.disk_usage(partial).free
@@ -84,24 +84,24 @@ def extract(path: str | os.PathLike, folder: str | os.PathLike) -> None:
 
 
 def unpack(archives: Iterable[str | os.PathLike], root: str | os.PathLike) -> Path:
-    """Unpack archives side by side, each to a folder of its name, unless they are there.
+    """Unpack archives, each to a folder of its name, unless that exists.
 
     Args:
         archives: The archives.
-        root: They go below ``ROOT/unpacked/DIGEST``: other archives of the same names are not taken for these.
+        root: They go to ``ROOT/unpacked/DIGEST``, so that other archives of the same names are not mistaken for them.
 
     Returns:
-        The folder of what is in these archives, and nothing else.
+        The folder that holds the contents of these archives and nothing else.
 
     Raises:
-        ValueError: Two archives have the same name but for their suffix.
+        ValueError: The names of two archives differ only in their suffix.
         BadArchiveError, OSError: As :func:`extract`.
     """
     paths = sorted(map(Path, archives))
     names = {without_suffix(path.name).casefold(): path for path in paths}
     if len(names) < len(paths):
         twice = next(path for path in paths if path not in names.values())
-        raise ValueError(f"{twice}: there is another archive of this name: move one of them away")
+        raise ValueError(f"{twice}: there is another archive with this name; move one of them away")
     hashes = [(without_suffix(path.name), sha256_of(path, f"{path.name}: checking")) for path in paths]
     folder = Path(root, "unpacked", digest(hashes)[:12])
     for path in paths:
@@ -113,18 +113,18 @@ def unpack(archives: Iterable[str | os.PathLike], root: str | os.PathLike) -> Pa
 
 
 def has_suffix(path: Path) -> bool:
-    """Whether a file is called like an archive, and not hidden: macOS puts ``._NAME.zip`` beside ``NAME.zip``."""
+    """Return whether a file has an archive's name and is not hidden: macOS adds ``._NAME.zip`` beside ``NAME.zip``."""
     return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
 
 
 def without_suffix(name: str) -> str:
-    """Name of an archive without ``.zip``, ``.tar.gz`` and the like."""
+    """Return the name of an archive without ``.zip``, ``.tar.gz`` and the like."""
     suffix = max((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), key=len, default="")
     return name[: len(name) - len(suffix)]
 
 
 class _TarInfo(tarfile.TarInfo):
-    """Refuses headers that would fill the memory: the reader takes in those of long names and attributes as a whole."""
+    """Refuses headers that would exhaust memory: ``tarfile`` reads long names and attributes as a whole."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _TarInfo:
@@ -136,9 +136,9 @@ class _TarInfo(tarfile.TarInfo):
 
 @contextmanager
 def _made_as_a_whole(folder: Path) -> Iterator[Path]:
-    """A hidden folder beside, which becomes the folder if nothing goes wrong, and is removed otherwise."""
+    """Yield a hidden folder beside the folder; rename it to the folder on success, remove it on failure."""
     partial = folder.with_name(f".{folder.name}.partial")
-    # What a killed run left.
+    # Left by a killed run.
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -152,7 +152,7 @@ def _made_as_a_whole(folder: Path) -> Iterator[Path]:
 @contextmanager
 def _opened(path: Path) -> Iterator[Iterator[_Member]]:
     with path.open("rb") as file:
-        # A tar file that ends in a zip file would pass for one.
+        # A tar file that ends in a zip file would be taken for a zip file.
         starts_as_zip = file.read(2) == b"PK"
     if starts_as_zip and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as file:
@@ -176,9 +176,9 @@ def _tar_members(path: Path, file: tarfile.TarFile) -> Iterator[_Member]:
     for info in file:
         if not (info.isfile() or info.isdir()):
             raise BadArchiveError(f"{path}: {info.name!r} is a link or device, expected files and folders only")
-        # What extractfile returns, which may be None for what is neither file nor folder.
+        # This is what extractfile returns for files.
         yield _Member(info.name, info.size, info.isdir(), partial(tarfile.ExFileObject, file, info))
-    # The checksum of a compressed archive is behind the last member.
+    # The checksum of a compressed archive follows the last member.
     while file.fileobj.read(1 << 20):
         pass
 
@@ -186,11 +186,11 @@ def _tar_members(path: Path, file: tarfile.TarFile) -> Iterator[_Member]:
 def _check_name(path: Path, name: str) -> None:
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0] or "\0" in name:
-        raise BadArchiveError(f"{path}: {name!r} leads out of the folder that it should be unpacked to")
+        raise BadArchiveError(f"{path}: {name!r} leads out of the destination folder")
 
 
 def _checked(path: Path, members: Iterator[_Member], limit: int) -> list[_Member]:
-    """Files that are to be written; stops at the first member that is not right."""
+    """Return the files to write; raise an error at the first bad member."""
     kept: dict[str, _Member] = {}
     folders: set[str] = set()
     total = 0
@@ -203,7 +203,7 @@ def _checked(path: Path, members: Iterator[_Member], limit: int) -> list[_Member
             )
         if member.is_folder:
             continue
-        # Names that differ in case alone are one file on some disks.
+        # On some disks, names that differ only in case are one file.
         name = PurePosixPath(member.name.lower())
         if str(name) in kept:
             raise BadArchiveError(f"{path}: holds {member.name!r} twice")
@@ -224,29 +224,28 @@ def _copy(member: _Member, target: Path, progress: tqdm) -> None:
         while block := source.read(1 << 20):
             left -= len(block)
             if left < 0:
-                raise BadArchiveError(f"{member.name!r} is larger than the archive says")
+                raise BadArchiveError(f"{member.name!r} is larger than its header states")
             file.write(block)
             progress.update(len(block))
     if left:
-        raise BadArchiveError(f"{member.name!r} is smaller than the archive says")
+        raise BadArchiveError(f"{member.name!r} is smaller than its header states")
 
 
 @contextmanager
 def _read_errors(path: Path) -> Iterator[None]:
-    """Name the archive in whatever its reader raises about damage."""
+    """Convert the reader's errors about damage to errors that name the archive."""
     try:
         yield
     except BadArchiveError as error:
         raise error if str(path) in str(error) else BadArchiveError(f"{path}: {error}") from error
-    # Python's readers check little: a ValueError is, for one, a name that is no UTF-8, an IndexError
-    # an empty name.
+    # Python's readers check little: a name that is not UTF-8 raises a ValueError, an empty name an IndexError.
     except (
         *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
         *(EOFError, RuntimeError, ValueError, LookupError, OverflowError),
     ) as error:
-        raise BadArchiveError(f"{path}: damaged, or no zip or tar archive: {error}") from error
+        raise BadArchiveError(f"{path}: damaged, or not a zip or tar archive: {error}") from error
     except OSError as error:
-        # bz2 and gzip say so of damaged data, without an error number; and damaged tables lead to before the beginning.
+        # bz2 and gzip raise an OSError without a number for damaged data; EINVAL is a seek to a negative offset.
         if error.errno in (None, errno.EINVAL):
             raise BadArchiveError(f"{path}: damaged: {error}") from error
         raise

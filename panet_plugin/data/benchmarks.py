@@ -1,4 +1,4 @@
-"""Benchmark sets: found in whatever layout, and degraded as the paper's tables ask for."""
+"""Benchmark sets: found in any usual layout, and degraded as for the paper's tables."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from panet_plugin.data.archives import SUFFIXES as ARCHIVE_SUFFIXES
 from panet_plugin.data.archives import has_suffix, unpack
 from panet_plugin.data.build import make_set
 from panet_plugin.data.datasets import BENCHMARKS
+from panet_plugin.data.image_reader import BadImageError, list_images
 from panet_plugin.data.images import encode_image, read_image
 from panet_plugin.data.manifest import FORMAT, Entry, sha256_of, summary
 from panet_plugin.data.parallel import in_threads
-from panet_plugin.data.pictures import BadImageError, list_pictures
 from panet_plugin.tasks import TASKS, Task
 
 logger = logging.getLogger(__name__)
 
-# Where clean images are within the folder of a set, the most telling name first. Mod-12 crops are not what the
-# published figures were taken on, but better than nothing.
+# Folders of clean images within that of a set, the most specific name first. The published figures were not measured
+# on mod-12 crops, but these are better than nothing.
 CLEAN_FOLDERS = ("HR", "GT", "original", "original_png", "refimgs", "images", "image_SRF_2", ".", "GTmod12")
 # SelfExSR keeps LR and HR images in one folder.
 SELFEXSR = re.compile(r"(?P<name>.+)_SRF_\d+_(?P<kind>HR|LR)")
@@ -40,25 +40,25 @@ def prepare_benchmarks(
     *,
     workers: int | None = None,
 ) -> dict[str, str]:
-    """Write the clean images of benchmark sets, and every degraded version that the paper reports on, as PNG files.
+    """Write the clean images of benchmark sets and every degraded version used in the paper as PNG files.
 
     ``ROOT/SET/HR/NAME.png`` are the clean images, ``ROOT/SET/`` + :func:`input_path` the degraded ones.
 
     Args:
-        root: Where the sets go; each has a manifest ``ROOT/SET.json``.
+        root: Destination; each set has a manifest ``ROOT/SET.json``.
         sources: Folders and archives that hold the sets, each in a folder of its name (see
             :data:`panet_plugin.data.datasets.BENCHMARKS`). Archives are unpacked below ``ROOT/unpacked``.
-        names: Sets to make.
+        names: Sets to prepare.
         workers: Number of threads; the number of usable cores by default.
 
     Returns:
-        Why a set was not made, by its name: it is in none of the sources, or incomplete there.
+        The reason for each set that was not prepared: it is missing from the sources, or incomplete there.
 
     Raises:
         BadImageError: An image cannot be read, or two have the same name.
         BadArchiveError: An archive cannot be unpacked.
-        FileExistsError: There is a set of this name under ``root`` that was not made by this function.
-        OSError: The disk is full, or cannot be read or written.
+        FileExistsError: ``root`` contains a set with this name that this function did not make.
+        OSError: A file cannot be read or written, or the disk is full.
         ValueError: A name is unknown.
     """
     root = Path(root)
@@ -82,7 +82,7 @@ def prepare_benchmarks(
 
 
 def benchmark_tasks(name: str) -> list[Task]:
-    """All settings of all tasks that a set is degraded for."""
+    """Return all settings of all tasks for which a set is degraded."""
     return [
         TASKS[task](**settings)
         for task, shared in BENCHMARKS[name].tasks.items()
@@ -92,19 +92,19 @@ def benchmark_tasks(name: str) -> list[Task]:
 
 
 def input_path(task: Task, name: str) -> str:
-    """Path of a degraded image in the folder of its set: ``LR_bicubic/X2/NAMEx2.png``, ``denoising/s50/NAME.png``."""
+    """Return the path of a degraded image in its set: ``LR_bicubic/X2/NAMEx2.png``, ``denoising/s50/NAME.png``."""
     if task.name == "super_resolution":
         return f"LR_bicubic/X{task.scale}/{name}x{task.scale}.png"
     return "/".join(filter(None, (task.name, task.level, f"{name}.png")))
 
 
 def _find_images(name: str, places: Sequence[Path]) -> dict[str, Path]:
-    """Clean images by name, of the first folder that holds all of a set, or else the most."""
+    """Return the clean images by name from the first folder with a complete set, or else from the most complete one."""
     names = {alias.casefold() for alias in (name, *BENCHMARKS[name].aliases)}
     best: dict[str, Path] = {}
     for place in places:
         for folder in _folders(place, DEPTH):
-            # The folder is of this set, or a part of one that is called so: Set5_HR, Set5_SR.
+            # The folder of the set, or of a part of it: Set5_HR, Set5_SR.
             if re.sub(r"_(HR|SR|GT)$", "", folder.name).casefold() not in names:
                 continue
             for within in CLEAN_FOLDERS:
@@ -125,7 +125,7 @@ def _folders(place: Path, depth: int) -> Iterator[Path]:
 
 def _clean_images(folder: Path) -> dict[str, Path]:
     images: dict[str, Path] = {}
-    for path in list_pictures(folder):
+    for path in list_images(folder):
         selfexsr = SELFEXSR.fullmatch(path.stem)
         if selfexsr and selfexsr["kind"] == "LR":
             continue
@@ -163,7 +163,7 @@ def _make_benchmark(root: Path, name: str, images: dict[str, Path], workers: int
 
 
 def _make_image(item: tuple[str, Path], folder: Path, tasks: Sequence[Task], write_clean: bool) -> dict[str, Entry]:
-    """Write an image and its degraded versions; return what was written, by folder."""
+    """Write an image and its degraded versions; return their entries by folder."""
     name, path = item
     image = read_image(path, gray=None)
     entries = {}

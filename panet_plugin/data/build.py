@@ -1,8 +1,8 @@
-"""Making a set so that it is there as a whole or not at all, whatever happens.
+"""Building a set atomically: it is complete or absent, even if the process is killed.
 
-Everything is made in a hidden folder ``ROOT/.NAME.partial`` and moved into place when it is complete; the manifest
-``ROOT/NAME.json`` comes last. What a killed run left there is taken up by the next one if it belongs to the same
-pictures and settings, and thrown away otherwise.
+Everything is written to a hidden folder ``ROOT/.NAME.partial`` and moved into place when it is complete; the manifest
+``ROOT/NAME.json`` comes last. The next run continues a killed one if it has the same images and settings, and discards
+its files otherwise.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ def make_set(
     sources: Sequence[Path],
     build: Callable[[Path], tuple[dict[str, Any], dict[str, str]]],
 ) -> bool:
-    """Make a set, unless it is there and complete, made by the same recipe.
+    """Build a set, unless a complete one with the same recipe exists.
 
     Args:
-        root: Where the set goes; made if missing.
-        recipe: All that decides what is made: ``name``; ``sources``, names and hashes of an image's files by its key;
-            ``in_place``, for outputs that are given, which of these files they hold; ``whole``, whether that is all
-            that they hold; and settings.
-        outputs: Folders and LMDBs that are made, relative to the root.
+        root: Destination; created if missing.
+        recipe: Everything that determines the result: ``name``; ``sources``, the names and hashes of each image's
+            files by its key; ``in_place``, for outputs that exist already, the index of the source files that they
+            hold; ``whole``, whether they hold nothing else; and settings.
+        outputs: Folders and LMDBs to make, relative to the root.
         sources: Folders that are read.
-        build: Fills a folder with the outputs, taking up what it finds there, and returns the :func:`summary` of each,
-            and the reasons for which images were left out, by their names.
+        build: Fills a folder with the outputs, continuing from what it finds there, and returns the :func:`summary` of
+            each and, by name, the reasons for skipped images.
 
     Returns:
-        Whether anything was made.
+        Whether anything was built.
 
     Raises:
-        FileExistsError: There is something of such a name under ``root`` that was not made by this function.
+        FileExistsError: ``root`` contains an output that this function did not make.
         ValueError: An output would replace a source.
     """
     name = recipe["name"]
@@ -59,7 +59,7 @@ def make_set(
         logger.info("%s: %s", root / name, reason)
 
         if read_json(building / "recipe.json") != recipe:
-            # In this order: what is left of a folder without a recipe is never taken up.
+            # In this order: the rest of a folder without a recipe is never continued.
             (building / "recipe.json").unlink(missing_ok=True)
             if building.exists():
                 shutil.rmtree(building)
@@ -76,12 +76,12 @@ def make_set(
 
 
 def _why_not_current(root: Path, manifest: dict[str, Any] | None, recipe: dict[str, Any]) -> str | None:
-    """Why the set must be made, or None if it is there and complete."""
+    """Return why the set must be built; None if it exists and is complete."""
     if manifest is None:
         return "preparing"
     old = manifest["recipe"]
     if old is None:
-        return "taking up an interrupted preparation"
+        return "continuing an interrupted preparation"
     changed = [key for key in recipe if old.get(key) != recipe[key]]
     if "format" in changed:
         return "preparing again: made by another version of this program"
@@ -89,7 +89,7 @@ def _why_not_current(root: Path, manifest: dict[str, Any] | None, recipe: dict[s
         before, now = old["sources"], recipe["sources"]
         keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
         examples = ", ".join(keys[:5]) + (", ..." if len(keys) > 5 else "")
-        return f"preparing again: {len(keys)} images are new, changed or gone ({examples})"
+        return f"preparing again: {len(keys)} images are new, changed or missing ({examples})"
     if changed:
         changes = ", ".join(f"{key} was {old.get(key)}, is {recipe[key]}" for key in changed)
         return f"preparing again: {changes}"
@@ -106,27 +106,27 @@ def _check_nothing_is_lost(
     manifest: dict[str, Any] | None,
     sources: Sequence[Path],
 ) -> None:
-    """Refuse to replace or remove what this module did not make, and what it is about to read."""
+    """Refuse to replace or remove files that this module did not make or is about to read."""
     ours = set(manifest["outputs"] if manifest else ())
     read = {folder.resolve() for folder in sources}
     for output in sorted(ours.union(outputs).difference(recipe["in_place"])):
         place = path.parent / output
         if place.resolve() in read:
-            raise ValueError(f"{place} would be replaced, and cannot be the source: choose another name")
+            raise ValueError(f"{place} would be replaced and cannot be the source: choose another name")
         if output not in ours and place.exists():
             raise FileExistsError(
-                f"{place} exists and {path} does not know it: move it away, choose another root or name, or give it as "
+                f"{place} exists and {path} does not list it: move it away, choose another root or name, or use it as "
                 "the source"
             )
 
 
 def _publish(path: Path, building: Path, manifest: dict[str, Any], old_manifest: dict[str, Any] | None) -> None:
-    """Move what was built into place, the manifest last; may be killed and repeated at any point."""
+    """Move the outputs into place, the manifest last; this may be interrupted and repeated at any point."""
     outputs, old_outputs = manifest["outputs"], (old_manifest or {"outputs": {}})["outputs"]
-    # Until all is moved, the manifest in place says no more than what is ours.
+    # Until all is moved, the manifest in place only lists which outputs are ours.
     (building / "claim.json").write_bytes(to_json({"recipe": None, "outputs": old_outputs | outputs}))
     (building / "claim.json").replace(path)
-    # The files are about to leave the folder that the records speak of.
+    # The records refer to files that are about to be moved.
     for folder in (building / "records", building / "discarded"):
         shutil.rmtree(folder, ignore_errors=True)
 

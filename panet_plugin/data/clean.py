@@ -1,4 +1,4 @@
-"""Clean images of a folder, of an LMDB or of one in shards, from which tasks make their pairs."""
+"""Clean images from a folder, an LMDB or a sharded LMDB, from which tasks make their pairs."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from pathlib import Path
 
 import numpy as np
 
+from panet_plugin.data.image_reader import SUFFIXES, BadImageError, list_images
 from panet_plugin.data.images import decode_image, read_image
 from panet_plugin.data.lmdb_reader import LmdbRecords
 from panet_plugin.data.missing import missing_data
-from panet_plugin.data.pictures import SUFFIXES, BadImageError, list_pictures
 from panet_plugin.data.shards import shard_paths
 
 
 class CleanImages:
-    """The images of a folder, or of an LMDB or its shards as data_prep/ writes them, by their sorted names.
+    """The images of a folder, an LMDB or its shards as data_prep/ writes them, by sorted name.
 
     Args:
-        root: The folder, or ``NAME.lmdb``: an LMDB, or a folder of its shards, each of which is opened when it is read.
+        root: The folder, or ``NAME.lmdb``: an LMDB or a folder of its shards, each of which is opened on first use.
 
     Attributes:
         names: The names: keys of the LMDB, or file names without their suffix.
-        shards: For every name the number of its shard, from 0; of what is in no shards, all zeros.
+        shards: The number of each name's shard, from 0; all zeros without shards.
 
     Raises:
-        FileNotFoundError: If there is nothing of that name, or no image in it.
-        BadImageError: If the LMDB is damaged, or a shard is missing, cut or there twice.
-        ValueError: If two files differ in their suffix alone.
+        FileNotFoundError: If it does not exist, or contains no image.
+        BadImageError: If the LMDB is damaged, or a shard is missing, truncated or duplicated.
+        ValueError: If two names differ only in their suffix.
     """
 
     def __init__(self, root: str | os.PathLike) -> None:
@@ -52,16 +52,16 @@ class CleanImages:
         else:
             if not self.root.is_dir():
                 raise missing_data(self.root)
-            paths = list_pictures(self.root)
+            paths = list_images(self.root)
             self._files = {path.stem: path for path in paths}
             if len(self._files) < len(paths):
                 twice = next(path for path in paths if self._files[path.stem] != path)
-                raise ValueError(f"{self.root}: {twice.name} and {self._files[twice.stem].name} have one name")
+                raise ValueError(f"{self.root}: {twice.name} and {self._files[twice.stem].name} have the same name")
             self.names = sorted(self._files)
             self.shards = np.zeros(len(self.names), np.int32)
         if not self.names:
             raise FileNotFoundError(
-                f"{self.root}: no image in it; expected files ending in {', '.join(sorted(SUFFIXES))}"
+                f"{self.root}: contains no image; expected files ending in {', '.join(sorted(SUFFIXES))}"
             )
 
     def __len__(self) -> int:
@@ -71,8 +71,8 @@ class CleanImages:
         """Return an image as RGB ``(H, W, 3)``, uint8 or uint16.
 
         Raises:
-            KeyError: If there is no file of that name.
-            BadImageError: If it is damaged, or missing in the LMDB.
+            KeyError: If there is no file with that name.
+            BadImageError: If it is damaged, or missing from the LMDB.
         """
         if not self.is_lmdb:
             return read_image(self._files[name])
@@ -92,30 +92,30 @@ class CleanImages:
         return self._lmdbs[number]
 
     def read_patchable(self, name: str, side: int | None) -> np.ndarray:
-        """Return an image from which a patch of ``side`` pixels can be cut; BadImageError if it is smaller."""
+        """Return an image that is large enough for a patch of ``side`` pixels; BadImageError if it is smaller."""
         image = self.read(name)
         if side and min(image.shape[:2]) < side:
             height, width = image.shape[:2]
             raise BadImageError(
-                f"{self.root}: {name} has {height}x{width} pixels, patches of {side}x{side} are asked for"
+                f"{self.root}: {name} has {height}x{width} pixels, expected at least {side}x{side} for a patch"
             )
         return image
 
 
 def _listed(path: Path) -> set[str]:
     """Return the keys that an LMDB's meta_info.txt lists."""
-    # A name that is not ASCII has no record.
+    # Keys are ASCII; a name that is not has no record.
     lines = (path / "meta_info.txt").read_text(encoding="ascii", errors="replace").splitlines()
     return {line.split(".")[0] for line in lines if line.strip()}
 
 
 def fresh_rng() -> np.random.Generator:
-    """Return a generator for one training sample.
+    """Return a random generator for one training sample.
 
-    It draws its seed from PyTorch's, which differs in every data-loading worker and epoch; BasicSR seeds NumPy's and
-    Python's alike at the start of every epoch.
+    Its seed is drawn from PyTorch's generator, which differs in every data-loading worker and epoch. BasicSR gives
+    NumPy's and Python's generators the same seeds in every epoch.
     """
-    # Here, so that the preparation of data, which needs no PyTorch, does not wait for its import.
+    # Not at the top: data preparation does not need PyTorch and should not wait for its import.
     import torch
 
     return np.random.default_rng(int(torch.randint(2**63 - 1, ())))

@@ -1,4 +1,4 @@
-"""What the scripts of data_prep/ have in common: how they say what they do, and what went wrong."""
+"""What the scripts of data_prep/ share: logging and error messages."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def shard(text: str) -> Shard:
 
 
 def run_command(name: str, work: Callable[[], None]) -> None:
-    """Run the work of a script; end the process with a message, not a traceback, if it cannot be done.
+    """Run a script; on errors, exit with a message instead of a traceback.
 
     Args:
-        name: Of the script, for messages.
-        work: What to do.
+        name: Name of the script, for messages.
+        work: The script's main function.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -34,5 +34,5 @@ def run_command(name: str, work: Callable[[], None]) -> None:
         sys.exit(130)
     except (ValueError, OSError, ImportError) as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        hint = "\nThe disk is full. Make space; the same command then goes on from here." if full else ""
+        hint = "\nThe disk is full. Free some space; the same command then continues from here." if full else ""
         sys.exit(f"{name}: {error}{hint}")

@@ -1,4 +1,4 @@
-"""The data sets that the project knows, each described once."""
+"""The supported data sets, each described once."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ BENCHMARKS_URL = "https://cv.snu.ac.kr/research/EDSR/benchmark.tar"
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive that one folder of a set comes in.
+    """The archive of one folder of a set.
 
     Attributes:
         name: File name, on the server and on disk.
         size: Bytes.
         sha256: In hexadecimal.
-        folder: Where its images go, relative to the root.
-        count: How many images it holds.
+        folder: Destination of its images, relative to the root.
+        count: Number of images.
     """
 
     name: str
@@ -37,10 +37,10 @@ class Subset:
     """A part of DIV2K, and how it is prepared.
 
     Attributes:
-        layout: Names of what is made.
+        layout: Names of the outputs.
         archives: Archive of every scale; 1 is HR.
-        subimage: Side and step of sub-images; BasicSR's.
-        crop: Side of the middle that is kept.
+        subimage: Side and step of sub-images, as in BasicSR.
+        crop: Side of the center crop that is kept.
     """
 
     layout: Layout
@@ -93,7 +93,7 @@ DIV2K: dict[str, Subset] = {
                 4: (31505881, "a50a5d1c4b88de4e8d300d8fb2b904c52fe93b2b298a4899697760d7cbb6d553"),
             },
         ),
-        # Attention takes time that grows with the square of the pixels: whole 2K pictures would take longer than the
+        # The time of attention grows with the square of the pixels: whole 2K images would take longer than the
         # training between two validations.
         crop=240,
     ),
@@ -102,12 +102,12 @@ DIV2K: dict[str, Subset] = {
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A set of clean images that results are published on.
+    """A set of clean images on which results are published.
 
     Attributes:
-        count: How many images it has.
-        tasks: What it is degraded for: names of tasks (panet_plugin.tasks), and the parameters that all settings share.
-        aliases: Other names of its folder; upper and lower case are the same there.
+        count: Number of images.
+        tasks: Tasks that it is degraded for (panet_plugin.tasks), with the parameters that all settings share.
+        aliases: Other names of its folder, case-insensitive.
     """
 
     count: int
@@ -116,7 +116,7 @@ class Benchmark:
 
 
 _SR: dict[str, dict[str, Any]] = {"super_resolution": {}}
-# The paper's tables are of colour images.
+# The paper's tables are of color images.
 _RGB: dict[str, dict[str, Any]] = {"denoising": {"gray": False}, "demosaicing": {}}
 _JPEG: dict[str, dict[str, Any]] = {"artifact_reduction": {}}
 

@@ -1,4 +1,4 @@
-"""Downloading archives: resumed where it stopped, checked, and under its name either whole or not there."""
+"""Downloading archives: downloads are resumed and verified, and a file has its final name only when it is complete."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ logger = logging.getLogger(__name__)
 
 #: Folder of downloaded archives, below the root.
 ARCHIVES = "archives"
-# Tries in a row that bring nothing; before the next one it waits 1, 2, 4, ... times the pause in seconds.
+# Attempts in a row without progress; before the next one it waits 1, 2, 4, ... times the pause in seconds.
 TRIES = 6
 PAUSE = 1.0
 TIMEOUT = 60
-# What may go away by itself. Others, such as a name that the server does not know, are final.
+# Temporary failures. Others, such as 404, are final.
 PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
 
 
 class DownloadError(PanetError, OSError):
-    """A file that cannot be downloaded, or that is not the expected one."""
+    """A file cannot be downloaded, or is not the expected one."""
 
 
 class _Interrupted(Exception):
-    """A transfer that may be continued."""
+    """A transfer was interrupted and may be continued."""
 
 
 def download_archive(url: str, path: str | os.PathLike, sha256: str | None = None, size: int | None = None) -> None:
-    """Download a zip or tar archive, or check the one that is there.
+    """Download a zip or tar archive, or verify an existing one.
 
-    The SHA-256 of an archive of which none is known is written down beside it, as ``NAME.sha256``, and expected from
-    then on. What an interrupted download left is continued, if the file on the server is still the same.
+    If no SHA-256 is known, that of the first download is stored beside it, as ``NAME.sha256``, and expected from then
+    on. An interrupted download is continued if the file on the server has not changed.
 
     Args:
-        url: Where from, by HTTP.
-        path: Where to.
-        sha256: What is expected, in hexadecimal.
-        size: Bytes that are expected.
+        url: HTTP address.
+        path: Destination.
+        sha256: Expected hash, in hexadecimal.
+        size: Expected bytes.
 
     Raises:
-        DownloadError: The server does not have it or does not answer, or has something else; or the file that is there
-            is another one.
-        OSError: The disk has too little space left, or cannot be written.
+        DownloadError: The server does not have the file, does not answer or has another file; or the existing file is
+            another one.
+        OSError: The disk has too little space, or cannot be written.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
@@ -69,54 +69,54 @@ def download_archive(url: str, path: str | os.PathLike, sha256: str | None = Non
 
 
 def file_name(url: str) -> str:
-    """Return the name of the file that an address leads to, without ``?download=1`` and the like.
+    """Return the file name in a URL, without ``?download=1`` and the like.
 
     Raises:
-        ValueError: It leads to none.
+        ValueError: There is none.
     """
     name = PurePosixPath(unquote(urlsplit(url).path)).name
     if not name:
-        raise ValueError(f"{url}: expected the address of a file")
+        raise ValueError(f"{url}: expected the URL of a file")
     return name
 
 
 def expected_sha256(path: Path, sha256: str | None = None) -> str | None:
-    """Return the SHA-256 that is known, or that was written down when the archive was first seen."""
+    """Return the given SHA-256, or the one stored when the archive was first seen."""
     record = path.with_name(f"{path.name}.sha256")
     return sha256 or (record.read_text().split()[0] if record.exists() else None)
 
 
 def check_archive(path: Path, sha256: str | None = None) -> None:
-    """Compare an archive with what is known of it, or write down its SHA-256 if nothing is.
+    """Compare the SHA-256 of an archive with the expected one, or store it if none is known.
 
     Raises:
-        DownloadError: It is another one, or no archive.
+        DownloadError: It is another file, or not an archive.
     """
     expected, found = expected_sha256(path, sha256), sha256_of(path, f"{path.name}: checking")
     if expected is None:
         if not is_archive(path):
-            raise DownloadError(f"{path} is no zip or tar archive: move it away")
+            raise DownloadError(f"{path} is not a zip or tar archive: move it away")
         write_bytes(path.with_name(f"{path.name}.sha256"), f"{found}  {path.name}\n".encode())
     elif found != expected:
         raise DownloadError(f"{path} has the SHA-256 {found}, expected {expected}: move it away to have it downloaded")
 
 
 def _retrieve(url: str, folder: Path, name: str, sha256: str | None, size: int | None) -> None:
-    """Fetch a file into a folder of its own and check it."""
+    """Download a file to its own folder and check it."""
     if not (folder / name).exists():
         _Resuming(folder / "data", size, sha256).download(url, folder / name)
     if sha256 is None and not is_archive(folder / name):
         (folder / name).unlink()
-        raise DownloadError(f"{url} answered with something that is no zip or tar archive")
+        raise DownloadError(f"{url} returned something other than a zip or tar archive")
 
 
 class _Resuming:
-    """Downloads that keep what has arrived.
+    """Downloads that keep what has been received.
 
     Args:
-        part: File that collects it; ``.version`` beside it says of which version of the file on the server it is.
-        size: Bytes that are expected.
-        sha256: SHA-256 that is expected.
+        part: File for the received bytes; ``.version`` beside it holds the ETag or date of the server's file.
+        size: Expected bytes.
+        sha256: Expected SHA-256.
     """
 
     def __init__(self, part: Path, size: int | None, sha256: str | None) -> None:
@@ -126,9 +126,9 @@ class _Resuming:
         self.sha256 = sha256
 
     def download(self, url: str, target: Path) -> None:
-        """Fetch a file, or the rest of it, and move it to its place once it is checked."""
+        """Download a file, or the rest of it, and move it into place once it is verified."""
         failures = 0
-        # A part of which it is not known how much is missing: the server tells.
+        # If the size is not known, the server reports what is missing.
         while self.size is None or self._have() != self.size:
             before = self._have()
             try:
@@ -144,7 +144,7 @@ class _Resuming:
                 raise DownloadError(f"{url}: {error}") from error
         if self.sha256 and (found := sha256_of(self.part, f"{file_name(url)}: checking")) != self.sha256:
             self.part.unlink()
-            raise DownloadError(f"{url} has the SHA-256 {found}, expected {self.sha256}: it is another file")
+            raise DownloadError(f"{url} has the SHA-256 {found}, expected {self.sha256}")
         self.part.replace(target)
 
     def _have(self) -> int:
@@ -154,7 +154,7 @@ class _Resuming:
         have = self._have()
         headers = {"Accept-Encoding": "identity"}
         if have and self.version.exists():
-            # The server sends the rest if the file is still the same, and the whole otherwise.
+            # The server sends the rest if the file has not changed, and all of it otherwise.
             headers |= {"Range": f"bytes={have}-", "If-Range": self.version.read_text()}
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
             if response.status_code == 416:
@@ -165,7 +165,7 @@ class _Resuming:
             if not response.ok:
                 raise DownloadError(f"{url}: the server answered {response.status_code} {response.reason}")
             if response.headers.get("Content-Type", "").startswith("text/html"):
-                raise DownloadError(f"{url} answered with a web page instead of an archive")
+                raise DownloadError(f"{url} returned a web page instead of an archive")
             if response.status_code != 206:
                 have = 0
                 self.part.unlink(missing_ok=True)
@@ -173,7 +173,7 @@ class _Resuming:
             length = response.headers.get("Content-Length")
             total = have + int(length) if length else self.size
             if self.size and total != self.size:
-                raise DownloadError(f"{url}: {total} bytes, expected {self.size}: this is another file")
+                raise DownloadError(f"{url}: {total} bytes, expected {self.size}")
             free = shutil.disk_usage(self.part.parent).free
             if total and total - have > free:
                 raise OSError(errno.ENOSPC, f"{(total - have) / 1e9:.1f} GB to download, {free / 1e9:.1f} GB free", url)
@@ -193,10 +193,10 @@ class _Resuming:
             tqdm(desc=label, total=total, initial=have, unit="B", unit_scale=True) as progress,
         ):
             try:
-                # Small: an interruption loses what is not a whole block.
+                # Small: an interruption loses an incomplete block.
                 for block in response.iter_content(1 << 14):
                     if total and file.tell() + len(block) > total:
-                        raise DownloadError(f"{response.url}: sends more than the {total} bytes that it announced")
+                        raise DownloadError(f"{response.url}: sent more than the announced {total} bytes")
                     file.write(block)
                     progress.update(len(block))
             except requests.exceptions.ChunkedEncodingError as error:

@@ -1,27 +1,27 @@
-"""Reading and writing image files; a bad file is always named."""
+"""Reading and writing image files as arrays; errors name the file."""
 
 from __future__ import annotations
 
 import os
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from panet_plugin.data.pictures import UPRIGHT, decode_picture
+from panet_plugin.data.image_reader import UPRIGHT, StoredImage, decode_stored
+from panet_plugin.data.image_writer import WITH_16_BIT, check_format, encode_stored
 from panet_plugin.files import write_bytes
 
-# Low: sets are read far more often than they are stored, and decoding time hardly depends on it.
+# Sets are read far more often than they are stored, and decoding time hardly depends on the compression.
 PNG_COMPRESSION = 1
-# Formats that hold 16 bits per channel.
-WITH_16_BIT = frozenset({".png", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"})
 
 
 def read_image(path: str | os.PathLike, gray: bool | None = False) -> np.ndarray:
     """Read an image file as RGB; see :func:`decode_image`.
 
     Raises:
-        BadImageError: The file is empty, truncated or not an image, or holds what cannot be read without loss.
+        BadImageError: The file is empty, truncated or not an image, or cannot be read without loss.
         OSError: The file cannot be read.
     """
     return decode_image(Path(path).read_bytes(), path, gray)
@@ -31,57 +31,55 @@ def decode_image(content: bytes, name: str | os.PathLike, gray: bool | None = Fa
     """Decode an image as RGB.
 
     Palettes, CMYK and gray files become RGB, alpha is dropped, the EXIF orientation is applied, and files of more than
-    8 bits become 16-bit; see :func:`~panet_plugin.data.pictures.decode_picture`.
+    8 bits become 16-bit; see :func:`~panet_plugin.data.image_reader.decode_stored`.
 
     Args:
         content: An image file's bytes.
-        name: What errors call it.
-        gray: Return the ITU-R 601 luma in the full range instead; a gray file keeps its values. None: a gray file stays
+        name: Name for error messages.
+        gray: Return the ITU-R 601 luma in the full range instead; a gray file keeps its values. None: gray files stay
             gray, others become RGB.
 
     Returns:
         (H, W, 3), or (H, W, 1) if gray, uint8 or uint16.
 
     Raises:
-        BadImageError: It is empty, truncated or not an image, or holds what cannot be read without loss.
+        BadImageError: It is empty, truncated or not an image, or cannot be read without loss.
     """
-    picture = decode_picture(content, name)
-    pixels = np.ascontiguousarray(UPRIGHT[picture.orientation](picture.pixels))
+    stored = decode_stored(content, name)
+    pixels = np.ascontiguousarray(UPRIGHT[stored.orientation](stored.pixels))
     if pixels.ndim == 2:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if gray is False else pixels[..., None]
     return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None] if gray else pixels
 
 
 def encode_image(image: np.ndarray, suffix: str = ".png") -> bytes:
-    """Encode (H, W), (H, W, 1) or RGB (H, W, 3), uint8 or uint16, in the format that a file suffix stands for.
+    """Encode (H, W), (H, W, 1) or RGB (H, W, 3), uint8 or uint16, in the format of a file suffix.
 
     Raises:
-        ValueError: The image is of another type or shape, or the format cannot hold it.
+        ValueError: The image has another type or shape, or the format cannot hold it.
     """
     shape_is_known = image.ndim in (2, 3) and image.shape[2:] in ((), (1,), (3,)) and image.size > 0
     if image.dtype not in (np.uint8, np.uint16) or not shape_is_known:
         raise ValueError(f"expected uint8 or uint16, (H, W), (H, W, 1) or (H, W, 3), got {image.dtype} {image.shape}")
-    if image.dtype == np.uint16 and suffix.lower() not in WITH_16_BIT:
-        raise ValueError(f"cannot encode 16 bits per channel as {suffix!r}; expected {', '.join(sorted(WITH_16_BIT))}")
-    if image.shape[2:] == (3,):
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    options = [cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION] if suffix.lower() == ".png" else []
-    try:
-        _, encoded = cv2.imencode(suffix, image, options)
-    except cv2.error as error:
-        raise ValueError(f"cannot encode {image.dtype} {image.shape} as {suffix!r}") from error
-    return encoded.tobytes()
+    kind = check_format(suffix, *image.shape[:2])
+    if image.dtype == np.uint16 and kind not in WITH_16_BIT:
+        raise ValueError(f"cannot encode 16 bits per channel as {suffix!r}; expected {' or '.join(WITH_16_BIT)}")
+    if kind == "PNG":
+        stored = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.shape[2:] == (3,) else image
+        return cv2.imencode(".png", stored, [cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION])[1].tobytes()
+    encode_stored(StoredImage(image[..., 0] if image.shape[2:] == (1,) else image), suffix, stream := BytesIO())
+    return stream.getvalue()
 
 
 def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Write an image file; under this name it is either whole or not there.
+    """Write an image file atomically.
 
     Args:
-        path: Where to; the suffix is the format. Missing folders are made.
+        path: Destination; the suffix determines the format. Missing folders are created.
         image: RGB (H, W, 3), or gray (H, W) or (H, W, 1), uint8 or uint16.
 
     Raises:
-        ValueError: The image is of another type or shape, or the format cannot hold it.
+        ValueError: The image has another type or shape, or the format cannot hold it.
         OSError: The file cannot be written.
     """
     try:

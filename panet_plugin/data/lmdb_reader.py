@@ -1,6 +1,6 @@
-"""Reading LMDBs that may be damaged: no record of a file leads out of it.
+"""Reading LMDBs that may be damaged: all offsets are checked against the file's size.
 
-The library trusts the file: where one was cut or changed, it ends the process by a signal.
+The lmdb library trusts the file: on a truncated or modified one, the process may be killed by a signal.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from panet_plugin.data.pictures import BadImageError
+from panet_plugin.data.image_reader import BadImageError
 
-# Of a page: its flags, and where its list of nodes ends. Of a node: size or page in three parts, size of the key.
+# A page: flags and end of its list of nodes. A node: size or page number in three parts, and the size of the key.
 _PAGE, _NODE = struct.Struct("<10xHH2x"), struct.Struct("<HHHH")
 _NUMBER = struct.Struct("<Q")
 _BRANCH, _LEAF, _OVERFLOW, _META = 1, 2, 4, 8
-# Of a meta page: magic, version, size of pages, of the main database its records and its root, last page, transaction.
+# A meta page: magic, version, page size, records and root of the main database, last page, transaction.
 _HEAD = struct.Struct("<16xII16xI76xQQQQ")
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _NO_ROOT = 2**64 - 1
 
 
 def count_records(path: str | os.PathLike) -> int:
-    """Return how many records an LMDB says that it holds, without reading more than its head.
+    """Return the number of records in an LMDB's header, without reading more than that.
 
     Raises:
-        BadImageError: If it is no LMDB, or shorter than it says.
+        BadImageError: If it is not an LMDB, or truncated.
         OSError: If it cannot be read.
     """
     path = Path(path, "data.mdb")
@@ -41,11 +41,11 @@ def count_records(path: str | os.PathLike) -> int:
 
 
 def _damaged(path: Path, reason: str) -> BadImageError:
-    return BadImageError(f"{path}: damaged, or no LMDB: {reason}")
+    return BadImageError(f"{path}: damaged, or not an LMDB: {reason}")
 
 
 def _read_head(path: Path, file: BinaryIO) -> tuple[int, int, int, int]:
-    """Return the size of pages, the number of records, and the root's and the last page, by the newer meta page."""
+    """Return the page size, the number of records, the root page and the last page from the newer meta page."""
     head, offset, found = file.read(1 << 17), 0, []
     for _ in range(2):
         try:
@@ -54,7 +54,7 @@ def _read_head(path: Path, file: BinaryIO) -> tuple[int, int, int, int]:
         except struct.error as error:
             raise _damaged(path, "a page ends early") from error
         if flags & _META != _META or (magic, version) != (_MAGIC, _VERSION):
-            raise _damaged(path, "its first pages do not say that it is one")
+            raise _damaged(path, "its first pages are not meta pages of LMDB")
         if page_size not in (1 << bits for bits in range(9, 17)):
             raise _damaged(path, f"pages of {page_size} bytes")
         found.append((transaction, page_size, records, root, last))
@@ -63,15 +63,15 @@ def _read_head(path: Path, file: BinaryIO) -> tuple[int, int, int, int]:
 
 
 class LmdbRecords(Mapping[bytes, bytes]):
-    """The records of an LMDB of plain keys and values, by their keys, in the order of the keys.
+    """The records of an LMDB with plain keys and values, sorted by key.
 
-    It keeps no file open, and of a record 24 bytes and the key.
+    It keeps no file open, and 24 bytes and the key of each record in memory.
 
     Args:
-        path: Its folder, written by a 64-bit machine of little-endian byte order.
+        path: Folder of the LMDB, written on a 64-bit little-endian machine.
 
     Raises:
-        BadImageError: If it is damaged or no LMDB.
+        BadImageError: If it is damaged or not an LMDB.
         OSError: If it cannot be read.
     """
 
@@ -83,7 +83,7 @@ class LmdbRecords(Mapping[bytes, bytes]):
                 keys += key
                 self._ends.append(len(keys))
                 self._places.extend(place)
-        except (struct.error, IndexError) as error:  # numbers that lead out of a page
+        except (struct.error, IndexError) as error:  # offsets outside a page
             raise self._damaged("a page ends early") from error
         self._keys = bytes(keys)
 
@@ -103,7 +103,7 @@ class LmdbRecords(Mapping[bytes, bytes]):
             file.seek(offset)
             content = file.read(size)
         if len(content) < size:
-            raise self._damaged("it was cut while it was in use")
+            raise self._damaged("it was truncated while in use")
         return content
 
     def _key(self, index: int) -> bytes:
@@ -130,7 +130,7 @@ class LmdbRecords(Mapping[bytes, bytes]):
                     parts = (_NODE.unpack_from(page, node) for node in reversed(nodes))
                     below = [low | middle << 16 | high << 32 for low, middle, high, _ in parts]
                     if len(set(below)) < len(below) or not seen.isdisjoint(below):
-                        raise self._damaged(f"page {number} leads to where it was already")
+                        raise self._damaged(f"page {number} refers to a page that was already read")
                     seen.update(below)
                     pages += below
                 elif flags == _LEAF:
@@ -139,10 +139,10 @@ class LmdbRecords(Mapping[bytes, bytes]):
                         key, offset, size = self._record(page, node, number * page_size, page_size)
                         room -= _NODE.size + len(key)
                         if room < 0 or offset + size > total:
-                            raise self._damaged(f"a record of page {number} goes beyond its end")
+                            raise self._damaged(f"a record of page {number} extends beyond the end of the file or page")
                         yield key, (offset, size)
                 else:
-                    raise self._damaged(f"page {number} is of no known kind ({flags})")
+                    raise self._damaged(f"page {number} is of an unknown kind ({flags})")
 
     def _record(self, page: bytes, node: int, start: int, page_size: int) -> tuple[bytes, int, int]:
         """Return the key, offset and size of a leaf's record."""
@@ -152,6 +152,6 @@ class LmdbRecords(Mapping[bytes, bytes]):
         if flags == 0 and value + size <= len(page):
             return page[key_start:value], start + value, size
         if flags != 1:
-            raise self._damaged(f"a record at {start + node} is no plain value")
+            raise self._damaged(f"a record at {start + node} is not a plain value")
         (overflow,) = _NUMBER.unpack_from(page, value)
         return page[key_start:value], overflow * page_size + 16, size

@@ -1,4 +1,4 @@
-"""LMDBs of images as BasicSR lays them out; MMagic reads them too."""
+"""Writing LMDBs of images in BasicSR's layout, which MMagic reads too."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import lmdb
 
 from panet_plugin.data.images import PNG_COMPRESSION
 
-# What the readers of both frameworks can look up: they cut keys at the first dot, space or slash and encode to ASCII.
+# Keys that both frameworks can look up: they truncate keys at the first dot, space or slash and encode them as ASCII.
 KEY = re.compile(r"[A-Za-z0-9_+-]{1,400}")
-# Of a new memory map; it is doubled whenever it is full.
+# Initial size of the memory map; it is doubled whenever it is full.
 MAP_BYTES = 64 << 20
 
 
 class EncodedImage(NamedTuple):
-    """An image as an LMDB holds it.
+    """An image as stored in an LMDB.
 
     Attributes:
         key: Letters, digits, ``_``, ``+`` and ``-``.
@@ -35,26 +35,25 @@ class EncodedImage(NamedTuple):
 
 
 def append_to_lmdb(path: str | os.PathLike, images: Sequence[EncodedImage], held: int = 0) -> None:
-    """Add a batch of encoded images to an LMDB, in one transaction: all of them or none.
+    """Add a batch of encoded images to an LMDB in one transaction: all of them or none.
 
-    Equal batches in equal order give equal bytes, whether or not a process was killed in between: each is written
-    through an environment of its own, which remembers nothing. There is no lock file: both frameworks read without
-    locking.
+    The same batches in the same order give the same bytes, even if a process was killed in between: each is written
+    through a new environment, which keeps no state. There is no lock file: both frameworks read without locking.
 
     Args:
-        path: The LMDB's folder; made if missing.
-        images: What to add.
-        held: How many images the earlier batches had. If this one already exists too, nothing is done.
+        path: The LMDB's folder; created if missing.
+        images: The batch.
+        held: Number of images in the earlier batches. If this batch is in the LMDB already, nothing is done.
 
     Raises:
-        ValueError: A key that the frameworks cannot look up, or that already exists, or another number of images
-            in the LMDB than expected.
+        ValueError: The frameworks cannot look up a key, a key already exists, or the LMDB has an unexpected number of
+            images.
         OSError: The LMDB cannot be written.
     """
     path = Path(path)
     for image in images:
         if not KEY.fullmatch(image.key):
-            raise ValueError(f"{path}: key {image.key!r} may hold letters, digits, '_', '+' and '-' only")
+            raise ValueError(f"{path}: key {image.key!r} may contain only letters, digits, '_', '+' and '-'")
     path.mkdir(parents=True, exist_ok=True)
     try:
         with lmdb.open(str(path), map_size=MAP_BYTES, lock=False) as environment:
@@ -62,18 +61,18 @@ def append_to_lmdb(path: str | os.PathLike, images: Sequence[EncodedImage], held
             if count == held + len(images):
                 return
             if count != held:
-                raise ValueError(f"{path}: holds {count} images, expected {held}")
+                raise ValueError(f"{path}: contains {count} images, expected {held}")
             _commit(path, environment, images)
     except lmdb.Error as error:
-        # LMDB has exceptions of its own for what the operating system says, and wraps its number in a text; of a disk
-        # that took a part of what was written, it says that input or output failed.
+        # LMDB wraps the operating system's errors in its own, with the number in the text; after a partial write, it
+        # reports a failure of input or output.
         needed = sum(len(image.content) for image in images)
         full = os.strerror(errno.ENOSPC) in str(error) or shutil.disk_usage(path).free < needed
         raise OSError(errno.ENOSPC if full else errno.EIO, f"cannot write the LMDB: {error}", str(path)) from error
 
 
 def _commit(path: Path, environment: lmdb.Environment, images: Sequence[EncodedImage]) -> None:
-    """Write one transaction, again with a larger map if the map was too small for it."""
+    """Write one transaction; retry with a larger map if the map is full."""
     while True:
         try:
             with environment.begin(write=True) as transaction:

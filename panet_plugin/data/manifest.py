@@ -1,4 +1,4 @@
-"""What a prepared set is called, and what it says of itself: the manifest ``ROOT/NAME.json``."""
+"""Names of the files of a prepared set, and its manifest ``ROOT/NAME.json``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from panet_plugin.data.pictures import list_pictures
+from panet_plugin.data.image_reader import list_images
 
-# Of the files that are prepared; a manifest of another version is not taken for ours.
+# Version of the prepared files; sets with another version are prepared again.
 FORMAT = 3
 
 
@@ -24,7 +24,7 @@ class Layout:
     Args:
         name: Name of the set, such as ``DIV2K_train``.
         subimages: Whether the LMDBs hold sub-images or whole images.
-        shard: The part of a set in shards that this is the layout of, such as ``3-of-8``.
+        shard: The shard that this is the layout of, such as ``3-of-8``; None without shards.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Layout:
 
     @property
     def manifest(self) -> str:
-        """What the set was made from and what it holds."""
+        """JSON file with the sources and contents of the set."""
         return f"{self.name}.json"
 
     @property
@@ -87,7 +87,7 @@ class Layout:
 
 
 class Entry(NamedTuple):
-    """An image that was written to a folder or LMDB; there ``name`` is the key with ``.png``."""
+    """An image written to a folder or LMDB; for an LMDB, ``name`` is the key with ``.png``."""
 
     name: str
     sha256: str
@@ -100,18 +100,18 @@ class Entry(NamedTuple):
 
 
 def digest(files: Iterable[tuple[str, str]]) -> str:
-    """SHA-256 of the lines that ``sha256sum`` prints for (name, SHA-256) of files, in the order of their names."""
+    """Return the SHA-256 of the lines that ``sha256sum`` would print for files (name, SHA-256), sorted by name."""
     lines = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(files))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def summary(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Return what the manifest says of an output."""
+    """Return the manifest's entry for an output."""
     return {"count": len(entries), "sha256": digest((entry.name, entry.sha256) for entry in entries)}
 
 
 def sha256_of(path: Path, label: str | None = None) -> str:
-    """SHA-256 of a file of any size, with a progress bar if that has a label."""
+    """Return the SHA-256 of a file, with a progress bar if a label is given."""
     sha256 = hashlib.sha256()
     total = path.stat().st_size
     with (
@@ -126,23 +126,23 @@ def sha256_of(path: Path, label: str | None = None) -> str:
 
 
 def count_images(path: Path) -> int:
-    """Number of images in a folder or LMDB of ours; 0 if it is not there."""
+    """Return the number of images in a prepared folder or LMDB; 0 if it does not exist."""
     if path.suffix == ".lmdb":
         meta_info = path / "meta_info.txt"
         return len(meta_info.read_text().splitlines()) if meta_info.exists() and (path / "data.mdb").exists() else 0
-    return len(list_pictures(path))
+    return len(list_images(path))
 
 
 def to_json(value: dict[str, Any]) -> bytes:
-    """Encode as all our JSON files are."""
+    """Encode in the format of all our JSON files."""
     return (json.dumps(value, indent=1) + "\n").encode()
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON file of ours, or return None if it is not there; ValueError if it is damaged."""
+    """Read one of our JSON files; None if it does not exist, ValueError if it is damaged."""
     if not path.exists():
         return None
     try:
         return json.loads(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path}: damaged, remove it: {error}") from error
+        raise ValueError(f"{path}: damaged; remove it: {error}") from error

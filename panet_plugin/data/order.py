@@ -1,4 +1,4 @@
-"""An order of images that is random, and yet reads the disk in sequence."""
+"""A random order of images that reads the disk sequentially."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,18 +7,18 @@ from numpy.typing import NDArray
 def sequential_order(
     shards: NDArray[np.integer], buffer: int, rng: np.random.Generator, streams: int = 1
 ) -> NDArray[np.int64]:
-    """Return all images of a set once: shard by shard, shuffled only among those that lie together.
+    """Return a permutation of a set's images: shard by shard, shuffled only within blocks of consecutive images.
 
-    Shards come in random order. What they hold in sequence is cut into as many equal pieces as there are streams, and
-    each piece into blocks of ``buffer`` images, from a random place on, which are shuffled. So a stream reads a block
-    from the disk, and then the one behind it.
+    Shards come in random order. Their images in sequence are divided into as many equal pieces as there are streams,
+    and each piece, from a random offset, into blocks of ``buffer`` images, which are shuffled. Each stream therefore
+    reads one block after another from the disk.
 
     Args:
-        shards: The number of the shard of every image, which lie there in this order.
-        buffer: Images of a block, at least 1: what must fit into the page cache, and from which a batch is drawn.
-        rng: What all is drawn from; streams that are to share the images need equal ones.
-        streams: Processes that read at the same time. That of number ``r`` takes every ``streams``-th, from the
-            ``r``-th on, which are those of its piece.
+        shards: Number of each image's shard, in the order in which the images are stored.
+        buffer: Images per block, at least 1. A block should fit into the page cache.
+        rng: Random generator; streams that share the images need generators with equal states.
+        streams: Processes that read at the same time. Process ``r`` takes every ``streams``-th image starting with
+            the ``r``-th, which are those of its piece.
 
     Returns:
         ``(len(shards),)`` indices.
@@ -27,7 +27,7 @@ def sequential_order(
         ValueError: If ``buffer`` is below 1.
     """
     if buffer < 1:
-        raise ValueError(f"the buffer for shuffling must have at least 1 image, got {buffer}")
+        raise ValueError(f"the shuffle buffer must have at least 1 image, got {buffer}")
     numbers = rng.permutation(np.unique(shards))
     order = np.empty(len(shards), np.int64)
     sequence = np.concatenate([np.flatnonzero(shards == number) for number in numbers])

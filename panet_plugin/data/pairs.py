@@ -8,34 +8,34 @@ from typing import Any
 import numpy as np
 
 from panet_plugin.data.clean import CleanImages
-from panet_plugin.data.pictures import BadImageError
+from panet_plugin.data.image_reader import BadImageError
 
 logger = logging.getLogger(__name__)
 
 
 class PairedImages:
-    """Pairs of two LMDBs as data_prep/ writes them, or of two folders, whose images have the same names.
+    """Pairs of images with the same names in two LMDBs as data_prep/ writes them, or in two folders.
 
     Args:
         lq: The low-quality images.
         gt: The ground truth.
-        scale: Factor from the sides of the low-quality images to those of the ground truth.
+        scale: Ratio of the sides of the ground truth to those of the low-quality images.
 
     Attributes:
-        names: Of the pairs, sorted.
-        shards: For every pair the number of the ground truth's shard; see :class:`CleanImages`.
+        names: Names of the pairs, sorted.
+        shards: Number of the shard of each pair's ground truth; see :class:`CleanImages`.
 
     Raises:
         FileNotFoundError: If one of them does not exist or is empty.
-        ValueError: If an image is in one of them alone.
+        ValueError: If an image is in only one of them.
     """
 
     def __init__(self, lq: str | os.PathLike, gt: str | os.PathLike, scale: int = 1) -> None:
         self.lq, self.gt, self.scale = CleanImages(lq), CleanImages(gt), scale
         if lonely := sorted(set(self.lq.names).symmetric_difference(self.gt.names)):
             raise ValueError(
-                f"{self.lq.root} and {self.gt.root}: expected the same images in both, but {len(lonely)} are in one "
-                f"alone, such as {lonely[0]}"
+                f"{self.lq.root} and {self.gt.root}: expected the same images in both, but {len(lonely)} are in only "
+                f"one, such as {lonely[0]}"
             )
         self.names, self.shards = self.gt.names, self.gt.shards
 
@@ -45,14 +45,14 @@ class PairedImages:
     def read(self, name: str, patch: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return the low-quality image ``(h, w, 3)`` and its ground truth ``(h * scale, w * scale, 3)``, RGB.
 
-        Rows and columns of the ground truth that are beyond the last whole pixel of the other are cut off.
+        Rows and columns of the ground truth beyond the last whole low-quality pixel are cropped.
 
         Args:
             name: One of ``names``.
-            patch: Side of the patches that are to be cut from the low-quality image.
+            patch: Minimum side of the low-quality image, in pixels: that of the patches to crop from it.
 
         Raises:
-            BadImageError: If an image is missing, damaged, smaller than a patch or of another size than ``scale`` says.
+            BadImageError: If an image is missing, damaged or smaller than a patch, or the sizes do not match ``scale``.
         """
         lq, gt = self.lq.read_patchable(name, patch), self.gt.read(name)
         height, width = (side * self.scale for side in lq.shape[:2])
@@ -65,20 +65,20 @@ class PairedImages:
 
 
 class Tolerance:
-    """Takes the next image in the place of one that cannot be read, a limited number of times in every process.
+    """Replaces unreadable images by the next one, a limited number of times per process.
 
     Args:
-        most: How many times; 0 makes the first one an error.
+        most: Maximum number of replacements; with 0, the first unreadable image is an error.
     """
 
     def __init__(self, most: int = 0) -> None:
         self.left = most
 
     def read(self, read: Callable[[str], Any], names: Sequence[str], index: int) -> Any:
-        """Return what ``read`` returns for the image at ``index``, or for one after it.
+        """Return the result of ``read`` for the image at ``index``, or for a later one.
 
         Raises:
-            BadImageError: If an image cannot be read, and no more may be skipped.
+            BadImageError: If an image cannot be read and no more may be skipped.
         """
         name = names[index]
         while True:
@@ -88,6 +88,6 @@ class Tolerance:
                 if self.left == 0:
                     raise
                 self.left -= 1
-                logger.warning("%s; the next image is taken, and %d more may be skipped", error, self.left)
+                logger.warning("%s; using the next image instead; %d more may be skipped", error, self.left)
                 index = (index + 1) % len(names)
                 name = names[index]

@@ -1,4 +1,4 @@
-"""Work in threads, with bounded memory and results in order."""
+"""Parallel work in threads, with bounded memory and ordered results."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Result = TypeVar("Result")
 def in_threads(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
 ) -> Iterator[Result]:
-    """Results in the order of the items, with few of them under way at any time.
+    """Yield results in the order of the items, with a bounded number in progress.
 
-    Threads suffice, since decoding, resizing, hashing and encoding all release the GIL, and they die with the process.
+    Threads suffice: decoding, resizing, hashing and encoding release the GIL. They end with the process.
 
     Args:
-        function: What to do with each.
-        items: Taken one by one.
-        workers: Number of threads; that of the cores which this process may use by default.
+        function: Applied to each item.
+        items: Consumed one by one.
+        workers: Number of threads; by default the number of cores that this process may use.
     """
-    # The cores that this process may use, where the system tells: not on macOS.
+    # macOS does not report the cores that a process may use.
     workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
         pending: deque[Future[Result]] = deque()

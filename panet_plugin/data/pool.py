@@ -1,23 +1,23 @@
-"""Decoded images that are kept in memory: decoding a picture takes longer than training on a patch of it."""
+"""A cache of decoded images: decoding an image takes longer than training on a patch of it."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-#: The decoded images of one sample, such as a degraded and a clean one.
+#: The decoded images of one sample, such as a degraded and a clean image.
 Images = tuple[np.ndarray, ...]
 
 
 class ImagePool:
-    """Reads images by name and keeps as many as fit into its memory, for a loader of random patches.
+    """Reads images by name and keeps as many as fit into its memory, for loading random patches.
 
-    A set that fits is decoded once. Of a larger one, only every ``reuse``-th of the images that are asked for but not
-    kept is read, and takes the place of others; for the rest, one of those kept is given instead. All images come up
-    equally often in the long run, and ``reuse`` patches are cut for every image that is decoded.
+    A set that fits is decoded once. With a larger one, every ``reuse``-th requested image that is not kept is read and
+    replaces others; for the rest, a random kept image is returned. In the long run all images are returned equally
+    often, and each decoded image ``reuse`` times.
 
     Args:
-        read: Returns the images of a name.
-        memory: Bytes that may be kept, in every process that loads.
+        read: Returns the images for a name.
+        memory: Maximum bytes to keep, per loading process.
         reuse: Patches per decoded image, at least 1.
 
     Raises:
@@ -34,11 +34,11 @@ class ImagePool:
 
     def _clear(self) -> None:
         self._kept: dict[str, Images] = {}
-        self._names: list[str] = []  # those of _kept, to pick one by its number
+        self._names: list[str] = []  # the keys of _kept, for picking one at random
         self._bytes = 0
 
     def draw(self, name: str, rng: np.random.Generator) -> Images:
-        """Return the images of a name, or those of another in their place; they must not be changed."""
+        """Return the images for a name, or for another one instead; they must not be modified."""
         if name in self._kept:
             return self._kept[name]
         full = self._names and self._bytes + self._mean_bytes() > self._memory
@@ -78,12 +78,12 @@ def _bytes_of(images: Images) -> int:
 
 
 def random_patches(images: Images, side: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Cut the same random square out of images of one content, and copy it.
+    """Copy the same random square from images with the same content.
 
     Args:
-        images: ``(H, W, ...)``; the sides of those after the first are multiples of its sides.
-        side: Of the patch of the first image, in pixels, at most its shorter side.
-        rng: What chooses the place.
+        images: ``(H, W, ...)``; the sides of all others are multiples of those of the first.
+        side: Side of the patch of the first image in pixels, at most the image's shorter side.
+        rng: Random generator for the position.
     """
     height, width = images[0].shape[:2]
     top, left = (int(rng.integers(length - side + 1)) for length in (height, width))

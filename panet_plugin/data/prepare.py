@@ -1,7 +1,7 @@
-"""A folder of images -> the LMDBs, and folders if wanted, that the training configs of both frameworks know.
+"""From folders of images to the LMDBs, and optionally folders, that the training configs of both frameworks read.
 
 Images are written in batches: first to the LMDBs, each in one transaction, then a record of the batch. Only the last
-batch can so be in some LMDBs and not in others, and making it again leads to the same.
+batch can therefore be in some LMDBs and not in others, and writing it again gives the same result.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ import numpy as np
 from tqdm import tqdm
 
 from panet_plugin.data.build import make_set
+from panet_plugin.data.image_reader import BadImageError
 from panet_plugin.data.images import encode_image, read_image
 from panet_plugin.data.lmdb_writer import EncodedImage, append_to_lmdb, write_meta_info
 from panet_plugin.data.manifest import FORMAT, Entry, Layout, digest, read_json, sha256_of, summary, to_json
 from panet_plugin.data.parallel import in_threads
-from panet_plugin.data.pictures import BadImageError
 from panet_plugin.data.shards import Shard, claim, list_shards
-from panet_plugin.data.sources import Pictures, Source, find_sources
+from panet_plugin.data.sources import ImageFolders, Source, find_sources
 from panet_plugin.degradations import imresize
 from panet_plugin.files import write_bytes
 
-# What is written at a time, of all scales together.
+# Size of a batch, all scales together.
 BATCH_BYTES = 64 << 20
 
 
@@ -50,46 +50,46 @@ def prepare_set(
     workers: int | None = None,
     shard: Shard | None = None,
 ) -> bool:
-    """Write HR and LR images or sub-images of a folder of images to LMDBs, as :class:`Layout` names them.
+    """Write HR and LR images or sub-images of a folder to LMDBs named as in :class:`Layout`.
 
-    HR images are cropped at the bottom and the right to a multiple of every scale. If the set is there and complete,
-    made from the same pictures with the same settings, nothing is done. HR or LR images that are in place already
-    (``hr_dir`` is ``root/NAME_HR``, ``lr_dir`` is ``root/NAME_LR_bicubic``) stay there untouched.
+    HR images are cropped at the bottom and the right to a multiple of every scale. If a complete set, made from the
+    same images with the same settings, exists, nothing is done. HR or LR images that are already in place (``hr_dir``
+    is ``root/NAME_HR``, ``lr_dir`` is ``root/NAME_LR_bicubic``) are not modified.
 
     Args:
-        hr_dir: Folder whose files are all images; sub-folders and hidden files are not looked at.
-        root: Where the set goes; made if missing.
+        hr_dir: Folder that contains only images; subfolders and hidden files are ignored.
+        root: Destination; created if missing.
         name: Name of the set, such as ``DIV2K_train``.
-        scales: Whole factors between LR and HR. None at all: HR only.
-        lr_dir: Folder of given LR images, ``X2/0001x2.png`` or ``X2/0001.png``; with one scale the ``X2`` may be left
-            out. Or the folder of each scale. The LR images that are not given are made by MATLAB's bicubic.
-        names: Take only the images of these names, without suffix.
-        subimage: Side and step of the HR sub-images in pixels, multiples of every scale; the last one of a row or
-            column is moved inwards to end at the border, and an image smaller than the side gives a single one.
-            None: no sub-images, the LMDBs hold the whole images.
-        crop: Side in pixels, a multiple of every scale, of the square that is kept of the middle of an HR image:
-            whole pictures are too many pixels to validate on during training. None keeps all.
-        folders: Write the images, and the sub-images, as PNG files too. Training needs the LMDBs only.
-        skip_bad: Leave out images that cannot be used, and list them, instead of stopping at the first.
+        scales: Integer factors between LR and HR; empty for HR only.
+        lr_dir: Folder of LR images, ``X2/0001x2.png`` or ``X2/0001.png``; with a single scale, ``X2`` may be omitted.
+            Or the folder of each scale. Missing LR images are made by MATLAB's bicubic.
+        names: Use only the images with these names, without suffix.
+        subimage: Side and step of the HR sub-images in pixels, multiples of every scale. The last sub-image of a row
+            or column is moved inward to end at the border; an image smaller than the side gives a single one. None: no
+            sub-images, the LMDBs contain whole images.
+        crop: Side in pixels of the center crop of each HR image, a multiple of every scale: validation on whole images
+            during training would take too long. None: no crop.
+        folders: Also write the images and sub-images as PNG files. Training needs only the LMDBs.
+        skip_bad: Skip and list unusable images instead of stopping at the first.
         workers: Number of threads; the number of usable cores by default.
-        shard: Make this part of the set alone; see :class:`Shard`. The others may be made at the same
-            time, by other machines, in the same ``root``.
+        shard: Make only this part of the set; see :class:`Shard`. Other machines may make the others at the same time,
+            in the same ``root``.
 
     Returns:
         Whether anything was made.
 
     Raises:
-        BadImageError: An image cannot be read or is too small, its LR is missing or of another size, or two images
-            have the same name.
-        FileExistsError: There is a folder of such a name under ``root`` that was not made by this function.
-        NotADirectoryError: ``hr_dir`` or ``lr_dir`` is no folder.
-        OSError: The disk is full, or cannot be read or written.
-        ValueError: Scales or sub-image sizes that do not work, no image at all, or a shard that does not fit those that
-            are there.
+        BadImageError: An image cannot be read or is too small, its LR image is missing or has the wrong size, or two
+            images have the same name.
+        FileExistsError: ``root`` contains an output that this function did not make.
+        NotADirectoryError: ``hr_dir`` or ``lr_dir`` is not a folder.
+        OSError: A file cannot be read or written, or the disk is full.
+        ValueError: Scales or sub-image sizes are invalid, there are no images, or a shard does not match the existing
+            ones.
     """
-    pictures = Pictures(_source_folders(Path(hr_dir), lr_dir, sorted(set(scales))), names)
-    return prepare_pictures(
-        [pictures],
+    part = ImageFolders(_source_folders(Path(hr_dir), lr_dir, sorted(set(scales))), names)
+    return prepare_images(
+        [part],
         root,
         name,
         scales=scales,
@@ -102,8 +102,8 @@ def prepare_set(
     )
 
 
-def prepare_pictures(
-    parts: Sequence[Pictures],
+def prepare_images(
+    parts: Sequence[ImageFolders],
     root: str | os.PathLike,
     name: str,
     *,
@@ -115,7 +115,7 @@ def prepare_pictures(
     workers: int | None = None,
     shard: Shard | None = None,
 ) -> bool:
-    """Make one set of pictures that may lie in several folders; all else is as :func:`prepare_set` says."""
+    """Make one set from images in several folders; otherwise as :func:`prepare_set`."""
     scales = sorted(set(scales))
     _check_settings(name, scales, subimage, crop)
     root = Path(root)
@@ -123,23 +123,23 @@ def prepare_pictures(
     sources = find_sources(parts)
     if shard:
         if folders:
-            raise ValueError("a set in shards has LMDBs alone, no folders of images")
+            raise ValueError("a sharded set consists of LMDBs, without folders of images")
         if shard.of > len(sources):
-            raise ValueError(f"{name}: {len(sources)} images, expected one for each of {shard.of} shards at least")
+            raise ValueError(f"{name}: {len(sources)} images, expected at least one for each of {shard.of} shards")
         whole = {"count": len(sources), "sha256": digest((source.key, "") for source in sources)}
         sources = shard.share(sources)
     recipe = {
         "format": FORMAT,
         "name": f"{name}-{shard}" if shard else name,
         "shard": shard and list(shard),
-        # All pictures of the set, of which a shard has a part.
+        # All images of the set, of which a shard has a part; existing manifests have this key.
         "pictures": whole if shard else None,
         "scales": scales,
         "subimage": None if subimage is None else list(subimage),
         "crop": crop,
         "given": [scale for scale in scales if any(scale in part.folders for part in parts)],
         "whole": shard is None and all(part.names is None for part in parts),
-        # A folder holds all pictures of the set or is no part of it.
+        # A folder holds all images of the set, or is not part of it.
         "in_place": _folders_in_place(root, layout, parts[0].folders) if len(parts) == 1 else {},
         "folders": folders,
         "skip_bad": skip_bad,
@@ -160,7 +160,7 @@ def prepare_pictures(
 
 def _check_settings(name: str, scales: list[int], subimage: tuple[int, int] | None, crop: int | None) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise ValueError(f"the name of a set may hold letters, digits, '_' and '-' only, got {name!r}")
+        raise ValueError(f"the name of a set may contain only letters, digits, '_' and '-', got {name!r}")
     if any(scale != int(scale) or scale < 2 for scale in scales):
         raise ValueError(f"scales must be whole numbers above 1, got {scales}")
     multiple = math.lcm(*scales)
@@ -173,7 +173,7 @@ def _check_settings(name: str, scales: list[int], subimage: tuple[int, int] | No
 def _source_folders(
     hr_dir: Path, lr_dir: str | os.PathLike | Mapping[int, str | os.PathLike] | None, scales: list[int]
 ) -> dict[int, Path]:
-    """Source folder of every scale for which there is one; 1 is HR."""
+    """Return the source folder of every scale that has one; 1 is HR."""
     if lr_dir is None:
         return {1: hr_dir}
     if isinstance(lr_dir, Mapping):
@@ -185,7 +185,7 @@ def _source_folders(
 
 
 def _folders_in_place(root: Path, layout: Layout, folders: Mapping[int, Path]) -> dict[str, int]:
-    """Those folders of the layout that are source folders, and which of the sources' files they hold."""
+    """Return the folders of the layout that are source folders, with the index of the source files that they hold."""
     names = {scale: layout.hr if scale == 1 else layout.lr(scale) for scale in folders}
     return {
         names[scale]: number
@@ -195,7 +195,7 @@ def _folders_in_place(root: Path, layout: Layout, folders: Mapping[int, Path]) -
 
 
 def _hash_sources(sources: list[Source], name: str, workers: int | None) -> dict[str, Any]:
-    """Name and SHA-256 of every source file, so that changed pictures are noticed and moved folders are not."""
+    """Return name and SHA-256 of every source file, which change with an image but not with its folder."""
 
     def digest(source: Source) -> list[list[str]]:
         return [[path.name, sha256_of(path)] for path in (source.hr, *source.lr.values())]
@@ -209,7 +209,7 @@ def _hash_sources(sources: list[Source], name: str, workers: int | None) -> dict
 
 
 class _Made(NamedTuple):
-    """What was made of one source: images by LMDB, entries by LMDB and folder, or why it was left out."""
+    """The results for one source: images by LMDB, entries by LMDB and folder, or the reason for skipping it."""
 
     images: dict[str, list[EncodedImage]]
     entries: dict[str, list[Entry]]
@@ -219,8 +219,8 @@ class _Made(NamedTuple):
 def _build(
     building: Path, sources: list[Source], layout: Layout, recipe: dict[str, Any], workers: int | None
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Fill the folder ``building``, taking up what a killed run left there; return what it holds and what not."""
-    # What is written is counted alone, and read from the records at the end: memory must not grow with the set.
+    """Fill the folder ``building``, continuing a killed run; return summaries of its contents and skipped images."""
+    # Only counts are kept; entries are read from the records at the end, so that memory does not grow with the set.
     held: Counter[str] = Counter()
     skipped: dict[str, str] = {}
     done = number = 0
@@ -252,7 +252,7 @@ def _build(
 
 
 def _batches(made: Iterable[tuple[Source, _Made]]) -> Iterator[list[tuple[Source, _Made]]]:
-    """Group sources in order; where a batch ends depends on nothing but its images."""
+    """Group sources in order; the end of a batch depends only on its images."""
     batch, size = [], 0
     for source, result in made:
         batch.append((source, result))
@@ -280,7 +280,7 @@ def _write_batch(building: Path, batch: list[tuple[Source, _Made]], held: Mappin
 
 
 def _records(building: Path) -> Iterator[dict[str, Any]]:
-    """Records of the batches that are written, in order."""
+    """Yield the records of the written batches, in order."""
     for number in count():
         record = read_json(building / "records" / f"{number}.json")
         if record is None:
@@ -289,13 +289,13 @@ def _records(building: Path) -> Iterator[dict[str, Any]]:
 
 
 def _note(record: dict[str, Any], held: Counter[str], skipped: dict[str, str]) -> None:
-    """Add what a record says to what the records before it said."""
+    """Add the contents of a record to those of the earlier records."""
     skipped |= record["skipped"]
     held.update({path: len(entries) for path, entries in record["written"].items()})
 
 
 def _make_image(source: Source, building: Path, layout: Layout, recipe: dict[str, Any]) -> _Made:
-    """Make all that belongs to one source image; write what goes to folders."""
+    """Make all outputs of one source image; write those that go to folders."""
     made = _Made({}, {})
     try:
         hr, lr = _load_pair(source, recipe["scales"], recipe["crop"])
@@ -334,7 +334,7 @@ def _make_image(source: Source, building: Path, layout: Layout, recipe: dict[str
 
 
 def _load_pair(source: Source, scales: list[int], crop: int | None) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """HR image cropped to a multiple of all scales, or to its middle, and its LR images, read or made."""
+    """Return the HR image, cropped to a multiple of all scales or to its center, and its LR images, read or made."""
     hr = read_image(source.hr)
     full = hr.shape[:2]
     multiple = math.lcm(*scales)
@@ -348,7 +348,7 @@ def _load_pair(source: Source, scales: list[int], crop: int | None) -> tuple[np.
             lr[scale] = imresize(hr, output_shape=(height // scale, width // scale))
             continue
         given = read_image(source.lr[scale])
-        # LR of an HR whose sides are no multiple of the scale was rounded one way or the other.
+        # The size of an LR image may have been rounded up or down.
         if any(
             side not in (whole // scale, -(-whole // scale)) for side, whole in zip(given.shape, full, strict=False)
         ):
@@ -358,7 +358,7 @@ def _load_pair(source: Source, scales: list[int], crop: int | None) -> tuple[np.
             )
         lr[scale] = given[: height // scale, : width // scale]
     if crop:
-        # Made from the whole first: an LR image of its own would be blurred differently at the new border.
+        # Made from the whole image first: the LR image of the crop would be blurred differently at its border.
         top, left = (max(side - crop, 0) // 2 // multiple * multiple for side in (height, width))
         bottom, right = min(top + crop, height), min(left + crop, width)
         hr = hr[top:bottom, left:right]
@@ -367,7 +367,7 @@ def _load_pair(source: Source, scales: list[int], crop: int | None) -> tuple[np.
 
 
 def _windows(shape: tuple[int, int], size: int, step: int) -> Iterator[tuple[int, int, int, int]]:
-    """Top, left, bottom and right of the sub-images, row by row."""
+    """Yield top, left, bottom and right of the sub-images, row by row."""
 
     def starts(length: int) -> list[int]:
         last = max(length - size, 0)

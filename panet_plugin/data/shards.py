@@ -1,8 +1,8 @@
-"""Sets in shards: a folder of LMDBs, each made by a process of its own, in the place of one LMDB.
+"""Sharded sets: a folder of LMDBs, each made by its own process, instead of one LMDB.
 
-``NAME_HR.lmdb/3-of-8.lmdb`` is the third of eight, laid out as every LMDB of ours. A picture and its sub-images belong
-to one shard, by the place of the picture among all. Each shard has a manifest, ``ROOT/NAME-3-of-8.json``; once all are
-there, ``ROOT/NAME.json`` lists them.
+``NAME_HR.lmdb/3-of-8.lmdb`` is the third of eight, with the same layout as any LMDB of ours. An image and its
+sub-images belong to one shard, chosen by the image's position in the set. Each shard has a manifest,
+``ROOT/NAME-3-of-8.json``; when all exist, ``ROOT/NAME.json`` lists them.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from panet_plugin.data.image_reader import BadImageError
 from panet_plugin.data.lmdb_reader import count_records
 from panet_plugin.data.manifest import read_json, sha256_of, to_json
-from panet_plugin.data.pictures import BadImageError
 from panet_plugin.files import locked, write_bytes
 
 logger = logging.getLogger(__name__)
 
 
 class Shard(NamedTuple):
-    """One of the parts of a set in shards, each an LMDB; as text ``3-of-8``.
+    """One shard of a set; its text is ``3-of-8``.
 
     Attributes:
         number: From 1.
-        of: How many there are.
+        of: Number of shards.
     """
 
     number: int
@@ -34,7 +34,7 @@ class Shard(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Read what users write, ``3/8``; ValueError if that is no part of a whole."""
+        """Parse ``3/8``; ValueError if that is not a valid shard."""
         found = re.fullmatch(r"(\d+)/(\d+)", text)
         shard = cls(*map(int, found.groups())) if found else cls(0, 0)
         if not 1 <= shard.number <= shard.of:
@@ -45,7 +45,7 @@ class Shard(NamedTuple):
         return f"{self.number}-of-{self.of}"
 
     def share(self, items: list[Any]) -> list[Any]:
-        """Return every ``of``-th item, from its own on: neighbors, which are often alike, go to different shards."""
+        """Return every ``of``-th item, starting with its own: neighbors, often similar, go to different shards."""
         return items[self.number - 1 :: self.of]
 
     def all(self) -> list[Shard]:
@@ -54,10 +54,10 @@ class Shard(NamedTuple):
 
 
 def shard_paths(path: Path) -> list[Path]:
-    """Return the LMDBs that a path stands for: the one that it is, or the shards in it; nothing if there are none.
+    """Return the LMDBs at a path: the LMDB itself or its shards; empty if there are none.
 
     Raises:
-        BadImageError: If shards are missing or cut, or there are shards of several divisions.
+        BadImageError: If shards are missing or truncated, or belong to different divisions.
     """
     if (path / "meta_info.txt").is_file():
         return [path]
@@ -67,7 +67,7 @@ def shard_paths(path: Path) -> list[Path]:
     first, last = found[0], found[-1]
     if first.of != last.of:
         raise BadImageError(
-            f"{path}: holds {first}.lmdb and {last}.lmdb, expected shards of one division: remove those of the other"
+            f"{path}: contains {first}.lmdb and {last}.lmdb, expected shards of one division: remove those of the other"
         )
     if missing := [shard for shard in first.all() if shard not in found]:
         raise BadImageError(
@@ -78,20 +78,20 @@ def shard_paths(path: Path) -> list[Path]:
     for place in paths:
         listed = place / "meta_info.txt"
         if not listed.is_file():
-            raise BadImageError(f"{listed}: missing, the shard is not whole")
+            raise BadImageError(f"{listed}: missing, the shard is incomplete")
         lines = listed.read_bytes().count(b"\n")
         if (records := count_records(place)) != lines:
-            raise BadImageError(f"{place}: {records} images, expected {lines} as its meta_info.txt lists")
+            raise BadImageError(f"{place}: {records} images, expected {lines} as listed in its meta_info.txt")
     return paths
 
 
 def shards_of(root: Path, name: str) -> list[Shard]:
-    """Return the shards of a set of which there is a manifest or the beginning of one."""
+    """Return the shards of a set that have a manifest or were begun."""
     return _shards_in(root, rf"\.?{re.escape(name)}-(\d+)-of-(\d+)\.(?:json|partial)")
 
 
 def sets_in_shards(root: Path) -> Iterator[tuple[str, list[Shard]]]:
-    """Yield the names of the sets in shards below a folder, each with what :func:`shards_of` returns."""
+    """Yield the name and :func:`shards_of` of every sharded set in a folder."""
     pattern = re.compile(r"\.?(.+)-\d+-of-\d+\.(?:json|partial)")
     for name in sorted({found[1] for path in root.iterdir() if (found := pattern.fullmatch(path.name))}):
         yield name, shards_of(root, name)
@@ -106,24 +106,24 @@ def _shards_in(folder: Path, pattern: str) -> list[Shard]:
 
 
 def claim(root: Path, name: str, shard: Shard | None, recipe: dict[str, Any], outputs: Sequence[str]) -> None:
-    """Make sure that a shard, or a set that is in none, fits what is there of the set; others will have to fit it.
+    """Check that a shard, or an unsharded set, matches the existing files of the set, and reserve it.
 
     Raises:
-        ValueError: If the set is divided otherwise, or was made of other pictures or with other settings.
-        FileExistsError: If there is a set or an LMDB of this name that is in no shards.
+        ValueError: If the set has another division, other images or other settings.
+        FileExistsError: If there is an unsharded set or LMDB with this name.
     """
     with locked(root / name):
         found = shards_of(root, name)
         if other := next((other for other in found if not shard or other.of != shard.of), None):
             raise ValueError(
-                f"{root / name} is in {other.of} shards, there is {other}: go on with --shard 1/{other.of} and so on, "
-                f"or remove what begins with {name}"
+                f"{root / name} has {other.of} shards: use --shard 1/{other.of} and so on, "
+                f"or remove the files that begin with {name}"
             )
         if not shard:
             return
         whole = read_json(root / f"{name}.json")
         if whole and "shards" not in whole:
-            raise FileExistsError(f"{root / name}.json: a set in no shards: remove it, or choose another root or name")
+            raise FileExistsError(f"{root / name}.json: an unsharded set: remove it, or choose another root or name")
         for output in outputs:
             lmdb = (root / output).parent
             if (lmdb / "data.mdb").exists():
@@ -140,14 +140,14 @@ def claim(root: Path, name: str, shard: Shard | None, recipe: dict[str, Any], ou
             if changed := [key for key in recipe if key not in own and theirs.get(key) != recipe[key]]:
                 key = changed[0]
                 raise ValueError(
-                    f"{path}: {key} is {theirs.get(key)}, expected {recipe[key]}: all shards of a set are made of the "
-                    f"same pictures with the same settings; to change them, remove what begins with {name}"
+                    f"{path}: {key} is {theirs.get(key)}, expected {recipe[key]}: all shards of a set need the "
+                    f"same images and settings; to change these, remove the files that begin with {name}"
                 )
         (root / f".{name}-{shard}.partial").mkdir(exist_ok=True)
 
 
 def list_shards(root: Path, name: str, shard: Shard) -> bool:
-    """Write the manifest of a set once all its shards have theirs; until then there is none.
+    """Write the manifest of a set when all its shards have theirs; until then it does not exist.
 
     Returns:
         Whether the set is complete.

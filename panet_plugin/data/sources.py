@@ -1,4 +1,4 @@
-"""Where the pictures of a set lie: pairs of HR and LR files, in whatever of the usual layouts."""
+"""Finding the images of a set: pairs of HR and LR files in any of the usual layouts."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from panet_plugin.data.pictures import BadImageError, files_in
+from panet_plugin.data.image_reader import BadImageError, files_in
 
-# Of DIV2K, for those who keep all of its 900 pictures in one folder.
+# File names of DIV2K, whose 900 images may be in one folder.
 DIV2K_NAMES = {
     "train": frozenset(f"{number:04d}" for number in range(1, 801)),
     "valid": frozenset(f"{number:04d}" for number in range(801, 901)),
 }
-# Where HR pictures are looked for, the most telling name first.
+# Names of folders of HR images, the most specific first.
 HR_FOLDERS = {
     "train": ("*_train_HR", "train_HR", "train/HR", "*_HR", "HR", "GT", "train", "."),
     "valid": ("*_valid_HR", "*_val_HR", "valid_HR", "val_HR", "valid/HR", "val/HR", "valid", "val"),
 }
-# Of DF2K, where its parts were not copied into one folder.
+# Folders of DF2K, if its parts were not merged into one.
 PARTS = ("DIV2K_train_HR", "Flickr2K_HR")
 OTHER_SUBSETS = re.compile(r"(^|_)(val|valid|test)(_|$)")
-# What stands for HR in the name of the folder beside, and where the images of a scale are below that.
+# Replacements for HR in the name of an LR folder, and the paths of the images of a scale in it.
 LR_WORDS = ("LR_bicubic", "LR")
 LR_FOLDERS = ("{lr}/X{scale}", "{lr}_X{scale}/{lr}/X{scale}", "{lr}_X{scale}/X{scale}", "{lr}_X{scale}", "{lr}x{scale}")
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Where the pictures of a set, or of a part of it, lie.
+class ImageFolders:
+    """Folders of the images of a set, or of a part of it.
 
     Attributes:
-        folders: Folder of every scale; 1 is HR.
-        names: The stems that belong to the set, if the folders hold more.
+        folders: Folder by scale; 1 is HR.
+        names: The stems that belong to the set, if the folders contain others too.
     """
 
     folders: Mapping[int, Path]
@@ -44,22 +44,22 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Source:
-    """An HR file, the key of its image, and its given LR files by scale."""
+    """An HR file, the key of its image, and its existing LR files by scale."""
 
     key: str
     hr: Path
     lr: dict[int, Path] = field(default_factory=dict)
 
 
-#: Longest name in folders and LMDBs: keys of LMDB have 511 bytes at most, names of files 255, and numbers of sub-images
-#: and suffixes follow.
+#: Longest name in folders and LMDBs: LMDB keys have at most 511 bytes and file names 255, including numbers of
+#: sub-images and suffixes.
 _LONGEST_KEY = 200
 
 
 def image_key(path: Path) -> str:
-    """Name of an image in folders and LMDBs; what the readers of LMDB keys would stumble over becomes ``+hex+``.
+    """Return the name of an image in folders and LMDBs; characters that are invalid in LMDB keys become ``+hex+``.
 
-    Of a name that gets too long, the beginning is kept, and a hash of the whole.
+    A name that is too long becomes its beginning and a hash.
     """
     key = re.sub(r"[^A-Za-z0-9_-]", lambda match: f"+{ord(match[0]):x}+", path.stem)
     if len(key) <= _LONGEST_KEY:
@@ -67,8 +67,8 @@ def image_key(path: Path) -> str:
     return f"{key[: _LONGEST_KEY - 17]}-{hashlib.sha256(path.stem.encode(errors='surrogateescape')).hexdigest()[:16]}"
 
 
-def list_images(folder: Path) -> dict[str, Path]:
-    """Files of a folder by stem, in the order of their keys; no file of it may be anything but an image.
+def images_by_stem(folder: Path) -> dict[str, Path]:
+    """Return the files of a folder by stem, in the order of their keys; all of them must be images.
 
     Raises:
         BadImageError: Two files have the same stem.
@@ -84,12 +84,12 @@ def list_images(folder: Path) -> dict[str, Path]:
     return images
 
 
-def find_sources(parts: Iterable[Pictures]) -> list[Source]:
-    """Pair the files of HR folders with those of folders of LR images; return them in the order of their keys.
+def find_sources(parts: Iterable[ImageFolders]) -> list[Source]:
+    """Pair the files of HR and LR folders; return the pairs in the order of their keys.
 
     Raises:
-        BadImageError: An image has no partner, or two have the same name.
-        ValueError: There is no image at all in one of the parts.
+        BadImageError: An image has no counterpart, or two have the same name.
+        ValueError: A part has no images.
     """
     sources: dict[str, Source] = {}
     for source in (source for part in parts for source in _pair(part.folders, part.names)):
@@ -101,14 +101,14 @@ def find_sources(parts: Iterable[Pictures]) -> list[Source]:
 
 def _pair(folders: Mapping[int, Path], names: Collection[str] | None) -> Iterator[Source]:
     def listed(folder: Path, suffix: str = "") -> dict[str, Path]:
-        found = list_images(folder)
+        found = images_by_stem(folder)
         return {
             stem: path for stem, path in found.items() if names is None or stem.removesuffix(suffix) in names
         }  # fmt: skip
 
     hr_files = listed(folders[1])
     if not hr_files:
-        raise ValueError(f"{folders[1]} holds no images")
+        raise ValueError(f"{folders[1]} contains no images")
     lr_files: dict[str, dict[int, Path]] = {stem: {} for stem in hr_files}
     for scale, folder in folders.items():
         if scale == 1:
@@ -121,58 +121,58 @@ def _pair(folders: Mapping[int, Path], names: Collection[str] | None) -> Iterato
             lr_files[stem][scale] = path
         if found:
             strays = ", ".join(path.name for path in found.values())
-            raise BadImageError(f"{folder} holds LR images that have no HR image in {folders[1]}: {strays}")
+            raise BadImageError(f"{folder} contains LR images without an HR image in {folders[1]}: {strays}")
     return (Source(image_key(path), path, lr_files[stem]) for stem, path in hr_files.items())
 
 
-def find_subset(folders: Sequence[str | os.PathLike], subset: str, scales: Sequence[int]) -> list[Pictures]:
-    """Find the pictures of a training set that was unpacked by hand.
+def find_subset(folders: Sequence[str | os.PathLike], subset: str, scales: Sequence[int]) -> list[ImageFolders]:
+    """Find the images of a training set that was unpacked manually.
 
-    DIV2K, Flickr2K and DF2K are found as their archives unpack and as BasicSR, MMagic and EDSR want them; so are
-    ``train_HR`` and ``HR`` with ``LR_bicubic/X2`` beside. Else the folder itself is taken for the pictures to train on.
+    DIV2K, Flickr2K and DF2K are found in the layouts of their archives and of BasicSR, MMagic and EDSR; so are
+    ``train_HR`` and ``HR`` with ``LR_bicubic/X2`` beside them. Otherwise the folder itself is used for training.
 
     Args:
-        folders: Of each, the folder of the set, or one above it, or that of its HR pictures. Several make one set.
+        folders: For each part the folder of the set, its parent folder, or the folder of its HR images.
         subset: ``"train"`` or ``"valid"``.
-        scales: Whose LR images to look for. What is not there is left out.
+        scales: Scales of the LR images to find; missing ones are skipped.
 
     Returns:
         The parts of the set.
 
     Raises:
         NotADirectoryError: There is no such folder.
-        FileNotFoundError: A folder has no pictures to train on, or none of them has any to validate on.
-        ValueError: There are several sets in a folder.
+        FileNotFoundError: A folder has no training images, or none of them has validation images.
+        ValueError: A folder contains several sets.
     """
     paths = [*map(Path, folders)]
     for folder in paths:
         if not folder.is_dir():
             raise NotADirectoryError(f"{folder} is not a folder")
-    found = {folder: _find_pictures(folder, subset, scales) for folder in paths}
+    found = {folder: _find_images(folder, subset, scales) for folder in paths}
     without = [folder for folder in paths if not found[folder]]
     if without and (subset == "train" or len(without) == len(paths)):
         looked_for = ", ".join(HR_FOLDERS[subset])
-        raise FileNotFoundError(f"{without[0]} holds no pictures of the subset {subset}: looked for {looked_for}")
+        raise FileNotFoundError(f"{without[0]} contains no images of the subset {subset}: searched for {looked_for}")
     return [part for folder in paths for part in found[folder]]
 
 
-def _find_pictures(folder: Path, subset: str, scales: Sequence[int]) -> list[Pictures]:
+def _find_images(folder: Path, subset: str, scales: Sequence[int]) -> list[ImageFolders]:
     parts = []
     for hr in _find_hr(folder, subset):
         stems = {path.stem for path in files_in(_unnested(hr))}
-        # Training on these would spoil the validation.
+        # Training on these would invalidate the validation.
         mixed = stems > DIV2K_NAMES["train"] and stems & DIV2K_NAMES["valid"]
         names = stems - DIV2K_NAMES["valid"] if subset == "train" and mixed else None
-        parts.append(Pictures(_with_lr(hr, scales), names))
+        parts.append(ImageFolders(_with_lr(hr, scales), names))
     if subset == "valid" and not parts:
         for hr in _find_hr(folder, "train"):
             if DIV2K_NAMES["valid"].issubset(path.stem for path in files_in(_unnested(hr))):
-                parts.append(Pictures(_with_lr(hr, scales), DIV2K_NAMES["valid"]))
+                parts.append(ImageFolders(_with_lr(hr, scales), DIV2K_NAMES["valid"]))
     return parts
 
 
 def _with_lr(hr: Path, scales: Sequence[int]) -> dict[int, Path]:
-    """A folder of HR pictures, and those of LR images beside it."""
+    """Return a folder of HR images and the folders of LR images beside it, by scale."""
     folders = {1: _unnested(hr)}
     for scale in scales:
         words = (hr.name.replace("HR", word) for word in LR_WORDS if "HR" in hr.name)
@@ -183,14 +183,14 @@ def _with_lr(hr: Path, scales: Sequence[int]) -> dict[int, Path]:
 
 
 def _find_hr(folder: Path, subset: str) -> list[Path]:
-    """The HR folders of a subset in a folder, or one or two levels below: one, or those of DF2K."""
+    """Return the HR folders of a subset in a folder, up to two levels deep: one, or those of DF2K."""
 
     def holding(pattern: str, prefixes: Sequence[str] = ("", "*/", "*/*/")) -> list[Path]:
         found = [path for prefix in prefixes for path in sorted(folder.glob(prefix + pattern)) if path.is_dir()]
         found = [path for path in found if any(files_in(_unnested(path)))]
         if subset == "train":
             found = [path for path in found if not OTHER_SUBSETS.search(path.name)]
-        # A folder within one of the same name is that one.
+        # A folder inside one with the same name counts once.
         return sorted({_unnested(path): path for path in reversed(found)}.values())
 
     if subset == "train" and all(parts := [holding(name) for name in PARTS]):
@@ -212,10 +212,10 @@ def _find_hr(folder: Path, subset: str) -> list[Path]:
 
 def _several(folder: Path, found: Sequence[Path]) -> ValueError:
     return ValueError(
-        f"{folder} holds {' and '.join(map(str, found))}: name the one to take, or all that are to be one"
+        f"{folder} contains {' and '.join(map(str, found))}: pass the one to use, or all that form the set"
     )
 
 
 def _unnested(folder: Path) -> Path:
-    """The folder of the same name within, where some programs unpack to."""
+    """Return the inner folder of the same name, which some programs create when unpacking, or the folder itself."""
     return folder / folder.name if (folder / folder.name).is_dir() else folder

@@ -1,4 +1,4 @@
-"""Whether a prepared set is still what it was when it was made."""
+"""Verifying that a prepared set is unchanged."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from typing import Any, NamedTuple
 from PIL import Image
 from tqdm import tqdm
 
+from panet_plugin.data.image_reader import READABLE, BadImageError, files_in
 from panet_plugin.data.images import PNG_COMPRESSION
 from panet_plugin.data.lmdb_reader import LmdbRecords, count_records
 from panet_plugin.data.manifest import FORMAT, digest, read_json, sha256_of
 from panet_plugin.data.parallel import in_threads
-from panet_plugin.data.pictures import READABLE, BadImageError, files_in
 from panet_plugin.data.shards import Shard, sets_in_shards
 
 logger = logging.getLogger(__name__)
 
-# How many damaged images are named.
+# Maximum number of damaged images that are named.
 EXAMPLES = 5
-UNFINISHED = "{}: the preparation was interrupted; the same command finishes it"
+UNFINISHED = "{}: the preparation was interrupted; run the same command to finish it"
 
 
 def verify_root(root: str | os.PathLike, workers: int | None = None) -> list[str]:
-    """Compare all prepared sets below a folder with their manifests.
+    """Compare all prepared sets in a folder with their manifests.
 
-    Every image is read and hashed, and the checksums within it are compared, by which damaged ones can be named.
+    Every image is read and hashed, and its internal checksums are verified to name the damaged ones.
 
     Args:
-        root: Folder of ``NAME.json`` and what these list.
+        root: Folder of ``NAME.json`` and the files that these list.
         workers: Number of threads; the number of usable cores by default.
 
     Returns:
-        What is wrong, one sentence each.
+        The problems, one sentence each.
 
     Raises:
-        FileNotFoundError: There is no prepared set.
+        FileNotFoundError: The folder contains no prepared set.
     """
     root = Path(root)
     found = {path: read_json(path) for path in sorted(root.glob("*.json"))}
@@ -49,7 +49,7 @@ def verify_root(root: str | os.PathLike, workers: int | None = None) -> list[str
     unfinished = [root / f"{recipe['name']}.json" for recipe in recipes if recipe]
     unfinished = [path for path in unfinished if path not in manifests]
     if not manifests and not unfinished:
-        raise FileNotFoundError(f"{root} holds no prepared set: no NAME.json that lists outputs")
+        raise FileNotFoundError(f"{root} contains no prepared set (NAME.json that lists outputs)")
     problems = []
     for path, manifest in manifests.items():
         problems += _verify_set(path, manifest, workers)
@@ -60,19 +60,19 @@ def verify_root(root: str | os.PathLike, workers: int | None = None) -> list[str
 
 
 def _verify_division(root: Path, name: str, shards: list[Shard], found: dict[Path, dict[str, Any] | None]) -> list[str]:
-    """What is wrong with a set in shards, beyond what is wrong with each of them."""
+    """Return the problems of a sharded set, except those of its shards."""
     if {shard.of for shard in shards} != {shards[0].of}:
-        return [f"{root / name}: there are shards of several divisions: {', '.join(map(str, shards))}"]
+        return [f"{root / name}: shards of several divisions: {', '.join(map(str, shards))}"]
     missing = [shard for shard in shards[0].all() if shard not in shards]
     if missing:
-        return [f"{root / f'{name}-{shard}.json'}: missing: this shard is not prepared" for shard in missing]
+        return [f"{root / f'{name}-{shard}.json'}: missing: this shard was not prepared" for shard in missing]
     paths = [root / f"{name}-{shard}.json" for shard in shards]
     outputs = {root / output for path in paths for output in (found.get(path) or {"outputs": {}})["outputs"]}
     strays = {path for folder in {output.parent for output in outputs} for path in folder.glob("*.lmdb")} - outputs
-    problems = [f"{path}: no manifest knows this shard" for path in sorted(strays)]
+    problems = [f"{path}: no manifest lists this shard" for path in sorted(strays)]
     listed = (found.get(root / f"{name}.json") or {}).get("shards")
     if all(path.is_file() for path in paths) and listed != {path.name: sha256_of(path) for path in paths}:
-        problems.append(f"{root / name}.json: missing, or of other shards; the command of any shard writes it")
+        problems.append(f"{root / name}.json: missing, or of other shards; preparing any shard again writes it")
     return problems
 
 
@@ -102,7 +102,7 @@ def _verify_set(path: Path, manifest: dict[str, Any], workers: int | None) -> li
 
 
 def _verify_lmdb(path: Path, expected: dict[str, Any], workers: int | None) -> tuple[list[str], list[str]]:
-    """What is wrong with an LMDB, and its keys."""
+    """Return the problems of an LMDB, and its keys."""
     try:
         count_records(path)  # for its errors
         records = LmdbRecords(path)
@@ -115,7 +115,7 @@ def _verify_lmdb(path: Path, expected: dict[str, Any], workers: int | None) -> t
     problems = _compare(path, expected, checked)
     meta_info = path / "meta_info.txt"
     listed = meta_info.read_text(errors="replace").splitlines() if meta_info.is_file() else []
-    # What is damaged is told already.
+    # Damaged images are reported already.
     if len(listed) != len(checked) or not {image.line for image in checked if image.line} <= {*listed}:
         problems.append(f"{meta_info}: does not list the images of the LMDB")
     return problems, [image.name for image in checked]
@@ -127,7 +127,7 @@ def _verify_folder(path: Path, expected: dict[str, Any], workers: int | None) ->
 
 
 class _Checked(NamedTuple):
-    """An image, and what meta_info.txt says of it; nothing if it is damaged."""
+    """An image with its line in meta_info.txt, empty if it is damaged."""
 
     name: str
     sha256: str
@@ -164,11 +164,11 @@ def _compare(path: Path, expected: dict[str, Any], checked: list[_Checked]) -> l
     if digest((image.name, image.sha256) for image in checked) == expected["sha256"]:
         return []
     damaged = [image.name for image in checked if not image.line]
-    return [f"{path}: images are not those that were made" + (f"; damaged: {_some(damaged)}" if damaged else "")]
+    return [f"{path}: images differ from those that were made" + (f"; damaged: {_some(damaged)}" if damaged else "")]
 
 
 def _verify_sources(root: Path, recipe: dict[str, Any], workers: int | None) -> list[str]:
-    """What is wrong with pictures that were in place already; those elsewhere are no part of the set."""
+    """Return the problems of images that were already in place; those elsewhere are not part of the set."""
     problems = []
     for output, number in recipe["in_place"].items():
         files = [(root / output / hashes[number][0], hashes[number][1]) for hashes in recipe["sources"].values()]
@@ -176,7 +176,7 @@ def _verify_sources(root: Path, recipe: dict[str, Any], workers: int | None) -> 
         done = tqdm(results, f"{output}: checking", len(files), unit="image", leave=False)
         wrong = [path.name for (path, _), right in zip(files, done, strict=True) if not right]
         if wrong:
-            problems.append(f"{root / output}: changed or gone since the set was made: {_some(wrong)}")
+            problems.append(f"{root / output}: changed or missing since the set was made: {_some(wrong)}")
         known = {path for path, _ in files}
         new = sorted(path.name for path in files_in(root / output) if path not in known) if recipe["whole"] else []
         if new:

@@ -1,4 +1,4 @@
-"""Clean image to degraded image, NumPy in and NumPy out."""
+"""Degradations of clean images, as NumPy arrays."""
 
 from panet_plugin.degradations.jpeg import closest_quality, compress_jpeg
 from panet_plugin.degradations.mosaic import mosaic_bayer

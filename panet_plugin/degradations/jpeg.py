@@ -13,24 +13,24 @@ from panet_plugin.pixels import luma
 
 
 def compress_jpeg(image: np.ndarray, quality: int, luma_only: bool = True) -> np.ndarray:
-    """Compress an image with libjpeg's baseline coder and decode it again (paper, section 4.4).
+    """Compress an image with libjpeg's baseline encoder and decode it (paper, section 4.4).
 
     Args:
         image: 8-bit ``(H, W)``, ``(H, W, 1)`` or RGB ``(H, W, 3)``.
         quality: libjpeg's quality, 1 to 100.
-        luma_only: Code the luma alone, as a gray file: so the published figures were made. Otherwise RGB images are
-            coded in color, with chroma of half the sides.
+        luma_only: Encode only the luma, as a gray file, as for the published figures. Otherwise RGB images are encoded
+            in color, with chroma subsampled by 2.
 
     Returns:
-        8-bit; an RGB image becomes ``(H, W, 1)`` if ``luma_only``, all others keep their shape.
+        8-bit image: ``(H, W, 1)`` for an RGB image if ``luma_only``, otherwise the same shape.
 
     Raises:
         TypeError: If the image is not 8-bit.
-        ValueError: If it is of another shape, or the quality is out of range.
+        ValueError: If it has another shape, or the quality is out of range.
     """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         given = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
-        raise TypeError(f"JPEG codes 8-bit images, got {given}")
+        raise TypeError(f"expected an 8-bit image, got {given}")
     if image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)) or image.size == 0:
         raise ValueError(f"expected (H, W), (H, W, 1) or RGB (H, W, 3), got shape {image.shape}")
     if not isinstance(quality, Integral) or isinstance(quality, bool) or not 1 <= quality <= 100:
@@ -43,16 +43,16 @@ def compress_jpeg(image: np.ndarray, quality: int, luma_only: bool = True) -> np
 
 
 def closest_quality(table: Sequence[int]) -> tuple[int, bool]:
-    """Return libjpeg's quality from a quantization table of luma.
+    """Estimate libjpeg's quality from a quantization table of luma.
 
     Args:
-        table: Its 64 values from left to right and top to bottom, as Pillow gives them, not in zigzag.
+        table: The 64 values from left to right and top to bottom, as in Pillow, not in zigzag order.
 
     Returns:
-        The quality, 1 to 100, and whether the table is exactly that of libjpeg. Of other encoders' tables it is the
-        quality whose values have the least ratios to theirs, on average over the logarithms.
+        The quality, 1 to 100, and whether the table is exactly that of libjpeg. For other encoders, it is the quality
+        with the smallest mean absolute difference of the logarithms.
     """
-    # Without its option for baseline files, libjpeg writes values above 255, too.
+    # Unless restricted to baseline files, libjpeg also writes values above 255.
     ratios = np.log(np.clip(table, 1, 255) / _luma_tables())
     distances = np.abs(ratios).mean(axis=1)
     best = int(distances.argmin())
@@ -61,7 +61,7 @@ def closest_quality(table: Sequence[int]) -> tuple[int, bool]:
 
 @functools.cache
 def _luma_tables() -> np.ndarray:
-    """Return the table of every quality, ``(100, 64)``, as it stands in files."""
+    """Return the table of every quality, ``(100, 64)``, as read from files."""
     pixel = np.zeros((1, 1), np.uint8)
     files = [cv2.imencode(".jpg", pixel, [cv2.IMWRITE_JPEG_QUALITY, quality])[1] for quality in range(1, 101)]
     return np.array([JpegImageFile(BytesIO(file.tobytes())).quantization[0] for file in files])

@@ -7,7 +7,7 @@ PATTERNS = {name: tuple("RGB".index(color) for color in name) for name in ("GRBG
 
 
 def mosaic_bayer(image: np.ndarray, pattern: str = "GRBG") -> np.ndarray:
-    """Keep of every pixel the one channel that a Bayer sensor sees there, and set the others to 0.
+    """Keep the one channel of every pixel that a Bayer sensor measures, and set the others to 0.
 
     Args:
         image: RGB ``(H, W, 3)`` of any type and range; odd sides end within a 2x2 cell.

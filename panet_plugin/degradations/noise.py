@@ -22,10 +22,10 @@ def add_gaussian_noise(
     """Add white Gaussian noise, independent in every pixel and channel (paper, section 4.2).
 
     Args:
-        image: Any shape; unsigned integers of their full range, or floats in [0, 1].
+        image: Any shape; unsigned integers with their full range, or floats in [0, 1].
         sigma: Standard deviation on the 0..255 scale, whatever the type of the image. A pair (low, high) is a range
             from which one value is drawn uniformly, for training without a known level.
-        seed: What the noise is drawn from: equal seeds give equal noise; ``None`` gives fresh noise.
+        seed: Seed or generator of the noise; ``None`` draws new noise each time.
         mode: ``"quantized"`` clips and rounds to 8 bit, as noisy benchmark images are stored; ``"float"`` returns
             the sum as it is.
 
@@ -34,8 +34,8 @@ def add_gaussian_noise(
         a float32 image and float64 for others.
 
     Raises:
-        TypeError: If the image is no array of such a type.
-        ValueError: If sigma is negative, not finite or no range; the mode is unknown; the image is not finite.
+        TypeError: If the image is not an array of such a type.
+        ValueError: If sigma is invalid, the mode is unknown, or the image is not finite.
     """
     low, high = _range(sigma)
     if mode not in MODES:

@@ -1,4 +1,4 @@
-"""MATLAB's ``imresize``, whose bicubic made the low-resolution images of every published super-resolution table."""
+"""MATLAB's ``imresize``, with which the low-resolution images of published super-resolution tables were made."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ KERNELS = {"bicubic": (_cubic, 4.0), "bilinear": (_triangle, 2.0)}
 
 @lru_cache(maxsize=64)
 def _interpolation_matrix(length: int, new_length: int, scale: float, method: str, antialias: bool) -> csr_array:
-    """Matrix (new_length, length) that resizes along one dimension; mirrored border pixels keep entries of their own.
+    """Return the matrix (new_length, length) that resizes along one dimension, with separate entries for reflections.
 
-    Entries stay in the order of the taps and are never merged, so that a product accumulates as MATLAB does: for
-    scales whose weights are no binary fractions, the last bit decides which way a value at a rounding tie goes.
+    Entries stay in the order of the taps and are not merged, so that a product accumulates in MATLAB's order: for
+    scales whose weights are not binary fractions, the last bit decides how ties are rounded.
     """
     kernel, width = KERNELS[method]
-    # The kernel is widened by 1 / scale when shrinking: that is the antialiasing.
+    # Antialiasing: the kernel is widened by 1 / scale when downscaling.
     stretch = min(scale, 1.0) if antialias else 1.0
     width /= stretch
     # Pixel centers, counted from 1: output 0.5 is input 0.5.
@@ -52,13 +52,13 @@ def _interpolation_matrix(length: int, new_length: int, scale: float, method: st
 
 
 def _resize_rows(image: np.ndarray, matrix: csr_array) -> np.ndarray:
-    """Resize (H, ...) along its first dimension; an integer image is rounded back to its type, halves upwards."""
+    """Resize (H, ...) along its first dimension; an integer image is rounded back to its type, halves upward."""
     flat = np.ascontiguousarray(image).reshape(image.shape[0], -1)
     resized = matrix @ flat.astype(np.float64, copy=False)
     if np.issubdtype(image.dtype, np.integer):
         resized += 0.5
         np.clip(resized, 0, np.iinfo(image.dtype).max, out=resized)
-        # Truncation is floor here: nothing is negative any more.
+        # Truncation equals floor, since no value is negative here.
         resized = resized.astype(image.dtype)
     return resized.reshape(-1, *image.shape[1:])
 
@@ -72,12 +72,12 @@ def imresize(
 ) -> np.ndarray:
     """Resize an image exactly as MATLAB's ``imresize`` does.
 
-    Integer images are rounded between the two passes, as MATLAB rounds them; floating-point images are computed in
-    float64 and not clipped. The dimension that shrinks more goes first; rows go first when both shrink alike.
+    Integer images are rounded between the two passes, as in MATLAB; floating-point images are computed in float64 and
+    not clipped. The dimension with the smaller scale is resized first, or rows if both are equal.
 
     Args:
         image: (H, W) or (H, W, C), uint8, uint16, float32 or float64, any range.
-        scale: Factor for both sides, positive; the result has ``ceil(side * scale)`` pixels. Either this or
+        scale: Positive factor of both sides; the result has ``ceil(side * scale)`` pixels. Either this or
             ``output_shape``.
         output_shape: (H, W) of the result in pixels; the factor of each side is then the ratio of the sizes.
         method: ``"bicubic"`` (Keys' kernel, a = -0.5) or ``"bilinear"``.
@@ -87,7 +87,7 @@ def imresize(
         The resized image, of the same type and number of dimensions.
 
     Raises:
-        TypeError: The image is no NumPy array of one of these types.
+        TypeError: The image is not a NumPy array of one of these types.
         ValueError: The image is empty, not finite or of another shape; the scale is not finite and positive; neither
             or both of ``scale`` and ``output_shape`` are given; the method is unknown.
     """

@@ -1,4 +1,4 @@
-"""Scores of any methods on benchmark sets by the published protocols."""
+"""Scoring methods on benchmark sets with the published protocols."""
 
 from panet_plugin.errors import EvaluationError
 from panet_plugin.evaluation.compare import Score, compare

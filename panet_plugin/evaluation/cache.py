@@ -1,4 +1,4 @@
-"""Scores that were computed before, by the content of all that they depend on."""
+"""A cache of scores, keyed by everything that they depend on."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from panet_plugin.files import write_bytes
 
 
 class ScoreCache:
-    """One small file for every score.
+    """Stores each score in a small file.
 
     Args:
-        folder: Is made when the first score is stored.
+        folder: Created when the first score is stored.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def path(self, **dependencies: Any) -> Path:
-        """Return the file for what a score depends on; this version of the package is one of them."""
+        """Return the file for a score's dependencies, to which this version of the package is added."""
         key = json.dumps([algorithm(), dependencies], sort_keys=True)
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
 
     @staticmethod
     def read(path: Path, fields: tuple[str, ...]) -> dict[str, float] | None:
-        """Return the numbers of a file; None if it does not exist, or does not hold just these fields."""
+        """Return the numbers in a file; None if it does not exist, or has other fields."""
         try:
             found = json.loads(path.read_bytes())
         except (OSError, ValueError):
@@ -45,18 +45,18 @@ class ScoreCache:
 
     @staticmethod
     def write(path: Path, scores: dict[str, float]) -> None:
-        """Store numbers; the file is either whole or not there."""
+        """Store numbers atomically."""
         write_bytes(path, json.dumps(scores).encode())
 
 
 @cache
 def algorithm() -> str:
-    """Return a hash of what computes results: the code of this package, and the libraries that it calls."""
+    """Return a hash of the code that computes results: this package and the libraries that it calls."""
     digest = hashlib.sha256()
     root = Path(panet_plugin.__file__).parent
     for path in sorted(path for path in root.rglob("*") if path.suffix in (".py", ".cpp", ".h")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    # Not by their distributions: OpenCV comes in several.
+    # Not by distribution: there are several of OpenCV.
     for library in (torch, numpy, scipy, cv2):
         digest.update(f"{library.__name__} {library.__version__}".encode())
     return digest.hexdigest()

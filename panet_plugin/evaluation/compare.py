@@ -1,4 +1,4 @@
-"""Scoring methods on sets of pictures, by the protocol of the task."""
+"""Scoring methods on sets of images with the protocol of the task."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from panet_plugin.tasks import Task
 
 @dataclass(frozen=True)
 class Score:
-    """How well one method restored one picture.
+    """Score of a method for an image.
 
     Attributes:
         dataset: Name of the set.
-        image: Name of the picture.
+        image: Name of the image.
         method: Name of the method.
         psnr: Decibels; infinite for equal images.
         ssim: Up to 1.
-        lpips: Lower is better; None unless asked for.
+        lpips: Lower is better; None if not computed.
     """
 
     dataset: str
@@ -56,46 +56,46 @@ def compare(
     progress: bool = False,
     rank: Rank | None = None,
 ) -> list[Score]:
-    """Score every method on every picture.
+    """Score every method on every image.
 
     Args:
-        task: Says how pictures are degraded and results scored.
-        sets: Benchmark sets of different names.
-        methods: Of different names.
-        seed: Of the degradation.
-        cache: Folder of earlier scores; without one everything is computed.
-        images: Where restored images go, as ``METHOD/SET/NAME.png``. They are all made anew then.
-        lpips: Computes the third score; see :func:`panet_plugin.evaluation.load_lpips`.
-        workers: Pictures that are worked on at a time, networks excepted; the number of CPUs by default.
+        task: The task, which defines degradation and protocol.
+        sets: Benchmark sets with distinct names.
+        methods: Methods with distinct names.
+        seed: Seed of the degradation.
+        cache: Folder of cached scores; None computes everything.
+        images: Folder for restored images, ``METHOD/SET/NAME.png``; if given, all images are restored.
+        lpips: Function for the third score; see :func:`panet_plugin.evaluation.load_lpips`.
+        workers: Number of images processed at a time, except by networks; the number of CPUs by default.
         progress: Show a progress bar.
-        rank: Of several processes this one, which computes its share of the scores; all are there once they are in the
-            cache of all.
+        rank: This process among several. It computes its share; all scores are available when all processes have added
+            theirs to the cache.
 
     Returns:
-        Scores in the order of sets, pictures and methods.
+        Scores in the order of sets, images and methods.
 
     Raises:
-        EvaluationError: If a method cannot restore a set, or names are not unique; it lists the files.
-        BadImageError: If a file is no picture, or unfit for the task; it names the file.
+        EvaluationError: If a method cannot restore a set, or names are not unique; the message lists the files.
+        BadImageError: If a file is not an image, or not suitable for the task; the message names the file.
     """
     unique(methods)
     names = [images.name for images in sets]
     if not names or len(set(names)) < len(names):
-        raise EvaluationError(f"expected sets of different names, got {', '.join(names) or 'none'}")
+        raise EvaluationError(f"expected sets with distinct names, got {', '.join(names) or 'none'}")
     for method in methods:
         method.check(sets, task)
     samples = [Sample(images.name, path, task, seed) for images in sets for path in images.files.values()]
     store = ScoreCache(cache) if cache else None
     rank = rank or Rank()
     parts = shares([math.prod(image_size(sample.path)) if rank.world > 1 else 1 for sample in samples], rank.world)
-    # Every method is dealt by itself, since one may take longer than another, and begins where the last one ended.
+    # Each method is distributed separately, since methods differ in speed, continuing where the previous one ended.
     dealt = [parts[(rank.number - number * len(samples)) % rank.world] for number in range(len(methods))]
 
     def work(index: int) -> list[Score]:
         sample = samples[index]
         mine = [method for method, indices in zip(methods, dealt, strict=True) if index in indices]
         scores = [_score(sample, method, store, images, lpips) for method in mine]
-        # The decoded pictures: there may be hundreds.
+        # The decoded images: there may be hundreds.
         sample.__dict__.pop("reference", None)
         sample.__dict__.pop("degraded", None)
         return scores
@@ -103,7 +103,7 @@ def compare(
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         futures = [pool.submit(work, index) for index in range(len(samples))]
         try:
-            for future in tqdm(as_completed(futures), total=len(futures), unit="picture", disable=not progress):
+            for future in tqdm(as_completed(futures), total=len(futures), unit="image", disable=not progress):
                 future.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -126,8 +126,8 @@ def _score(
             task=task.describe(),
             protocol=protocol.name,
             fields=fields,
-            # The noise of a picture depends on its name.
-            picture=[sample.name, sample.digest, sample.seed],
+            # The noise of an image depends on its name.
+            image=[sample.name, sample.digest, sample.seed],
             method=method.identity(sample),
         )
     found = ScoreCache.read(path, fields) if path and not images else None
@@ -135,7 +135,7 @@ def _score(
         restored, reference = method.restore(sample), sample.reference
         if restored.shape != reference.shape or restored.dtype != np.uint8:
             raise EvaluationError(
-                f"{method.name}: on {sample.path} it returns {restored.dtype} of shape {restored.shape}, expected "
+                f"{method.name}: the result for {sample.path} is {restored.dtype} of shape {restored.shape}, expected "
                 f"uint8 of shape {reference.shape}"
             )
         try:

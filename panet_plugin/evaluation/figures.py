@@ -1,4 +1,4 @@
-"""Figures of what methods make of single pictures."""
+"""Figures that compare methods on single images."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from panet_plugin.evaluation.methods import BASELINES, Method
 from panet_plugin.tasks import Task
 from panet_plugin.visualization import Box, Comparison, Panel, choose_box, comparison_figure, save_figure
 
-#: PSNR that equal images are given where differences of scores are looked for.
+#: PSNR assigned to equal images when differences of scores are compared.
 _EQUAL = 100.0
 
 
 @dataclass(frozen=True)
 class FigureChoice:
-    """Which picture a figure shows, and which part of it.
+    """The image that a figure shows, and the enlarged part of it.
 
     Attributes:
-        dataset: Name of the set; None stands for the picture whose scores differ most.
-        image: Name of the picture.
-        box: The part, in pixels of the reference; None for where the methods differ most.
+        dataset: Name of the set; None selects the image whose scores differ most.
+        image: Name of the image.
+        box: The part, in pixels of the reference; None selects the one where the methods differ most.
     """
 
     dataset: str | None = None
@@ -36,15 +36,15 @@ class FigureChoice:
 
 
 def choose_figures(texts: Sequence[str], sets: Sequence[ImageSet], task: Task) -> list[FigureChoice]:
-    """Understand which figures are asked for.
+    """Parse the requested figures.
 
     Args:
-        texts: ``auto``, ``NAME`` or ``NAME:X,Y,WIDTH,HEIGHT``; NAME is that of a picture, or ``SET/NAME``.
-        sets: Where the pictures are.
-        task: What they are degraded by.
+        texts: ``auto``, ``NAME`` or ``NAME:X,Y,WIDTH,HEIGHT``, where NAME is the name of an image or ``SET/NAME``.
+        sets: Sets of the images.
+        task: The task.
 
     Raises:
-        EvaluationError: If there is no such picture, or several, or the box is not within it.
+        EvaluationError: If there is no such image, or several, or the box is not inside it.
     """
     return [FigureChoice() if text == "auto" else _choice(text, sets, task) for text in texts]
 
@@ -69,9 +69,7 @@ def _choice(text: str, sets: Sequence[ImageSet], task: Task) -> FigureChoice:
     box = Box(*map(int, numbers[0].split(","))) if numbers else None
     height, width = (side - side % task.scale for side in image_size(path))
     if box and not (box.width and box.height and box.x + box.width <= width and box.y + box.height <= height):
-        raise EvaluationError(
-            f"figure {text!r}: the box is empty or not within the picture, which has {width}x{height}"
-        )
+        raise EvaluationError(f"figure {text!r}: the box is empty or not within the image, which has {width}x{height}")
     return FigureChoice(dataset, image, box)
 
 
@@ -84,22 +82,21 @@ def write_figures(
     scores: Sequence[Score],
     seed: int = 0,
 ) -> list[Path]:
-    """Restore the chosen pictures once more, and write a figure of each.
+    """Restore the chosen images again and write a figure of each.
 
-    Methods that restore something are compared among each other where a choice is left open, with ``degraded`` and
-    ``bicubic`` only if there are fewer than two.
+    Automatic choices compare the methods other than ``degraded`` and ``bicubic``, unless there are fewer than two.
 
     Args:
-        folder: Is made if need be.
+        folder: Created if missing.
         choices: See :func:`choose_figures`.
-        task: What was compared.
-        sets: The same.
-        methods: The same.
-        scores: See :func:`panet_plugin.evaluation.compare`.
-        seed: Of the degradation.
+        task: As for :func:`panet_plugin.evaluation.compare`.
+        sets: As for :func:`panet_plugin.evaluation.compare`.
+        methods: As for :func:`panet_plugin.evaluation.compare`.
+        scores: Result of :func:`panet_plugin.evaluation.compare`.
+        seed: Seed of the degradation.
 
     Returns:
-        The files ``SET_NAME.png``, or ``SET_NAME_X_Y_WIDTH_HEIGHT.png`` where the part was given.
+        The files: ``SET_NAME.png``, or ``SET_NAME_X_Y_WIDTH_HEIGHT.png`` for a given part.
     """
     restoring = [method.name for method in methods if method.name not in BASELINES]
     rivals = restoring if len(restoring) > 1 else [method.name for method in methods]
@@ -118,11 +115,11 @@ def write_figures(
         box = choice.box or choose_box(sample.reference, [restored[name] for name in rivals], task.scale)
         panels = [] if "degraded" in restored else [_input(sample)]
         panels += [Panel(name, image, found[name].psnr, found[name].ssim) for name, image in restored.items()]
-        how = "given by hand" if choice.box else f"where {', '.join(rivals[:-1])} and {rivals[-1]} differ most"
+        how = "selected manually" if choice.box else f"where {', '.join(rivals[:-1])} and {rivals[-1]} differ most"
         if len(rivals) == 1 and not choice.box:
             how = f"where the error of {rivals[0]} is largest"
         note = (
-            f"{task.label}. PSNR / SSIM are of the whole picture, by the "
+            f"{task.label}. PSNR / SSIM are of the whole image, by the "
             f"protocol {task.protocol.name}. Enlarged: {box.width}x{box.height} pixels at ({box.x}, {box.y}), {how}."
         )
         suffix = "".join(f"_{number}" for number in choice.box or ())
@@ -141,10 +138,10 @@ def _input(sample: Sample) -> Panel:
 
 
 def _most_different(scores: Sequence[Score], rivals: Sequence[str]) -> tuple[str, str]:
-    """Return set and name of the picture on which the PSNR of some methods differs most."""
+    """Return set and name of the image for which the PSNR of some methods differs most."""
     found: dict[tuple[str, str], list[float]] = {}
     for score in scores:
         if score.method in rivals:
             found.setdefault((score.dataset, score.image), []).append(min(score.psnr, _EQUAL))
-    # Of one method alone, the picture that it restores worst.
+    # For a single method, the image that it restores worst.
     return max(found, key=lambda key: np.ptp(found[key]) if len(rivals) > 1 else -found[key][0])

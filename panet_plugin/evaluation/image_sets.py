@@ -1,4 +1,4 @@
-"""Folders of clean pictures, and one of them as the methods see it."""
+"""Benchmark sets: folders of clean images, and their degraded images."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from panet_plugin.data import BadImageError, read_image
+from panet_plugin.data.image_reader import READABLE, SUFFIXES, list_images
 from panet_plugin.data.manifest import sha256_of
-from panet_plugin.data.pictures import READABLE, SUFFIXES, list_pictures
 from panet_plugin.errors import EvaluationError, list_lines
 from panet_plugin.tasks import Task
 
-#: EXIF's tag of the orientation; from 5 on it exchanges the sides.
+#: EXIF tag of the orientation; values from 5 on swap the sides.
 _ORIENTATION = 0x0112
 
 
@@ -26,8 +26,8 @@ class ImageSet:
     """A benchmark set.
 
     Attributes:
-        name: As it stands in tables.
-        files: The pictures by stem.
+        name: Name in tables.
+        files: The images by stem.
     """
 
     name: str
@@ -35,29 +35,29 @@ class ImageSet:
 
     @classmethod
     def open(cls, folder: str | os.PathLike) -> ImageSet:
-        """Find the pictures of a folder, or of the folder ``HR`` in it.
+        """Find the images of a folder, or of the folder ``HR`` in it.
 
         Raises:
-            EvaluationError: If there is no picture, or two have the same stem.
+            EvaluationError: If there are no images, or two have the same stem.
         """
         folder = Path(folder)
-        pictures = folder / "HR" if (folder / "HR").is_dir() else folder
+        holding = folder / "HR" if (folder / "HR").is_dir() else folder
         name = folder.resolve()
-        files = find_images(pictures)
+        files = find_images(holding)
         if not files:
-            raise EvaluationError(f"{pictures}: no such folder, or no pictures in it ({', '.join(sorted(SUFFIXES))})")
+            raise EvaluationError(f"{holding}: not a folder, or contains no images ({', '.join(sorted(SUFFIXES))})")
         return cls(name.parent.name if name.name == "HR" else name.name, files)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture of a set, under a task; what it takes to read and degrade it is done when first asked for.
+    """An image of a set under a task; it is read and degraded on first use.
 
     Attributes:
         dataset: Name of its set.
-        path: The clean picture.
-        task: How it is degraded.
-        seed: Of the degradation.
+        path: File of the clean image.
+        task: The task.
+        seed: Seed of the degradation.
     """
 
     dataset: str
@@ -77,34 +77,34 @@ class Sample:
 
     @cached_property
     def reference(self) -> NDArray[np.uint8]:
-        """What restored images are compared with, ``(H, W, C)``."""
+        """The reference for scoring, ``(H, W, C)``."""
         return read_as(self.task, self.path)
 
     @cached_property
     def degraded(self) -> NDArray[np.uint8]:
-        """What methods are given, ``(h, w, C)``."""
+        """The input of methods, ``(h, w, C)``."""
         return self.task.degrade_image(self.reference, self.name, self.seed)
 
 
 def find_images(folder: Path) -> dict[str, Path]:
-    """Return the pictures of a folder by stem, in order of their names; none if there is no such folder.
+    """Return the images of a folder by stem, sorted; empty if there is no such folder.
 
     Raises:
         EvaluationError: If two have the same stem.
     """
-    paths = list_pictures(folder)
+    paths = list_images(folder)
     found = {path.stem: path for path in paths}
     if len(found) < len(paths):
         twins = [str(path) for path in paths if found[path.stem] != path]
-        raise EvaluationError(f"{folder}: pictures whose names differ in the suffix alone:{list_lines(twins)}")
+        raise EvaluationError(f"{folder}: images whose names differ only in their suffix:{list_lines(twins)}")
     return found
 
 
 def read_as(task: Task, path: Path) -> NDArray[np.uint8]:
-    """Read a picture as a task's reference.
+    """Read an image as a task's reference.
 
     Raises:
-        BadImageError: If the file is no picture, or unfit for the task.
+        BadImageError: If the file is not an image, or not suitable for the task.
     """
     image = read_image(path)
     try:
@@ -114,15 +114,15 @@ def read_as(task: Task, path: Path) -> NDArray[np.uint8]:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Return rows and columns of an image file without decoding it.
+    """Return height and width of an image file without decoding it.
 
     Raises:
-        BadImageError: If it is no image.
+        BadImageError: If it is not an image.
     """
     try:
         with Image.open(path, formats=READABLE) as file:
             turned = file.getexif().get(_ORIENTATION, 1) >= 5
             return file.size if turned else file.size[::-1]
-    # As many as there are ways to be damaged.
+    # Damaged files raise many kinds of errors.
     except Exception as error:
         raise BadImageError(f"{path}: not a readable image") from error

@@ -1,4 +1,4 @@
-"""What is compared: functions, networks, and folders of results that somebody else made."""
+"""Methods to compare: functions, networks, and folders of existing results."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from panet_plugin.tasks import Task
 
 
 class Method(ABC):
-    """One way to restore images.
+    """A method that restores images.
 
     Args:
-        name: As it stands in tables and in the names of folders: letters, digits and ``_ . + -``.
+        name: Name in tables and of folders: letters, digits and ``_ . + -``.
 
     Raises:
-        EvaluationError: If the name has other characters.
+        EvaluationError: If the name contains other characters.
     """
 
     def __init__(self, name: str) -> None:
         if not re.fullmatch(r"[\w+-][\w.+-]*", name):
-            raise EvaluationError(f"a method's name has letters, digits and _ . + - alone, got {name!r}")
+            raise EvaluationError(f"the name of a method may contain only letters, digits and _ . + -, got {name!r}")
         self.name = name
 
     def check(self, sets: Iterable[ImageSet], task: Task) -> None:  # noqa: B027 - most have nothing to check
@@ -43,7 +43,7 @@ class Method(ABC):
 
     @abstractmethod
     def identity(self, sample: Sample) -> str:
-        """Return what the result depends on besides the degraded image, as a key of the cache."""
+        """Return a key for the cache: everything on which the result depends, except the degraded image."""
 
     @abstractmethod
     def restore(self, sample: Sample) -> NDArray[np.uint8]:
@@ -51,12 +51,12 @@ class Method(ABC):
 
 
 class FunctionMethod(Method):
-    """A function that restores images; threads may call it at the same time.
+    """A function that restores images and is thread-safe.
 
     Args:
         name: See :class:`Method`.
-        function: Takes a degraded ``(h, w, C)`` image of 8 bit, returns the restored ``(H, W, C)``.
-        identity: Changes with what the function computes; part of the cache's keys.
+        function: Takes a degraded 8-bit image ``(h, w, C)``, returns the restored image ``(H, W, C)``.
+        identity: Identifies the function in keys of the cache.
     """
 
     def __init__(self, name: str, function: Callable[[NDArray[np.uint8]], NDArray[np.uint8]], identity: str) -> None:
@@ -65,7 +65,7 @@ class FunctionMethod(Method):
         self._identity = identity
 
     def identity(self, sample: Sample) -> str:
-        """Return what was given."""
+        """Return the given identity."""
         return self._identity
 
     def restore(self, sample: Sample) -> NDArray[np.uint8]:
@@ -74,16 +74,17 @@ class FunctionMethod(Method):
 
 
 class NetworkMethod(Method):
-    """A network, on one image at a time.
+    """A network, applied to one image at a time.
 
     Args:
         name: See :class:`Method`.
-        load: Returns the network; called when the first image is not in the cache.
-        identity: Changes with the weights and the network; part of the cache's keys.
-        device: Where the network runs.
-        cut: Pixels that a piece of the original's recursive cut may not reach, see
-            :func:`~panet_plugin.inference.piece_limit`; ``None`` is for whole images.
-        window: Of attention, see :class:`~panet_plugin.inference.Restorer`.
+        load: Returns the network; called only if the cache lacks an image.
+        identity: Identifies the network and its weights in keys of the cache.
+        device: Device of the network.
+        chop: Restore in pieces of fewer pixels than this, as the original does: see
+            :func:`~panet_plugin.inference.piece_limit`. ``None``: whole images.
+        window: Window of attention, see :class:`~panet_plugin.inference.Restorer`.
+        cut: The former name of ``chop``, for one more release.
     """
 
     def __init__(
@@ -92,15 +93,17 @@ class NetworkMethod(Method):
         load: Callable[[], nn.Module],
         identity: str,
         device: str | torch.device = "cpu",
-        cut: int | None = None,
+        chop: int | None = None,
         window: int | str | None = "trained",
+        cut: int | None = None,
     ) -> None:
         super().__init__(name)
+        chop = chop or cut
         self._load = load
-        self._identity = f"{identity} on {torch.device(device).type}" + (f", cut below {cut}" if cut else "")
+        self._identity = f"{identity} on {torch.device(device).type}" + (f", pieces below {chop}" if chop else "")
         self._identity += "" if window is None else f", window {window}"
         self._device = device
-        self._options: dict[str, Any] = {"window": window, **({"mode": "chop", "limit": cut} if cut else {})}
+        self._options: dict[str, Any] = {"window": window, **({"mode": "chop", "limit": chop} if chop else {})}
         self._lock = threading.Lock()
 
     @cached_property
@@ -108,14 +111,14 @@ class NetworkMethod(Method):
         return Restorer(self._load(), self._device, **self._options)
 
     def identity(self, sample: Sample) -> str:
-        """Return what was given, the device, the cut and the window."""
+        """Return the given identity with the device, the size of pieces and the window."""
         return self._identity
 
     def restore(self, sample: Sample) -> NDArray[np.uint8]:
         """Run the network.
 
         Raises:
-            EvaluationError: If it does not take such images.
+            EvaluationError: If it does not accept such images.
         """
         image = sample.degraded
         with self._lock:
@@ -127,18 +130,18 @@ class NetworkMethod(Method):
             except (RuntimeError, ValueError) as error:
                 channels = "gray" if image.shape[2] == 1 else "RGB"
                 raise EvaluationError(
-                    f"{self.name}: the network does not restore the {channels} images of this task; on "
-                    f"{sample.path} ({image.shape[0]}x{image.shape[1]}) it says: {error}"
+                    f"{self.name}: the network does not restore the {channels} images of this task; error on "
+                    f"{sample.path} ({image.shape[0]}x{image.shape[1]}): {error}"
                 ) from error
         return np.atleast_3d(restored)
 
 
 class FolderMethod(Method):
-    """Result images of any program: ``FOLDER/NAME.png``, or ``FOLDER/SET/NAME.png`` where sets are several.
+    """Existing results: ``FOLDER/NAME.png``, or ``FOLDER/SET/NAME.png`` with several sets.
 
     Args:
         name: See :class:`Method`.
-        folder: Holds one image for every picture of the sets, of its stem and size.
+        folder: Contains a result for every image of the sets, with the same stem and size.
     """
 
     def __init__(self, name: str, folder: Path) -> None:
@@ -150,7 +153,7 @@ class FolderMethod(Method):
         """Compare names and sizes.
 
         Raises:
-            EvaluationError: If some do not match; it lists the files.
+            EvaluationError: If some do not match; the message lists the files.
         """
         sets = list(sets)
         for images in sets:
@@ -161,7 +164,7 @@ class FolderMethod(Method):
                 folder = self._folder
             results = find_images(folder)
             wrong = [f"no result for {path}" for stem, path in images.files.items() if stem not in results]
-            wrong += [f"no picture for {path}" for stem, path in results.items() if stem not in images.files]
+            wrong += [f"no image for {path}" for stem, path in results.items() if stem not in images.files]
             if not wrong:
                 for stem, path in images.files.items():
                     size = tuple(side - side % task.scale for side in image_size(path))
@@ -185,10 +188,10 @@ class FolderMethod(Method):
 
 
 def degraded(task: Task) -> Method:
-    """Return the method that does nothing.
+    """Return the method that returns its input.
 
     Raises:
-        EvaluationError: For super-resolution, where degraded images are of another size.
+        EvaluationError: For super-resolution, where degraded images have another size.
     """
     if task.scale != 1:
         raise EvaluationError(f"degraded images of {task.level} are smaller than restored ones: compare with bicubic")
@@ -196,7 +199,7 @@ def degraded(task: Task) -> Method:
 
 
 def bicubic(task: Task) -> Method:
-    """Return bicubic interpolation, as MATLAB's.
+    """Return MATLAB's bicubic interpolation.
 
     Raises:
         EvaluationError: If the task is not super-resolution.
@@ -211,7 +214,7 @@ BASELINES: dict[str, Callable[[Task], Method]] = {"degraded": degraded, "bicubic
 
 
 def unique(methods: Sequence[Method]) -> None:
-    """Raise EvaluationError unless there are methods and their names differ."""
+    """Raise EvaluationError unless there are methods and their names are distinct."""
     names = [method.name for method in methods]
     if not names or len(set(names)) < len(names):
-        raise EvaluationError(f"expected methods of different names, got {', '.join(names) or 'none'}")
+        raise EvaluationError(f"expected methods with distinct names, got {', '.join(names) or 'none'}")

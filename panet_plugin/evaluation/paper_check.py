@@ -1,4 +1,4 @@
-"""Published figures that need no trained network, measured again."""
+"""Reproducing the published figures that need no trained network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from panet_plugin.data import read_image
 from panet_plugin.data.benchmarks import input_path
 from panet_plugin.data.datasets import BENCHMARKS
-from panet_plugin.data.pictures import list_pictures
+from panet_plugin.data.image_reader import list_images
 from panet_plugin.degradations import add_gaussian_noise
 from panet_plugin.errors import EvaluationError, list_lines
 from panet_plugin.evaluation.compare import compare
@@ -28,13 +28,13 @@ from panet_plugin.metrics import quantize
 from panet_plugin.pixels import PEAK
 from panet_plugin.tasks import Denoising, SuperResolution, Task, image_rng, make_task
 
-#: Folder, and how many pictures it holds.
+#: Number of images by folder.
 NEEDED = {f"{name}/HR": BENCHMARKS[name].count for name in ("classic5", "McMaster18", "Set5")}
 NEEDED |= {f"Set5/LR_bicubic/X{scale}": BENCHMARKS["Set5"].count for scale in (2, 3, 4)}
 NEEDED_BM3D = {"CBSD68/HR": BENCHMARKS["CBSD68"].count}
 
-#: Task and parameters, set, method of ours and its name in the tables, deviations allowed in dB and in SSIM.
-#: None: the printed digits must be the same. Bicubic scores differ between publications by as much as is allowed.
+#: Task with parameters, set, our method and its published name, and the allowed differences in dB and SSIM; None: the
+#: printed digits must be equal. The scores of bicubic interpolation differ this much between publications.
 ROWS = (
     *(("artifact_reduction", {"quality": q}, "classic5", degraded, "JPEG", None) for q in (10, 20, 30, 40)),
     ("demosaicing", {}, "McMaster18", degraded, "Mosaiced", None),
@@ -43,20 +43,20 @@ ROWS = (
 
 _VERDICT = {True: "yes", False: "**no**"}
 
-#: dB allowed between CBM3D as published and the package bm3d, which is a later version of the method.
+#: Allowed difference in dB between the published CBM3D and the package bm3d, a later version of the method.
 BM3D_TOLERANCE = 0.15
 
 
 @dataclass(frozen=True)
 class Check:
-    """One figure.
+    """One published figure, measured again.
 
     Attributes:
         what: Task, level, set, method and metric.
-        published: As printed.
-        measured: In as many digits.
-        allowed: What may lie between them.
-        passed: Whether it does not.
+        published: The published figure.
+        measured: The measured figure, with as many digits.
+        allowed: The allowed difference.
+        passed: Whether the difference is allowed.
     """
 
     what: str
@@ -67,35 +67,35 @@ class Check:
 
 
 def missing_benchmarks(root: Path, bm3d: bool = False) -> str:
-    """Return which folders of pictures are not as expected under ``root``, and how to make them; empty if none."""
+    """Return a message about missing images under ``root`` and how to prepare them; empty if all exist."""
     wrong = []
     for name, count in (NEEDED_BM3D if bm3d else NEEDED).items():
         folder = root / name
-        found = len(list_pictures(folder))
+        found = len(list_images(folder))
         if found != count:
-            wrong.append(f"{folder}: {count} pictures *.png, found {found}")
+            wrong.append(f"{folder}: {count} images *.png, found {found}")
     if not wrong:
         return ""
     return (
         f"expected under {root}:{list_lines(wrong)}\n"
-        "From folders and archives of benchmark sets this makes SET/HR:\n"
-        f"  python data_prep/benchmarks.py SOURCE ... --root {root}\n"
-        "It makes SET/LR_bicubic/X2/NAMEx2.png by our own imresize; to check that, put the low-resolution pictures of "
-        "the usual archives there, which MATLAB made."
+        "To make SET/HR from folders and archives of benchmark sets, run\n"
+        f"  python data_prep/benchmarks.py SOURCE ... --out {root}\n"
+        "It makes SET/LR_bicubic/X2/NAMEx2.png with this project's imresize; to check that, replace these files by "
+        "those of the usual archives, which were made by MATLAB."
     )
 
 
 def paper_checks(root: Path) -> Iterator[Check]:
-    """Measure what can be measured in a minute.
+    """Measure the figures that take a minute in total.
 
     Args:
-        root: Holds the folders of :data:`NEEDED`.
+        root: Folder that contains those of :data:`NEEDED`.
 
     Yields:
-        One check after the other.
+        The checks.
 
     Raises:
-        EvaluationError: If pictures are missing.
+        EvaluationError: If images are missing.
     """
     _require(root)
     for name, parameters, dataset, method, published, tolerance in ROWS:
@@ -108,28 +108,28 @@ def paper_checks(root: Path) -> Iterator[Check]:
 def bm3d_check(
     root: Path, cache: Path | None = None, workers: int | None = None, progress: bool = False
 ) -> Iterator[Check]:
-    """Denoise CBSD68 by CBM3D, to check the scale of the noise from end to end; this takes half an hour and more.
+    """Denoise CBSD68 with CBM3D to check the scale of the noise end to end; this takes more than half an hour.
 
-    The published figure is that of noise which was neither clipped nor rounded.
+    The published figure was measured with noise that was neither clipped nor rounded.
 
     Args:
-        root: Holds the folders of :data:`NEEDED_BM3D`.
-        cache: Folder of scores, so that an interrupted check goes on.
-        workers: Processes; as many as there are CPUs by default.
+        root: Folder that contains those of :data:`NEEDED_BM3D`.
+        cache: Folder of cached scores, to continue after an interruption.
+        workers: Number of processes; the number of CPUs by default.
         progress: Show a progress bar.
 
     Yields:
-        The one check.
+        A single check.
 
     Raises:
-        EvaluationError: If pictures are missing.
+        EvaluationError: If images are missing.
         ImportError: If the package bm3d is not installed.
     """
     _require(root, bm3d=True)
     try:
         import bm3d  # noqa: F401 - for its error, before processes start
     except ImportError as error:
-        raise ImportError("CBM3D needs the package bm3d, free for non-commercial use: pip install bm3d") from error
+        raise ImportError("CBM3D requires the package bm3d, free for non-commercial use: pip install bm3d") from error
     sigma, workers = 50, workers or os.cpu_count() or 1
     task = Denoising(sigma)
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -156,7 +156,7 @@ def report_checks(checks: list[Check]) -> str:
         [
             "# Published figures that need no trained network",
             "",
-            "`make paper-check` writes this page: degradations and metrics of this project on the benchmark pictures, "
+            "`make paper-check` writes this page: degradations and metrics of this project on the benchmark images, "
             "beside the figures of arXiv 2004.13824 and, for bicubic interpolation, those commonly published. CBM3D is "
             "that of the package bm3d (`make paper-check-slow`), on noise that is neither clipped nor rounded.",
             "",
@@ -217,7 +217,7 @@ def _low_resolution(folder: Path, scale: int) -> Check:
 
 
 class _Bm3d(Method):
-    """CBM3D in other processes, on noise as it is before any rounding."""
+    """CBM3D in other processes, on noise before any rounding."""
 
     def __init__(self, sigma: float, pool: ProcessPoolExecutor) -> None:
         super().__init__("CBM3D")
@@ -226,7 +226,7 @@ class _Bm3d(Method):
 
     def identity(self, sample: Sample) -> str:
         """Return the version of the package."""
-        return f"bm3d {version('bm3d')} on noise that is not rounded"
+        return f"bm3d {version('bm3d')} on unrounded noise"
 
     def restore(self, sample: Sample) -> NDArray[np.uint8]:
         """Denoise."""

@@ -1,4 +1,4 @@
-"""LPIPS, by torchmetrics."""
+"""LPIPS from torchmetrics."""
 
 import threading
 import warnings
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 def load_lpips(device: str | torch.device = "cpu") -> Callable[[NDArray[np.uint8], NDArray[np.uint8]], float]:
-    """Return the function that computes LPIPS (AlexNet; Zhang et al., 2018) of two 8-bit ``(H, W, C)`` images.
+    """Return a function for the LPIPS (AlexNet; Zhang et al., 2018) of two 8-bit images ``(H, W, C)``.
 
     Lower is better. The weights of AlexNet are downloaded by torchvision on first use.
 
@@ -21,9 +21,9 @@ def load_lpips(device: str | torch.device = "cpu") -> Callable[[NDArray[np.uint8
     try:
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
     except ImportError as error:
-        raise ImportError("LPIPS needs torchmetrics: pip install torchmetrics") from error
+        raise ImportError("LPIPS requires torchmetrics: pip install torchmetrics") from error
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torchmetrics asks torchvision in a way that is deprecated
+        warnings.simplefilter("ignore")  # torchmetrics uses a deprecated argument of torchvision
         metric = LearnedPerceptualImagePatchSimilarity("alex", normalize=True).to(device).eval()
     lock = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""Published scores, and where to find those of one benchmark set."""
+"""Published scores."""
 
 import json
 from functools import cache
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from panet_plugin.data.datasets import BENCHMARKS
 from panet_plugin.tasks import Task, make_task
 
-#: Benchmark sets by any of their names, in lower case. The published tables say BSD68, of color images too.
+#: Benchmark sets by their names in lower case. The published tables call CBSD68 BSD68.
 _SETS = {
     "bsd68": "CBSD68",
     **{alias.lower(): name for name, found in BENCHMARKS.items() for alias in (name, *found.aliases)},
@@ -16,18 +16,18 @@ _SETS = {
 
 
 class PublishedScore(NamedTuple):
-    """A published mean over a set; None where it was not published."""
+    """A published mean over a set; None if it was not published."""
 
     psnr: float | None
     ssim: float | None
 
 
 def published_scores(task: Task, dataset: str) -> dict[str, PublishedScore]:
-    """Return what was published for a task on a benchmark set (paper, tables 1 to 3 and 5).
+    """Return the published scores for a task on a benchmark set (paper, tables 1 to 3 and 5).
 
     Args:
-        task: Only a published setting has scores.
-        dataset: Name of the set in any case, or another usual one, such as CBSD68 for BSD68.
+        task: The task; only published settings have scores.
+        dataset: Name or alias of the set, case-insensitive.
 
     Returns:
         Scores by method, in the order of the tables; empty if there are none.
@@ -37,7 +37,7 @@ def published_scores(task: Task, dataset: str) -> dict[str, PublishedScore]:
     rows = dict(_tables()[task.published])
     columns = rows.pop("columns")
     level = [task.level] if task.level else []
-    if task.level in rows:  # here the level is no part of the columns' names
+    if task.level in rows:  # here the level is not part of the column names
         rows, level = rows[task.level], []
     dataset = _set_of(dataset)
     scores: dict[str, dict[str, float]] = {}
@@ -47,7 +47,7 @@ def published_scores(task: Task, dataset: str) -> dict[str, PublishedScore]:
             metric = words.pop().lower() if words[-1] in ("PSNR", "SSIM") else "psnr"
             if _set_of(name) == dataset and words == level and value is not None:
                 scores.setdefault(method, {})[metric] = value
-    # Bicubic interpolation is in no table of the paper; its scores are those commonly published.
+    # The paper has no scores of bicubic interpolation; these are the commonly published ones.
     for name, levels in _tables()["bicubic"].items():
         if task.name == "super_resolution" and _set_of(name) == dataset:
             scores["bicubic"] = dict(zip(("psnr", "ssim"), levels[task.level], strict=True))

@@ -1,4 +1,4 @@
-"""Tables of scores: Markdown to read, CSV and JSON to go on with."""
+"""Tables of scores in Markdown, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from panet_plugin.evaluation.published import published_scores
 from panet_plugin.files import write_bytes
 from panet_plugin.tasks import Task
 
-#: Metrics and the digits that they are printed with.
+#: Metrics and the number of digits to print.
 METRICS = {"psnr": 2, "ssim": 4, "lpips": 4}
 
 
@@ -31,7 +31,7 @@ class Mean:
         psnr: Decibels; None if it was not published.
         ssim: Up to 1; None if it was not published.
         lpips: None unless measured.
-        published: Whether it was copied from the published tables, and not measured.
+        published: Whether it was published, not measured.
     """
 
     dataset: str
@@ -43,7 +43,7 @@ class Mean:
 
 
 def means(task: Task, scores: Sequence[Score]) -> list[Mean]:
-    """Return the means of every method on every set, and after them the published ones for these sets."""
+    """Return the means of every method on every set, followed by the published ones for these sets."""
     found: dict[tuple[str, str], list[Score]] = {}
     for score in scores:
         found.setdefault((score.dataset, score.method), []).append(score)
@@ -60,7 +60,7 @@ def means(task: Task, scores: Sequence[Score]) -> list[Mean]:
 
 
 def markdown(
-    task: Task, scores: Sequence[Score], seed: int, cut: int | None = None, window: int | str | None = None
+    task: Task, scores: Sequence[Score], seed: int, chop: int | None = None, window: int | str | None = None
 ) -> str:
     """Return a page with one row per method and one column per set and metric; arguments as :func:`write_reports`."""
     rows = means(task, scores)
@@ -76,8 +76,8 @@ def markdown(
         f"{protocol.ssim_window} SSIM window",
         f"results {protocol.rounding})",
         f"seed {seed}",
-        *([f"networks on pieces of less than {cut} pixels, as the original's"] if cut else []),
-        *(["attention in a window of the training's patches"] if window == "trained" else []),
+        *([f"networks on pieces of fewer than {chop} pixels, as in the original"] if chop else []),
+        *(["attention in a window of the size of the training patches"] if window == "trained" else []),
         *([f"attention in a window of {window}x{window} pixels"] if isinstance(window, int) else []),
         f"panet_plugin {panet_plugin.__version__}",
     ]
@@ -101,7 +101,7 @@ def markdown(
 
 
 def csv_table(task: Task, scores: Sequence[Score]) -> str:
-    """Return one line per picture and method; then the means, whose column ``image`` says ``mean`` or ``published``."""
+    """Return one line per image and method, then the means with ``mean`` or ``published`` in the column ``image``."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["task", "level", "dataset", "image", "method", *METRICS])
@@ -114,14 +114,14 @@ def csv_table(task: Task, scores: Sequence[Score]) -> str:
 
 
 def json_report(
-    task: Task, scores: Sequence[Score], seed: int, cut: int | None = None, window: int | str | None = None
+    task: Task, scores: Sequence[Score], seed: int, chop: int | None = None, window: int | str | None = None
 ) -> str:
-    """Return everything; an infinite PSNR, of equal images, is the text ``"inf"``."""
+    """Return all scores; an infinite PSNR, of equal images, becomes ``"inf"``."""
     content = {
         "task": task.describe(),
         "protocol": task.protocol.name,
         "seed": seed,
-        "cut": cut,
+        "chop": chop,
         "window": window,
         "version": panet_plugin.__version__,
         "means": [_plain(asdict(row)) for row in means(task, scores)],
@@ -135,23 +135,23 @@ def write_reports(
     task: Task,
     scores: Sequence[Score],
     seed: int = 0,
-    cut: int | None = None,
+    chop: int | None = None,
     window: int | str | None = None,
 ) -> None:
     """Write ``comparison.md``, ``.csv`` and ``.json``.
 
     Args:
-        folder: Is made if need be.
-        task: What was compared.
+        folder: Created if missing.
+        task: The task.
         scores: See :func:`panet_plugin.evaluation.compare`.
-        seed: Of the degradation.
-        cut: Pixels that no piece reached into which networks cut the images, if they did.
-        window: Of the networks' attention, see :class:`~panet_plugin.inference.Restorer`.
+        seed: Seed of the degradation.
+        chop: Upper limit in pixels of the pieces that networks restored (exclusive); ``None`` for whole images.
+        window: Window of the networks' attention, see :class:`~panet_plugin.inference.Restorer`.
     """
     contents = {
-        "md": markdown(task, scores, seed, cut, window),
+        "md": markdown(task, scores, seed, chop, window),
         "csv": csv_table(task, scores),
-        "json": json_report(task, scores, seed, cut, window),
+        "json": json_report(task, scores, seed, chop, window),
     }
     for suffix, content in contents.items():
         write_bytes(folder / f"comparison.{suffix}", content.encode())

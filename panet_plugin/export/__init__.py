@@ -1,4 +1,4 @@
-"""Networks as files that run without this project: ONNX, ``torch.export`` and TorchScript; and as safetensors."""
+"""Exporting networks to ONNX, ``torch.export`` and TorchScript, which run without this project, and safetensors."""
 
 from panet_plugin.errors import ExportError
 from panet_plugin.export.export import LEAST_OPSET, Difference, export_network

@@ -1,4 +1,4 @@
-"""The formats: how a network is written to a file, and how the file is run to see what it does."""
+"""The formats: writing a network to a file, and running the file to check it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +13,13 @@ from panet_plugin.weights import load_official, write_checkpoint
 
 
 class Format(NamedTuple):
-    """A format of files.
+    """A file format.
 
     Attributes:
         title: Words for messages.
-        write: Writes a frozen network, of which it may change the copy that it gets, to a file. It is also given images
-            ``(2, C, H, W)`` that the network takes, and the version of ONNX's operators or None.
-        load: Returns a function of images from a file.
+        write: Writes a frozen copy of a network, which it may modify, to a file. Other arguments: images
+            ``(2, C, H, W)`` that the network accepts, and the version of ONNX's operators or None.
+        load: Loads a file as a function of images.
     """
 
     title: str
@@ -48,13 +48,13 @@ def _write_onnx(network: nn.Module, path: Path, images: Tensor, opset: int | Non
 
         (found,) = (entry.version for entry in onnx.load(path).opset_import if entry.domain in ("", "ai.onnx"))
         if found != opset:
-            raise ExportError(f"PyTorch wrote opset {found} and not {opset}")
+            raise ExportError(f"PyTorch wrote opset {found}, expected {opset}")
 
 
 def _load_onnx(path: Path) -> Callable[[Tensor], Tensor]:
     runtime = _import_onnxruntime()
     options = runtime.SessionOptions()
-    # Threads that wait without working would hold up others on a busy machine.
+    # Spinning threads would slow down others on a busy machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
@@ -69,7 +69,7 @@ def _import_onnxruntime():
         import onnxruntime
         import onnxscript  # noqa: F401 - PyTorch's exporter needs it
     except ImportError as error:
-        raise ImportError(f"{error}: ONNX needs pip install onnxruntime onnxscript") from error
+        raise ImportError(f"{error}: for ONNX, run pip install onnxruntime onnxscript") from error
     return onnxruntime
 
 
@@ -86,7 +86,7 @@ def _load_program(path: Path) -> Callable[[Tensor], Tensor]:
 
 def _write_script(network: nn.Module, path: Path, images: Tensor, opset: int | None) -> None:
     with exporting("script"):
-        # What it does is compared by us, on other sizes too.
+        # The outputs are compared here, also for other sizes.
         script = torch.jit.trace(network, images, check_trace=False)
     torch.jit.save(script, path)
 
@@ -97,11 +97,11 @@ def _load_script(path: Path) -> Callable[[Tensor], Tensor]:
 
 def _write_safetensors(network: nn.Module, path: Path, images: Tensor, opset: int | None) -> None:
     if getattr(network, "arguments", None) is None:
-        raise ExportError("it holds the weights and hyper-parameters of PANet, PAEDSR and RNAN alone")
+        raise ExportError("only PANet, PAEDSR and RNAN can be stored with their hyper-parameters")
     write_checkpoint(network, path)
 
 
-#: Formats by the suffix of their files.
+#: Formats by suffix.
 FORMATS = {
     ".onnx": Format("ONNX", _write_onnx, _load_onnx),
     ".pt2": Format("torch.export", _write_program, _load_program),

@@ -1,1 +1,1 @@
-"""The bridges to BasicSR, MMagic and spandrel: importing one of the first two registers everything in it."""
+"""The bridges to BasicSR, MMagic and spandrel; importing one of the first two registers everything with it."""

@@ -1,4 +1,4 @@
-"""The table of bridges. A bridge is a row here and a package beside this module, loaded when it is needed.
+"""The table of bridges. A bridge is a row here and a package beside this module, which is imported on first use.
 
 The package ``panet_plugin.frameworks.NAME`` registers our classes with its framework when it is imported. It has the
 modules
@@ -34,17 +34,17 @@ __all__ = [
     "unregistered",
 ]
 
-#: What to do about a checkpoint that does not describe its network.
-ADVICE = "give the config that it was trained with"
+#: Advice for a checkpoint that does not identify its network.
+ADVICE = "pass the config with which it was trained"
 
 
 class Description(NamedTuple):
-    """A network, ``{"type": name, **arguments}``, and if a config says it, what it is trained for and on.
+    """A network, ``{"type": name, **arguments}``, with its task and training patches if the config records them.
 
     Attributes:
         network: Name and arguments.
         task: Parameters of :func:`panet_plugin.tasks.make_task`; not checked.
-        patch: Side in pixels of the patches of the input.
+        patch: Side in pixels of the input's training patches.
     """
 
     network: dict[str, Any]
@@ -57,10 +57,10 @@ class Bridge:
     """The bridge to a framework.
 
     Attributes:
-        name: Of the package.
-        title: Of the framework, for people.
-        marks: Names at the top of a config by which it is one of this framework.
-        suffixes: Of files that are its configs if their content does not tell.
+        name: Name of the package.
+        title: Name of the framework.
+        marks: Top-level names by which a config of this framework is recognized.
+        suffixes: Suffixes of its configs, used if the content is not recognized.
     """
 
     name: str
@@ -77,10 +77,10 @@ class Bridge:
         try:
             return importlib.import_module(f"panet_plugin.frameworks.{self.name}.{module}")
         except ModuleNotFoundError as error:
-            raise ImportError(f"{self.title} is needed, but not everything of it is installed: {error}") from error
+            raise ImportError(f"{self.title} is not installed, or only partly: {error}") from error
 
     def build_arch(self, arch: Mapping[str, Any]) -> nn.Module:
-        """Build a network from ``{"type": name, **arguments}``, with the weights that a training starts with.
+        """Build a network from ``{"type": name, **arguments}`` with the framework's initial weights.
 
         Raises:
             ImportError: If the framework is not installed.
@@ -92,20 +92,20 @@ class Bridge:
         return network
 
     def describe(self, values: Mapping[str, Any], source: Path) -> Description:
-        """Return the network of a config.
+        """Return the description of a config's network.
 
         Args:
-            values: Of the config.
-            source: Its file, or the checkpoint that holds it, for errors.
+            values: Values of the config.
+            source: Its file, or the checkpoint that contains it, for errors.
 
         Raises:
-            CheckpointError: If the config describes no network that takes images in [0, 1].
+            CheckpointError: If the config does not describe a network for images in [0, 1].
             ImportError: If the framework is not installed.
         """
         return self.load("describe").describe(values, source)
 
 
-#: The bridges by name. Where the marks of several are in a config, the first one counts.
+#: Bridges by name. If a config has the marks of several, the first one applies.
 BRIDGES = {
     bridge.name: bridge
     for bridge in (
@@ -115,12 +115,12 @@ BRIDGES = {
 }
 
 
-#: Suffixes of configs, and the title of the framework that one is taken for if its content does not tell.
+#: Frameworks by the suffixes of their configs, used if the content is not recognized.
 SUFFIXES = {suffix: bridge.title for bridge in BRIDGES.values() for suffix in bridge.suffixes}
 
 
 def bridge_of(values: Mapping[str, Any], suffix: str) -> Bridge | None:
-    """Return the bridge to the framework of a config, by its content, else by the suffix of its file."""
+    """Return the bridge to the framework of a config, by its content, or else by the suffix of its file."""
     by_content = (bridge for bridge in BRIDGES.values() if all(mark in values for mark in bridge.marks))
     by_suffix = (bridge for bridge in BRIDGES.values() if suffix in bridge.suffixes)
     return next(by_content, None) or next(by_suffix, None)
@@ -131,7 +131,7 @@ def bridge_of_config(config: Path, name: str | None = None) -> Bridge:
 
     Args:
         config: The file.
-        name: Of the bridge, whatever the config looks like.
+        name: Name of the bridge; overrides detection.
 
     Raises:
         FileNotFoundError: If there is no such file, or none that could be a config.
@@ -143,10 +143,10 @@ def bridge_of_config(config: Path, name: str | None = None) -> Bridge:
         return BRIDGES[name]
     try:
         values = read_plain(config)
-    except ConfigError:  # that of a program, which its framework may run, or a fault, of which that one tells
+    except ConfigError:  # code, which its framework may run, or an error, which its framework reports
         values = {}
     bridge = bridge_of(values, config.suffix)
-    assert bridge is not None  # the suffix is one of them
+    assert bridge is not None  # the suffix was checked
     return bridge
 
 
@@ -161,19 +161,19 @@ def framework_of(config: Path, name: str | None = None) -> ModuleType:
 
 
 def unregistered(network: Mapping[str, Any], name: str) -> str:
-    """Return the names within a network that stand for nothing registered, with commas.
+    """Return the unregistered names in a network, separated by commas.
 
-    MMEngine imports and calls whatever a name stands for that is not registered.
+    MMEngine would import and call unregistered names.
 
     Args:
-        network: ``{"type": name, **arguments}`` with the networks and layers in it.
-        name: Of the bridge whose names are looked up first.
+        network: ``{"type": name, **arguments}``, with nested networks and layers.
+        name: Name of the bridge to look up names in first.
 
     Raises:
-        ImportError: If that framework is not installed; others may be absent.
+        ImportError: If that framework is not installed; others may be missing.
     """
     unknown = set(_types(network))
-    # The others come last: they take seconds to import, and only networks within networks need them.
+    # The others come last: importing them takes seconds, and only nested networks need them.
     for bridge in sorted(BRIDGES.values(), key=lambda bridge: bridge.name != name):
         if unknown:
             try:
@@ -185,7 +185,7 @@ def unregistered(network: Mapping[str, Any], name: str) -> str:
 
 
 def _types(value: Any) -> Iterator[str]:
-    """Yield every name that a registry would look up, or take its classes from."""
+    """Yield every name that a registry would look up, including registries themselves."""
     if isinstance(value, Mapping):
         yield from (str(value[key]) for key in ("type", "_scope_") if key in value)
         value = list(value.values())

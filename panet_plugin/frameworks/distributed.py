@@ -1,4 +1,4 @@
-"""Process groups on machines without a GPU, where neither framework can start one."""
+"""Process groups on machines without a GPU, which neither framework supports."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ def init_gloo(launcher: str, port: int | None = None) -> None:
         port: Port of the first process under slurm; otherwise ``MASTER_PORT``, or 29500.
 
     Raises:
-        ValueError: If the launcher is another one.
+        ValueError: If the launcher is unknown.
     """
     if launcher == "slurm":
         hosts = ["scontrol", "show", "hostnames", os.environ["SLURM_NODELIST"]]

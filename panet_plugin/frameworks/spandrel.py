@@ -1,4 +1,4 @@
-"""The bridge to spandrel, with which ComfyUI, chaiNNer and others load models: ``install()`` adds our networks."""
+"""The bridge to spandrel, with which ComfyUI, chaiNNer and others load models: ``install()`` adds the networks."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from panet_plugin.weights import identify, load_official
 
 __all__ = ["install"]
 
-#: The name by which people know a network, and the tag that tells its depth.
+#: Name of a network in spandrel, and tag with its depth.
 _KNOWN: dict[type[nn.Module], tuple[str, Callable[[Any], str]]] = {
     PANet: ("PANet", lambda network: f"{len(network.body.blocks) - 1}nb"),
     PAEDSR: ("PA-EDSR", lambda network: f"{len(network.body.blocks) - 1}nb"),
@@ -23,13 +23,13 @@ _KNOWN: dict[type[nn.Module], tuple[str, Callable[[Any], str]]] = {
 def install() -> list[ArchSupport]:
     """Add PANet, PA-EDSR and RNAN to spandrel's ``MAIN_REGISTRY``; calling it again changes nothing.
 
-    Checkpoints of the originals and of ours are told by their names and loaded strictly. What names and shapes do not
-    tell is as published, see :func:`panet_plugin.weights.load_official`, unless a safetensors file of
-    :func:`panet_plugin.weights.write_checkpoint` says it. Attention has a window of the side of the patches that the
-    network was trained on, if that is known; the originals' is the published one.
+    Checkpoints of the originals and of this project are recognized by the names of their weights and loaded strictly.
+    Settings that names and shapes do not determine are as published, see :func:`panet_plugin.weights.load_official`,
+    unless a safetensors file of :func:`panet_plugin.weights.write_checkpoint` records them. The window of attention is
+    the size of the training patches, if known; for the originals, it is the published one.
 
     Returns:
-        What was added.
+        The added architectures.
     """
     archs = (_Arch(network_class) for network_class in _KNOWN)
     return MAIN_REGISTRY.add(*map(ArchSupport.from_architecture, archs), ignore_duplicates=True)
@@ -48,7 +48,7 @@ class _Arch(Architecture[nn.Module]):
         """Load a state dict strictly; errors are :class:`panet_plugin.weights.CheckpointError`."""
         network: Any = load_official(state_dict)
         for module in network.modules():
-            # Programs restore in tiles larger than what the network was trained on.
+            # Programs use tiles that are larger than the training patches.
             if isinstance(module, PyramidAttention) and module.window is None:
                 module.window = network.trained_patch
         state = network.state_dict()
@@ -60,7 +60,7 @@ class _Arch(Architecture[nn.Module]):
             architecture=self,
             purpose="Restoration" if scale == 1 else "SR",
             tags=[f"{mid_channels}nf", self._depth(network)],
-            # Nobody has tried the published weights in it, and RNAN's features are for colours up to 255.
+            # Half precision is untested with the published weights, and RNAN's features are for colors up to 255.
             supports_half=False,
             supports_bfloat16=True,
             scale=scale,
@@ -71,6 +71,6 @@ class _Arch(Architecture[nn.Module]):
 
 
 def _smallest_side(network: nn.Module) -> int:
-    """Return the side in pixels of which every pyramid level has a pixel."""
+    """Return the smallest side in pixels for which every pyramid level has a pixel."""
     scales = [scale for module in network.modules() if isinstance(module, PyramidAttention) for scale in module.scales]
     return math.ceil(1 / min(scales, default=1))

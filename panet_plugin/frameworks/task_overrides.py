@@ -1,24 +1,24 @@
-"""Overrides of a config's ``task``, ``task.sigma=25`` in either framework: what depends on the task follows it."""
+"""Overrides of a config's task, such as ``task.sigma=25``, in both frameworks, with everything that depends on it."""
 
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from panet_plugin.tasks import Task
 
-#: Arguments by which the networks of both frameworks call the upscaling factor, and the channels of images.
+#: Names of the arguments for scale and channels in networks of both frameworks.
 SCALES = ("scale", "upscale", "upscale_factor")
 CHANNELS = ("in_channels", "out_channels", "num_in_ch", "num_out_ch")
-#: Networks of ours, whose channels are RGB's unless they are said.
+#: Networks of this project, which have 3 channels by default.
 OURS = ("PANet", "PAEDSR", "RNAN")
 
 
 def task_overrides(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of the task among overrides by dotted name."""
+    """Return the task parameters among overrides by dotted name."""
     return {key.removeprefix("task."): value for key, value in options.items() if key.startswith("task.")}
 
 
 def follow_task(network: MutableMapping[str, Any], task: Task) -> None:
-    """Change the scale and the channels of a network, ``{"type": name, **arguments}``, to those of a task."""
+    """Set the scale and channels of a network, ``{"type": name, **arguments}``, to those of a task."""
     inner = network.get("arch")
     if isinstance(inner, MutableMapping):
         follow_task(inner, task)

@@ -1,4 +1,4 @@
-"""What trainings in either framework share: one per work dir, an orderly end on a signal, and a bound on NaN."""
+"""Shared code for training in both frameworks: locks of work dirs, signals, and limits of nonfinite steps."""
 
 import logging
 import os
@@ -20,38 +20,38 @@ from panet_plugin.files import locked
 
 logger = logging.getLogger(__name__)
 
-#: Steps in a row whose loss or gradient is not finite, after which a training ends.
+#: Default number of consecutive nonfinite steps after which training ends.
 MAX_NONFINITE_STEPS = 10
 
 
 @contextmanager
 def alone_in(work_dir: Path) -> Iterator[None]:
-    """Hold a work dir for this training; the hold ends with the process, however that ends.
+    """Lock a work dir for this training run; the lock is released when the process ends in any way.
 
-    Of the processes of a distributed training the first one holds it. The lock lies beside the folder, which BasicSR
-    renames if it exists.
+    In distributed training, the first process holds the lock. It is beside the folder, since BasicSR renames existing
+    folders.
 
     Raises:
-        TrainingError: If another training holds it.
+        TrainingError: If another training run holds it.
     """
     if any(os.environ.get(name, "0") != "0" for name in ("RANK", "SLURM_PROCID")):
         yield
         return
     with ExitStack() as held:
         try:
-            # Another lock than that of the folder, which whoever starts the training may hold.
+            # Not the lock of the folder itself, which the caller may hold.
             held.enter_context(locked(work_dir.with_name(f"{work_dir.name}.training"), wait=False))
         except BlockingIOError as error:
             holder = str(error.strerror).removeprefix("held by ")
             raise TrainingError(
-                f"{work_dir} is in use by another training ({holder}): wait for it, or choose another --work-dir"
+                f"{work_dir} is in use by another training run ({holder}): wait for it, or choose another --work-dir"
             ) from None
         yield
 
 
 @contextmanager
 def logged_by(log: logging.Logger) -> Iterator[None]:
-    """Let what this package logs reach the log of a training, on the console and in its file, for a while."""
+    """Temporarily forward this package's log messages to those of training, on the console and in its file."""
     ours = logging.getLogger("panet_plugin")
     handler, level = _PassOn(log), ours.level
     ours.addHandler(handler)
@@ -69,24 +69,24 @@ class _PassOn(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._log.isEnabledFor(record.levelno):  # in one process of several
+        if self._log.isEnabledFor(record.levelno):  # only in one of several processes
             self._log.handle(record)
 
 
 class Interruption:
-    """Notes SIGTERM, SIGINT and SIGUSR1, so that a training saves before it ends.
+    """Records SIGTERM, SIGINT and SIGUSR1, so that training saves a checkpoint before it ends.
 
-    A SIGTERM or SIGINT after that ends it at once. SIGUSR1 is what Slurm is asked to send before the time is over: a
-    training that was canceled by SIGTERM is not to be queued again.
+    A second SIGTERM or SIGINT ends it immediately. Slurm is configured to send SIGUSR1 before the time limit; a job
+    that was canceled by SIGTERM is not queued again.
 
     Attributes:
-        number: Of the signal that came, 0 before.
+        number: Number of the received signal, 0 before.
     """
 
-    #: That of the training that runs, for models that no argument reaches.
+    #: The instance of the current training run, for models to which it cannot be passed.
     current: ClassVar["Interruption | None"] = None
-    #: Iterations of a distributed training between the questions whether another process was asked to end, each of
-    #: which waits for all of them.
+    #: Iterations of distributed training between checks whether another process received a signal, which synchronize
+    #: all processes.
     EVERY = 10
 
     def __init__(self) -> None:
@@ -94,8 +94,8 @@ class Interruption:
 
     @contextmanager
     def noted(self) -> Iterator["Interruption"]:
-        """Note signals for a while."""
-        if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
+        """Record signals inside the context."""
+        if threading.current_thread() is not threading.main_thread():  # Python does not allow handlers there
             yield self
             return
         # Windows has no SIGUSR1.
@@ -115,7 +115,7 @@ class Interruption:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def asked(self, iteration: int) -> bool:
-        """Return whether the training is to end after an iteration; the processes of a distributed one agree."""
+        """Return whether training should end after an iteration; all processes of distributed training agree."""
         if dist.is_available() and dist.is_initialized():
             if iteration % self.EVERY:
                 return False
@@ -125,28 +125,28 @@ class Interruption:
         return self.number != 0
 
     def leave(self, saved: object) -> NoReturn:
-        """End the program as a shell expects it of one that a signal ended: with 128 and the signal's number."""
+        """Exit with 128 + the signal's number, by convention for programs ended by signals."""
         if dist.is_available() and dist.is_initialized():
-            # The first process may still be writing, and launchers end all others once one has ended.
+            # The first process may still be writing, and launchers end all processes when one exits.
             dist.barrier()
         logger.warning("ended by %s; resume from %s", signal.Signals(self.number).name, saved)
         raise SystemExit(128 + self.number)
 
 
 class _Forks:
-    """Lets forked processes, which load data, end on the SIGTERM of their training alone.
+    """Makes forked data-loading processes end only on SIGTERM from their training process.
 
-    Slurm sends one to all processes of a step, and the training needs data until its processes leave together.
+    Slurm sends SIGTERM to all processes of a step, but training needs data until its processes exit together.
     """
 
     def __init__(self) -> None:
         self._kept = threading.local()
-        if hasattr(os, "register_at_fork") and hasattr(signal, "sigwaitinfo"):  # neither on Windows nor on macOS
+        if hasattr(os, "register_at_fork") and hasattr(signal, "sigwaitinfo"):  # not on Windows or macOS
             os.register_at_fork(before=self._block, after_in_parent=self._restore, after_in_child=self._wait)
 
     def _block(self) -> None:
-        # Libraries restart threads of their own in the fork, and a thread that does not block it would take the signal.
-        # A handler would not last: PyTorch puts its own in the place of any other.
+        # Libraries restart threads in the forked process, and a thread that does not block the signal would receive it.
+        # A handler would not persist: PyTorch replaces it by its own.
         if Interruption.current is not None:
             self._kept.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
@@ -171,10 +171,10 @@ _Forks()
 
 
 class NonFinite:
-    """Counts steps in a row that are not finite.
+    """Counts consecutive nonfinite steps.
 
     Args:
-        most: How many end the training; 0 allows any number.
+        most: Number of steps that ends training; 0 for no limit.
     """
 
     def __init__(self, most: int = MAX_NONFINITE_STEPS) -> None:
@@ -182,46 +182,46 @@ class NonFinite:
         self.in_a_row = 0
 
     def skips(self, finite: bool, iteration: int, images: Iterable[str]) -> bool:
-        """Return whether a step is to be skipped, and log it.
+        """Return whether to skip a step, and log it.
 
         Raises:
-            TrainingError: If that is one too many.
+            TrainingError: If the limit is reached.
         """
         self.in_a_row = 0 if finite else self.in_a_row + 1
         if finite:
             return False
         names = ", ".join(images) or "of unknown names"
-        logger.warning("iteration %d: loss or gradient is not finite; step skipped; images: %s", iteration, names)
+        logger.warning("iteration %d: nonfinite loss or gradient; step skipped; images: %s", iteration, names)
         if self.in_a_row == self.most:
             raise TrainingError(
-                f"{self.most} steps in a row were not finite, the last at iteration {iteration} with images {names}: "
+                f"{self.most} consecutive steps were nonfinite, the last at iteration {iteration} with images {names}: "
                 "lower the learning rate or clip gradients; the last checkpoint is finite"
             )
         return True
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Return whether a checkpoint was written to its end: the directory there is the last that is written."""
+    """Return whether a checkpoint is complete: the zip directory at its end is written last."""
     try:
         return zipfile.is_zipfile(checkpoint)
-    except zipfile.BadZipFile:  # a directory that contradicts itself: some versions of Python raise this
+    except zipfile.BadZipFile:  # an inconsistent directory: some versions of Python raise this
         return False
 
 
 def all_finite(tensors: Iterable[Tensor | None]) -> bool:
-    """Return whether no tensor holds NaN or infinities; None stands for a gradient that there is not."""
+    """Return whether no tensor contains NaN or infinity; None, a missing gradient, is allowed."""
     found = [torch.isfinite(tensor).all() for tensor in tensors if tensor is not None]
-    # One question to the device, which waits for it.
+    # A single synchronization with the device.
     return not found or bool(torch.stack(found).all())
 
 
 def must_be_finite(network: nn.Module, path: Path) -> None:
-    """Raise TrainingError if a network's weights are not finite and so must not replace a checkpoint."""
+    """Raise TrainingError if a network's weights are nonfinite and must not replace a checkpoint."""
     if not all_finite(network.state_dict().values()):
-        raise TrainingError(f"{path} is not written: the network's weights are not finite")
+        raise TrainingError(f"{path} is not written: the network's weights are nonfinite")
 
 
-#: What optimizers and schedules count or derive, beside names that begin with an underscore.
+#: State of optimizers and schedules that is counted or derived, besides names that begin with an underscore.
 _COUNTERS = frozenset({"params", "lr", "last_step", "last_epoch", "base_values", "base_lrs", "verbose"})
 
 
@@ -232,32 +232,32 @@ def report_resumed(
     stored_optimizers: Sequence[Mapping[str, Any]],
     stored_schedules: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Log which settings of a resumed training are the checkpoint's, which the config's, and where these differ.
+    """Log which settings of resumed training are from the checkpoint or the config, and where these differ.
 
     Args:
-        iteration: Of the checkpoint.
-        optimizers: State dicts as the config has made them.
-        schedules: Those of the schedules of the learning rate.
-        stored_optimizers: State dicts of the checkpoint.
-        stored_schedules: Those of its schedules.
+        iteration: Iteration of the checkpoint.
+        optimizers: State dicts of the config's optimizers.
+        schedules: State dicts of the config's learning rate schedules.
+        stored_optimizers: State dicts of the checkpoint's optimizers.
+        stored_schedules: State dicts of the checkpoint's schedules.
 
     Raises:
-        TrainingError: If the checkpoint's schedules are of another kind, which can be neither loaded nor ignored.
+        TrainingError: If the checkpoint's schedules have other types, which can be neither loaded nor ignored.
     """
     kinds, stored_kinds = ([sorted(_settings(schedule)) for schedule in all] for all in (schedules, stored_schedules))
     if kinds != stored_kinds:
         raise TrainingError(
-            f"the checkpoint's schedule of the learning rate has {stored_kinds}, expected {kinds} as in the config: "
-            "resume with the former schedule, or start a new training from the checkpoint's weights"
+            f"the checkpoint's learning rate schedule is {stored_kinds}, expected {kinds} as in the config: "
+            "resume with that schedule, or start a new training run from the checkpoint's weights"
         )
     logger.info(
-        "resumed at iteration %d: optimizer (learning rate) and schedule are those of the checkpoint; length, data, "
-        "batch size, loss and intervals those of the config",
+        "resumed at iteration %d: optimizer (learning rate) and schedule are from the checkpoint; length, data, "
+        "batch size, loss and intervals are from the config",
         iteration,
     )
     groups, stored_groups = ([g for o in all for g in o["param_groups"]] for all in (optimizers, stored_optimizers))
     ignored = {
-        f"{what} {name}={wanted} (the checkpoint has {stored[name]})"
+        f"{what} {name}={wanted} (checkpoint: {stored[name]})"
         for what, pairs in (
             ("optimizer", zip(groups, stored_groups, strict=False)),
             ("schedule", zip(schedules, stored_schedules, strict=True)),
@@ -267,12 +267,12 @@ def report_resumed(
         if name in stored and stored[name] != wanted
     }
     if ignored:
-        logger.warning("the config is not followed in: %s", "; ".join(sorted(ignored)))
+        logger.warning("settings of the config that are not used: %s", "; ".join(sorted(ignored)))
 
 
 def _settings(state: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        # Tuples and counters are what lists of a config have become.
+        # Lists of a config become tuples or counters.
         name: list(value) if isinstance(value, tuple | Mapping) else value
         for name, value in state.items()
         if not name.startswith("_") and name not in _COUNTERS

@@ -1,4 +1,4 @@
-"""The arch that both frameworks register to insert pyramid attention from a config."""
+"""The arch ``WithPyramidAttention`` of both frameworks, which inserts pyramid attention from a config."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from panet_plugin.archs.insertion_points import DEFAULT_INPUT
 
 
 def make_with_pyramid_attention(build_arch: Callable[[Mapping[str, Any]], nn.Module]) -> Callable[..., nn.Module]:
-    """Return ``WithPyramidAttention`` for the framework of whose archs ``build_arch`` builds one."""
+    """Return ``WithPyramidAttention`` for the framework of ``build_arch``."""
 
     def WithPyramidAttention(
         arch: Mapping[str, Any],
@@ -20,15 +20,15 @@ def make_with_pyramid_attention(build_arch: Callable[[Mapping[str, Any]], nn.Mod
         attention: Mapping[str, Any] | None = None,
         input_shape: Sequence[int] = DEFAULT_INPUT,
     ) -> nn.Module:
-        """Build a registered arch with pyramid attention inserted: that network itself, with the blocks in it.
+        """Build a registered arch with pyramid attention inserted: the network itself, with the blocks in it.
 
         Args:
             arch: ``{"type": name, **arguments}`` of any registered arch.
-            at: Dotted path of a module, or several; none at all leaves the arch as it is.
+            at: Dotted path of a module, or several; an empty list leaves the arch unchanged.
             where: ``"after"``, ``"before"`` or ``"replace"``.
-            residual_init: ``"zero"`` starts the blocks as the identity.
+            residual_init: With ``"zero"``, the blocks start as the identity.
             attention: Other arguments of :class:`panet_plugin.archs.PyramidAttention`.
-            input_shape: Shape of an input that the network takes.
+            input_shape: Shape of an input that the network accepts.
 
         Raises:
             KeyError: If there is no such arch.

@@ -1,4 +1,4 @@
-"""Pictures of any kind of color for networks of RGB, gray or mosaics, and back."""
+"""Converting RGB images, gray images and mosaics to the channels of a network, and back."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,19 +12,19 @@ from panet_plugin.tasks import Task
 #: Luma of R, G, B in the full range (ITU-R BT.601), as JPEG files have it.
 BT601 = np.array([0.299, 0.587, 0.114], np.float32)
 
-#: Pixels around itself that a bicubically enlarged pixel depends on.
+#: Distance in pixels up to which a bicubically enlarged pixel depends on others.
 BICUBIC_REACH = 2
 
 
 class Adapted(NamedTuple):
-    """A picture as the network takes it.
+    """An image converted for a network.
 
     Attributes:
-        read: Returns rows and columns of it, ``(C, h, w)``, float32 in [0, 1].
-        back: Turns what was restored of these rows and columns, ``(C, h * scale, w * scale)``, into ``(h * scale, w *
-            scale)`` or ``(h * scale, w * scale, 3)``.
+        read: Returns rows and columns, ``(C, h, w)``, float32 in [0, 1].
+        back: Converts the restored rows and columns, ``(C, h * scale, w * scale)``, to ``(h * scale, w * scale)`` or
+            ``(h * scale, w * scale, 3)``.
         gray: Whether the result is gray.
-        note: What the user should know; empty if there is nothing.
+        note: A note for the user, or empty.
     """
 
     read: Callable[[slice, slice], NDArray[np.float32]]
@@ -34,24 +34,24 @@ class Adapted(NamedTuple):
 
 
 def adapt(pixels: NDArray, channels: int, scale: int = 1, task: Task | None = None) -> Adapted:
-    """Fit a picture to a network's channels.
+    """Convert an image to a network's channels.
 
-    A gray network restores the luma of a color picture, and its chroma stays (bicubically enlarged for
-    super-resolution). An RGB network is given a gray picture in all three channels, and the luma of its result is gray
-    again. A network for demosaicing is given a sparse picture, as it is or made from a mosaic of one channel.
+    A gray network restores the luma of a color image; the chroma is kept (bicubically enlarged for super-resolution).
+    An RGB network receives a gray image in all three channels, and the luma of its output is the gray result. A
+    demosaicing network receives a sparse mosaic, which may be made from a mosaic with one channel.
 
     Args:
         pixels: ``(H, W)`` gray or ``(H, W, 3)`` RGB, uint8 or uint16.
-        channels: Of the network: 3 or 1.
-        scale: Of the network.
-        task: Of the network, if known.
+        channels: Channels of the network: 3 or 1.
+        scale: Scale of the network.
+        task: Task of the network, if known.
 
     Raises:
-        ValueError: If a picture is no mosaic but should be; if a gray picture may be one, since the task is unknown; if
-            the network has other channels.
+        ValueError: If an image should be a mosaic but is not; if a gray image might be one, since the task is unknown;
+            or if the network has other channels.
     """
     if channels not in (1, 3):
-        raise ValueError(f"a network of {channels} channels restores neither gray nor RGB pictures")
+        raise ValueError(f"expected a network for gray or RGB images, got one with {channels} channels")
     if task is not None:
         pixels = task.as_degraded(pixels)
 
@@ -61,7 +61,7 @@ def adapt(pixels: NDArray, channels: int, scale: int = 1, task: Task | None = No
     if pixels.ndim == 2 and channels == 3:
         if task is None and scale == 1:
             raise ValueError(
-                "a gray picture for an RGB network: if it is a mosaic, set --task demosaicing, otherwise set its task"
+                "gray image for an RGB network: set --task demosaicing if it is a mosaic, otherwise the network's task"
             )
         return Adapted(
             lambda rows, columns: np.stack([unit(rows, columns)] * 3),
@@ -80,7 +80,7 @@ def adapt(pixels: NDArray, channels: int, scale: int = 1, task: Task | None = No
                 restored[0][..., None] + enlarge(chroma, pixels.shape[:2], scale, rows, columns)
             ),
             gray=False,
-            note="a gray network restores the luma (BT.601) of a color picture; its chroma is kept",
+            note="a gray network restores the luma (BT.601) of a color image; its chroma is kept",
         )
     return Adapted(
         lambda rows, columns: np.moveaxis(np.atleast_3d(unit(rows, columns)), -1, 0),
@@ -92,14 +92,14 @@ def adapt(pixels: NDArray, channels: int, scale: int = 1, task: Task | None = No
 def enlarge(
     read: Callable[[slice, slice], NDArray], size: tuple[int, ...], scale: int, rows: slice, columns: slice
 ) -> NDArray:
-    """Enlarge rows and columns of an image bicubically, as they are in the enlarged whole.
+    """Return rows and columns of the bicubically enlarged image.
 
     Args:
         read: Returns rows and columns of the image, ``(h, w)`` or ``(h, w, C)``.
         size: Height and width of the image.
         scale: Factor; 1 leaves it as it is.
-        rows: Of the image.
-        columns: Of the image.
+        rows: Rows, counted in the image.
+        columns: Columns, counted in the image.
     """
     if scale == 1:
         return read(rows, columns)

@@ -1,4 +1,4 @@
-"""What restoring will cost, from running the network on small images: time and memory over the pixels."""
+"""Estimating time and memory by running the network on small images."""
 
 import time
 import weakref
@@ -14,12 +14,12 @@ from torch.utils._pytree import tree_leaves
 
 from panet_plugin.memory import available_memory
 
-#: Measuring goes on to larger images until one takes so many seconds, since the next may take 16 times as long, or
-#: until they have such a side.
+#: Measurement stops at an image that takes this many seconds, since the next may take 16 times as long, or that has
+#: sides of this length.
 ENOUGH_SECONDS = 0.06
 LARGEST_SIDE = 256
 
-#: What a network takes over the tensors that it makes, for the libraries' own scratch memory: measured.
+#: Ratio of a network's memory to that of its tensors, because of the libraries' scratch memory: measured.
 SCRATCH = 1.5
 
 
@@ -35,24 +35,24 @@ class Cost(NamedTuple):
     space: tuple[float, float]
 
     def seconds(self, pixels: int) -> float:
-        """Return how long one image takes."""
+        """Return the time for one image."""
         return self.time[0] * pixels + self.time[1] * pixels**2
 
     def memory(self, pixels: int) -> float:
-        """Return how many bytes one image takes."""
+        """Return the memory for one image, in bytes."""
         return self.space[0] * pixels + self.space[1] * pixels**2
 
 
 def measure(run: Callable[[Tensor], Tensor], channels: int, multiple: int = 1, linear_from: int | None = None) -> Cost:
-    """Run a network on small images of growing size and fit its cost to the largest three of them.
+    """Run a network on small images of increasing size and fit its cost to the largest three.
 
-    Memory is that of the tensors that are alive together, and :data:`SCRATCH`.
+    Memory is the peak of live tensors times :data:`SCRATCH`.
 
     Args:
-        run: Takes ``(1, channels, h, w)``; returns when it is done.
+        run: Takes ``(1, channels, h, w)``; must be synchronous.
         channels: Channels of the images.
         multiple: The sides must be multiples of it.
-        linear_from: Of images with such a side and larger ones, the cost is known to be linear in the pixels.
+        linear_from: Side of images from which on the cost is known to be linear in the pixels.
     """
     pixels: list[int] = []
     seconds: list[float] = []
@@ -61,11 +61,11 @@ def measure(run: Callable[[Tensor], Tensor], channels: int, multiple: int = 1, l
     while side <= LARGEST_SIDE and not (len(pixels) > 1 and seconds[-1] > ENOUGH_SECONDS):
         rounded = -(-side // multiple) * multiple
         image = torch.full((1, channels, rounded, rounded), 0.5)
-        # First runs prepare what later ones reuse, and must not be timed.
+        # The first run includes one-time initialization and must not be timed.
         with PeakMemory() as peak:
             run(image)
         taken = _timed(run, image)
-        # The better of two, since other programs interrupt; a long one shows that it is enough.
+        # The better of two, since other programs interfere; a single long run is enough.
         seconds.append(taken if taken > ENOUGH_SECONDS else min(taken, _timed(run, image)))
         memory.append(int(SCRATCH * peak.most))
         pixels.append(rounded**2)
@@ -82,10 +82,10 @@ def _timed(run: Callable[[Tensor], Tensor], image: Tensor) -> float:
 
 
 def _fit(pixels: Sequence[int], values: Sequence[float]) -> tuple[float, float]:
-    """Return a, b >= 0 with the least relative error of a * pixels + b * pixels ** 2 over the last three values.
+    """Return a, b >= 0 that minimize the relative error of a * pixels + b * pixels ** 2 over the last three values.
 
-    What grows with the pixels but for a tenth is taken to do so: the levels of small pyramids are rounded to whole
-    pixels, which must not be mistaken for growth.
+    Values that are linear to within a tenth count as linear: the levels of small pyramids are rounded to whole pixels,
+    which must not be mistaken for quadratic growth.
     """
     p, v = np.array(pixels[-3:], float), np.maximum(np.array(values[-3:], float), 1e-9)
     if (v / p).max() <= 1.1 * (v / p).min():
@@ -95,10 +95,10 @@ def _fit(pixels: Sequence[int], values: Sequence[float]) -> tuple[float, float]:
 
 
 class PeakMemory(TorchDispatchMode):
-    """Counts the bytes of tensors that are made inside and alive at the same time.
+    """Tracks the peak memory of tensors created inside the context.
 
     Attributes:
-        most: The most bytes that there were.
+        most: Peak in bytes.
     """
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class PeakMemory(TorchDispatchMode):
         self._alive: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operator and count what it made."""
+        """Run an operator and count its outputs."""
         made = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(made):
             if isinstance(tensor, Tensor) and tensor.layout is torch.strided:
@@ -129,7 +129,7 @@ class PeakMemory(TorchDispatchMode):
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes that a device has free, on Apple's GPUs those that it should not exceed."""
+    """Return the free memory of a device in bytes; on Apple's GPUs, what remains of the recommended maximum."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":

@@ -10,7 +10,7 @@ from panet_plugin.ops.part import current_part, part_of_whole
 
 
 def self_ensemble(run: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Return the mean of the eight results over flips and transposition, which are undone before averaging.
+    """Return the mean of the results for eight flips and transpositions, which are undone before averaging.
 
     Args:
         run: Restores ``(N, C, h, w)``, of any size.

@@ -1,4 +1,4 @@
-"""Restoring an image in pieces that are cut so large that the result equals that of the whole."""
+"""Restoring an image in pieces that are large enough for the result to equal that of the whole image."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,28 +14,28 @@ from panet_plugin.archs.rnan import NonLocalBlock
 from panet_plugin.inference.parts import Read, Restored, assemble
 from panet_plugin.ops.part import Part, part_of_whole
 
-#: Lengths of the strips on which a network's reach is found, and their width.
+#: Lengths and width of the strips on which a network's reach is measured.
 LENGTHS = (256, 512, 1024)
 WIDTH = 16
 
 
 def spans(length: int, count: int, reach: int) -> list[tuple[int, int, int, int]]:
-    """Cut a side into pieces of about one length.
+    """Divide a side into pieces of about equal length.
 
     Args:
-        length: In pixels.
-        count: Pieces.
-        reach: How far beyond itself a piece has to see.
+        length: Length of the side in pixels.
+        count: Number of pieces.
+        reach: Context in pixels that a piece needs on each side.
 
     Returns:
-        For every piece its first pixel, the one after its last, and the same of what it has to see.
+        For every piece start and end, without and with its context.
     """
     edges = [round(index * length / count) for index in range(count + 1)]
     return [(start, stop, max(start - reach, 0), min(stop + reach, length)) for start, stop in pairwise(edges)]
 
 
 def longest_span(length: int, count: int, reach: int) -> int:
-    """Return the most pixels that a piece has to see along a side."""
+    """Return the length of the longest piece with its context."""
     return max(last - first for _, _, first, last in spans(length, count, reach))
 
 
@@ -47,10 +47,10 @@ def restore_pieces(
     grid: tuple[int, int],
     reach: int,
 ) -> Iterator[Restored]:
-    """Restore images piece by piece, each with all that it depends on.
+    """Restore images piece by piece, each with the context that it depends on.
 
     Args:
-        run: Restores ``(N, C, h, w)``; pyramid attention in it takes these for a part of the whole.
+        run: Restores ``(N, C, h, w)``; its pyramid attention treats these as a part of the whole.
         read: Reads the images.
         size: Height and width of the images.
         scale: Factor from the sides of a piece to those of what ``run`` returns.
@@ -76,19 +76,19 @@ def run_pieces(
 
 
 def find_reach(run: Callable[[Tensor], Tensor], network: nn.Module, channels: int, scale: int) -> int | None:
-    """Find out from how far away, in pixels of the input, anything changes a pixel of a network's result.
+    """Measure the distance, in input pixels, up to which a pixel of a network's output depends on the input.
 
-    What is not a number stays none in every layer that it reaches. Pyramid attention is replaced by a pooling over all
-    that it may depend on.
+    NaN propagates through every layer that it reaches. Pyramid attention is replaced by a pooling over everything that
+    it may depend on.
 
     Args:
         run: Restores ``(N, C, h, w)`` with the network.
-        network: Its pyramid attention has the windows that it is to have.
+        network: The network, with the windows of its pyramid attention already set.
         channels: C.
         scale: Factor from the sides of an image to those of the result.
 
     Returns:
-        None where everything depends on everything, or pieces do not give what the whole gives.
+        The distance; None if everything depends on everything, or pieces do not give the result of the whole.
     """
     pools: dict[nn.Module, Callable[..., Tensor]] = {}
     for module in network.modules():
@@ -105,7 +105,7 @@ def find_reach(run: Callable[[Tensor], Tensor], network: nn.Module, channels: in
 
 @contextmanager
 def _replaced(forwards: Mapping[nn.Module, Callable[..., Tensor]]) -> Iterator[None]:
-    """Let modules do something else for a while."""
+    """Temporarily replace the forward methods of modules."""
     try:
         for module, forward in forwards.items():
             vars(module)["forward"] = forward
@@ -116,13 +116,13 @@ def _replaced(forwards: Mapping[nn.Module, Callable[..., Tensor]]) -> Iterator[N
 
 
 def _spread(run: Callable[[Tensor], Tensor], channels: int, scale: int, turn: bool) -> int | None:
-    """Return how far a column of an image, or a row, changes the result; None if that is further than half of it."""
+    """Return how far a column of an image, or a row, affects the result; None if that is more than half of it."""
     for length in LENGTHS:
         strip = torch.full((1, channels, WIDTH, length), 0.5)
         strip[..., length // 2] = torch.nan
         restored = run(strip.mT).mT if turn else run(strip)
         changed = restored.isfinite().logical_not().any(2).any(1)[0].nonzero()[:, 0] // scale
-        if not len(changed):  # the network replaces what is not a number
+        if not len(changed):  # the network replaces NaN
             return None
         first, last = int(changed[0]), int(changed[-1])
         if first > 0 and last < length - 1:
@@ -133,13 +133,13 @@ def _spread(run: Callable[[Tensor], Tensor], channels: int, scale: int, turn: bo
 def _gives_the_whole(run: Callable[[Tensor], Tensor], channels: int, scale: int, reach: int) -> bool:
     """Compare pieces of two strips with the whole.
 
-    A network may depend on where in an image something lies, or on some pixels far away and on none between.
+    A network may depend on absolute positions, or on distant pixels but not on those in between.
     """
     random = torch.Generator().manual_seed(0)
     strip = torch.rand(1, channels, WIDTH, max(2 * LENGTHS[0], 2 * reach + 3 * WIDTH), generator=random)
     for image, grid in ((strip, (1, 2)), (strip.mT, (2, 1))):
         whole = run(image)
-        # Rounding errors of some types are large; what is out of reach is not one of them.
+        # Rounding errors of some dtypes are large, but smaller than the effect of missing context.
         tolerance = max(1e-3, 1e-2 * float((whole - whole.mean()).abs().max()))
         if not (run_pieces(run, image, scale, grid, reach) - whole).abs().max() <= tolerance:
             return False

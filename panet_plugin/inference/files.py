@@ -1,4 +1,4 @@
-"""Restoring picture files."""
+"""Restoring image files."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from panet_plugin.data.pictures import BadImageError, read_head
+from panet_plugin.data.image_reader import BadImageError, read_head
+from panet_plugin.data.image_writer import check_format
+from panet_plugin.inference.buffers import Buffers, image_buffers
 from panet_plugin.inference.jobs import Failure, Job
-from panet_plugin.inference.pictures import check_format, picture_buffers
-from panet_plugin.inference.plan import Buffers, Plan, TooLargeError
+from panet_plugin.inference.plan import Plan, TooLargeError
 from panet_plugin.inference.restoration import Restoration
 from panet_plugin.inference.restorer import Restorer
 from panet_plugin.tasks import Task
@@ -29,20 +30,20 @@ def restore_files(
     report: Callable[[str], None] = print,
     progress: bool = False,
 ) -> list[Failure]:
-    """Restore pictures; those of one size together. What goes wrong with one does not stop the rest.
+    """Restore images; those of one size together. An error with one does not stop the others.
 
-    EXIF data and ICC profiles are kept, alpha is kept or enlarged along, and pictures are turned upright. Every result
-    is either whole or not there.
+    EXIF data and ICC profiles are kept, alpha is kept or enlarged, and images are turned upright. Results are written
+    atomically.
 
     Args:
-        restorer: What restores them.
+        restorer: Restores the images.
         jobs: See :func:`~panet_plugin.inference.jobs.find_jobs`.
-        task: Of the network, if known; see :func:`~panet_plugin.inference.adapt`.
-        report: Is given a line for every size of pictures, with what was chosen and what it costs, and what was lost.
-        progress: Show a bar.
+        task: Task of the network, if known; see :func:`~panet_plugin.inference.adapt`.
+        report: Receives a line for every image size with the plan and its cost, and notes on what was lost.
+        progress: Show a progress bar.
 
     Returns:
-        The pictures that were not restored, and why.
+        The images that were not restored, with the reasons.
     """
     run = _Run(restorer, task, report)
     bar_format = "{l_bar}{bar}| {n:.1f}/{total_fmt} [{elapsed}<{remaining}]"
@@ -55,26 +56,26 @@ def restore_files(
                 done += len(chunk)
                 bar.update(done - bar.n)
     for note, count in run.notes.items():
-        report(f"note: {note}" + (f" ({count} pictures)" if count > 1 else ""))
+        report(f"note: {note}" + (f" ({count} images)" if count > 1 else ""))
     return run.failures
 
 
 def restored_together(jobs: Sequence[Job], batch: int) -> list[tuple[list[Job], int]]:
-    """Return groups of pictures that must not be parted if the batches are to be those of all jobs, and their pixels.
+    """Return groups of images to keep together, so that batches are those of a single process, and their pixels.
 
     Args:
         jobs: See :func:`restore_files`.
-        batch: The most pictures that a network is given at once.
+        batch: Maximum batch size.
 
     Returns:
-        Groups of up to ``batch`` pictures of one kind, and alone, without pixels, what is no picture.
+        Groups of up to ``batch`` images of one kind; unreadable files are groups of their own with 0 pixels.
     """
     kinds: dict[_Kind, list[Job]] = {}
     groups: list[tuple[list[Job], int]] = []
     for job in jobs:
         try:
             head = read_head(job.source)
-            kind = _Kind(head.height, head.width, picture_buffers(head, job.target.suffix))
+            kind = _Kind(head.height, head.width, image_buffers(head, job.target.suffix))
             kinds.setdefault(kind, []).append(job)
         except (ValueError, OSError):
             groups.append(([job], 0))
@@ -86,7 +87,7 @@ def restored_together(jobs: Sequence[Job], batch: int) -> list[tuple[list[Job], 
 
 
 class _Kind(NamedTuple):
-    """What pictures have in common that are restored together."""
+    """The properties that images restored together have in common."""
 
     height: int
     width: int
@@ -94,7 +95,7 @@ class _Kind(NamedTuple):
 
 
 class _Run:
-    """What has happened so far."""
+    """State of a call of :func:`restore_files`."""
 
     def __init__(self, restorer: Restorer, task: Task | None, report: Callable[[str], None]) -> None:
         self._restorer = restorer
@@ -104,37 +105,37 @@ class _Run:
         self.notes: Counter[str] = Counter()
 
     def by_kind(self, jobs: Sequence[Job]) -> dict[_Kind, list[Job]]:
-        """Group pictures that are restored alike."""
+        """Group images of the same kind."""
         groups: dict[_Kind, list[Job]] = {}
         for job in jobs:
             try:
                 head = read_head(job.source)
-                # Before all the work.
+                # Checked before the work begins.
                 check_format(job.target.suffix, head.height * self._scale, head.width * self._scale)
                 fixed = self._task is not None and self._task.fixed_channels
-                buffers = picture_buffers(head, job.target.suffix, self._scale, fixed)
+                buffers = image_buffers(head, job.target.suffix, self._scale, fixed)
                 groups.setdefault(_Kind(head.height, head.width, buffers), []).append(job)
             except (ValueError, OSError) as error:
                 self._fail(job, error)
         return groups
 
     def chunks(self, kind: _Kind, jobs: list[Job]) -> Iterator[tuple[list[Job], Plan]]:
-        """Plan for a kind, and yield as many pictures as are restored together."""
+        """Make a plan for a kind of images, and yield batches with the plan."""
         try:
             plan = self._restorer.plan(*kind)
         except (RuntimeError, ValueError, MemoryError) as error:
             for job in jobs:
                 self._fail(job, error)
             return
-        count = f"{len(jobs)} pictures" if len(jobs) > 1 else str(jobs[0].source)
+        count = f"{len(jobs)} images" if len(jobs) > 1 else str(jobs[0].source)
         self._report(f"{count} of {kind.width}x{kind.height}: {plan}")
-        # Tiles and pieces of one picture are batches already.
+        # The tiles and pieces of a single image already form batches.
         together = plan.layout.batch if plan.layout.mode == "whole" else 1
         for first in range(0, len(jobs), together):
             yield jobs[first : first + together], plan
 
     def restore(self, jobs: list[Job], plan: Plan, progress: Callable[[int], None]) -> None:
-        """Restore some pictures together; one by one if that fails."""
+        """Restore images together; one by one if that fails."""
         opened = []
         for job in jobs:
             try:
@@ -147,7 +148,7 @@ class _Run:
                 self._attempt([one], plan, progress)
 
     def _attempt(self, opened: list[Restoration], plan: Plan, progress: Callable[[int], None]) -> bool:
-        """Return False if several pictures should be tried one by one; what goes wrong with one is noted."""
+        """Restore images together and record failures; return False if they should be tried one by one."""
         if not opened:
             return True
         channels, size = self._restorer.channels, opened[0].size
@@ -162,7 +163,7 @@ class _Run:
             for top, left, images in self._restorer.restore_parts(read, channels, size, plan.layout, progress):
                 for one, image in zip(opened, images.numpy(), strict=True):
                     one.take(image, top, left)
-        # Networks fail in any way, and above all for want of memory.
+        # Networks may raise any error, most often for lack of memory.
         except Exception as error:
             if len(opened) == 1:
                 self._fail(opened[0].job, error)

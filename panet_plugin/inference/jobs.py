@@ -1,17 +1,17 @@
-"""From what a user names to pairs of files: which picture becomes which."""
+"""From the user's inputs to pairs of files to read and to write."""
 
 import glob
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from panet_plugin.data.pictures import SUFFIXES, list_pictures
+from panet_plugin.data.image_reader import SUFFIXES, list_images
+from panet_plugin.data.image_writer import FORMATS
 from panet_plugin.errors import PanetError
-from panet_plugin.inference.pictures import FORMATS
 
 
 class Job(NamedTuple):
-    """A picture to restore.
+    """An image to restore.
 
     Attributes:
         source: The file to read.
@@ -23,11 +23,11 @@ class Job(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """What went wrong.
+    """An input that was not restored.
 
     Attributes:
-        name: A file, or what was given on the command line.
-        reason: A sentence.
+        name: A file, or an input of the command line.
+        reason: One sentence.
     """
 
     name: str
@@ -35,42 +35,42 @@ class Failure(NamedTuple):
 
 
 class JobError(PanetError, ValueError):
-    """Files that cannot be restored into those that are asked for; nothing has been done."""
+    """The results cannot be written as requested; nothing has been done."""
 
 
 def find_jobs(
     inputs: Iterable[str], out: Path, suffix: str | None = None, lines: Iterable[str] = ()
 ) -> tuple[list[Job], list[Failure]]:
-    """Find the pictures and name their results.
+    """Find the images and determine the paths of their results.
 
     Args:
-        inputs: Files; folders, whose pictures are found at any depth; patterns such as ``shots/**/*.png``; ``-`` for
+        inputs: Files; folders, which are searched recursively; patterns such as ``shots/**/*.png``; ``-`` for
             ``lines``.
-        out: A folder, in which results have the names of their pictures, beneath the folder that was named; or, for one
-            picture that was named itself, a file that ends as one of :data:`~panet_plugin.inference.FORMATS`.
-        suffix: Of the results; None keeps that of each picture, or takes ``.png`` where it cannot be written.
-        lines: More inputs, one each.
+        out: A folder, in which results have the paths of their images relative to the input folder; or, for a single
+            input file, a file with a suffix of :data:`~panet_plugin.inference.FORMATS`.
+        suffix: Suffix of the results; None keeps that of each image, or uses ``.png`` if it cannot be written.
+        lines: More inputs, one per line.
 
     Returns:
-        The jobs, each once, and the inputs behind which there is no picture.
+        The jobs without duplicates, and the inputs without images.
 
     Raises:
-        JobError: If two pictures would become one file, a result would replace one of the pictures, or several pictures
-            were to become a file.
+        JobError: If two images would have the same result, a result would replace an input, or there are several
+            images for a single file.
     """
     found: list[tuple[Path, Path]] = []
     failures: list[Failure] = []
     for text in _with_lines(inputs, lines):
-        pictures = list(_pictures(text, out))
-        found += pictures
-        if not pictures:
+        images = list(_images(text, out))
+        found += images
+        if not images:
             failures.append(Failure(text, _nothing(text)))
     unique = list(dict.fromkeys(found))
     if out.suffix.lower() in FORMATS and not out.is_dir():
         if len(unique) > 1 or any(Path(text).is_dir() for text in inputs):
-            raise JobError(f"{out}: several pictures need a folder, and this is the name of a file")
+            raise JobError(f"{out}: expected a folder for several images, got the name of a file")
         if suffix and FORMATS[suffix] != FORMATS[out.suffix.lower()]:
-            raise JobError(f"{out}: does not end in {suffix}")
+            raise JobError(f"{out}: expected a name that ends in {suffix}")
         jobs = [Job(source, out) for source, _ in unique]
     else:
         jobs = [Job(source, out / name.with_suffix(suffix or _suffix_of(name))) for source, name in unique]
@@ -86,12 +86,12 @@ def _with_lines(inputs: Iterable[str], lines: Iterable[str]) -> Iterator[str]:
             yield text
 
 
-def _pictures(text: str, out: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield the pictures that an input stands for, and what they are called beneath the folder of the results."""
+def _images(text: str, out: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield the images of an input, and their paths relative to the output folder."""
     path = Path(text)
     if path.is_dir():
-        for file in list_pictures(path, recursive=True):
-            # Results of the last run may be there.
+        for file in list_images(path, recursive=True):
+            # The output folder may be inside the input folder.
             if out.resolve() == path.resolve() or out.resolve() not in file.resolve().parents:
                 yield file, file.relative_to(path)
     elif path.exists():
@@ -104,7 +104,7 @@ def _pictures(text: str, out: Path) -> Iterator[tuple[Path, Path]]:
 
 def _nothing(text: str) -> str:
     if Path(text).is_dir():
-        return f"no pictures in this folder ({', '.join(sorted(SUFFIXES))})"
+        return f"no images in this folder ({', '.join(sorted(SUFFIXES))})"
     return "no file matches this pattern" if glob.has_magic(text) else "no such file or folder"
 
 
@@ -118,8 +118,8 @@ def _must_not_collide(jobs: list[Job]) -> None:
     for job in jobs:
         target = job.target.resolve()
         if target in sources:
-            raise JobError(f"{job.target}: the result of {job.source} would replace a picture; choose another -o")
+            raise JobError(f"{job.target}: the result of {job.source} would replace an image; choose another -o")
         if (other := targets.setdefault(target, job.source)).resolve() != job.source.resolve():
             raise JobError(
-                f"{other} and {job.source} would both become {job.target}; restore them into different folders"
+                f"{other} and {job.source} would both be written to {job.target}; restore them to different folders"
             )

@@ -1,28 +1,28 @@
-"""What picture files tell about the level of their degradation."""
+"""Estimating the level of degradation from image files."""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from panet_plugin.data.pictures import picture_head, read_picture
+from panet_plugin.data.image_reader import open_head, read_stored
 from panet_plugin.inference.color import adapt
 from panet_plugin.tasks import Task
 from panet_plugin.tasks.base import Level
 
 
 def read_channels(path: Path) -> int:
-    """Return 1 for a gray picture, else 3; errors as :func:`read_level`."""
-    with picture_head(path) as head:
+    """Return 1 for a gray image, else 3; errors as :func:`read_level`."""
+    with open_head(path) as head:
         return 1 if Image.getmodebase(head.mode) == "L" else 3
 
 
 def read_level(path: Path, task: Task) -> Level:
-    """Read the level of a degradation from a picture's file.
+    """Estimate the level of a degradation from an image file.
 
     Args:
         path: The file.
-        task: One with a ``strength``.
+        task: A task with a ``strength``.
 
     Raises:
         BadImageError: If the file is damaged or no image.
@@ -30,7 +30,7 @@ def read_level(path: Path, task: Task) -> Level:
     """
 
     def read() -> np.ndarray:
-        return adapt(read_picture(path).pixels, task.channels, task=task).read(slice(None), slice(None))
+        return adapt(read_stored(path).pixels, task.channels, task=task).read(slice(None), slice(None))
 
-    with picture_head(path) as head:
+    with open_head(path) as head:
         return task.read_level(head, read)

@@ -1,4 +1,4 @@
-"""Restoring part by part: where the parts of an image come from, and where those of the result go."""
+"""Restoring part by part: reading parts of an image and assembling those of the result."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class Restored(NamedTuple):
 
 
 def assemble(parts: Iterable[Restored], height: int, width: int) -> Tensor:
-    """Return the result ``(N, C, height, width)`` of which these are the parts; at least one."""
+    """Assemble the parts, at least one, to the result ``(N, C, height, width)``."""
     result = None
     for top, left, images in parts:
         if result is None:

@@ -1,24 +1,25 @@
-"""How an image is to be restored: whole, in pieces, in tiles or cut, and what that costs."""
+"""Planning how to restore an image: whole, in pieces, in tiles or chopped, with the estimated cost."""
 
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from panet_plugin.errors import PanetError
+from panet_plugin.inference.buffers import Buffers
+from panet_plugin.inference.chopping import count_pieces
 from panet_plugin.inference.cost import Cost
-from panet_plugin.inference.cut import count_pieces
 from panet_plugin.inference.exact import longest_span
 from panet_plugin.inference.probe import Traits
 from panet_plugin.inference.tiles import cover
 
-#: Ways to restore an image that can be asked for. ``auto`` is whole where that is affordable, elsewhere in pieces that
-#: give what the whole gives, and in tiles with networks of which there are no such pieces.
+#: Selectable modes. ``auto`` restores whole images within the limits, otherwise pieces with the same result, or tiles
+#: if the network has no such pieces.
 MODES = ("auto", "whole", "tiles", "chop")
 
-#: Tiles do not become smaller than that, however little memory there is.
+#: Smallest side of automatically chosen tiles.
 LEAST_TILE = 32
 
-#: Bytes that libraries keep, and that bands of an image take in other types, whatever its size: measured.
+#: Bytes that libraries keep and that bands of an image need in other types, independent of its size: measured.
 SLACK = 32e6
 
 
@@ -29,10 +30,10 @@ class Way(NamedTuple):
         mode: ``"whole"``, ``"pieces"``, ``"tiles"`` or ``"chop"``.
         tile: Side of the tiles in pixels.
         overlap: See :func:`panet_plugin.inference.cover`.
-        limit: Pixels that a piece of the recursive cut may not reach.
-        batch: Images, tiles or pieces that the network is given at once.
-        grid: Rows and columns of pieces that give what the whole gives.
-        reach: Pixels that such a piece has to see around itself.
+        limit: For ``"chop"``: pieces have fewer pixels than this.
+        batch: Images, tiles or pieces per batch.
+        grid: Rows and columns of pieces.
+        reach: Context of a piece on each side, in pixels.
     """
 
     mode: str
@@ -45,16 +46,16 @@ class Way(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A layout for images of one size, and what it costs for one of them.
+    """How to restore images of one size, and the cost of one of them.
 
     Attributes:
-        layout: How it is restored.
-        parts: Tiles or pieces; 1 for the whole.
-        pixels: Pixels that the network will have seen.
+        layout: How to restore the images.
+        parts: Number of tiles or pieces; 1 for whole images.
+        pixels: Pixels that the network processes.
         seconds: Estimated time.
-        memory: Estimated bytes at most, above the network's own.
-        why: Words for the user.
-        lacking: The bytes that it takes and the limit, where that is less.
+        memory: Estimated peak memory in bytes, without the network's weights.
+        why: Explanation for the user.
+        lacking: Required bytes and the limit, if the limit is lower.
     """
 
     layout: Way
@@ -66,38 +67,24 @@ class Plan(NamedTuple):
     lacking: tuple[float, float] | None = None
 
     def __str__(self) -> str:
-        """Return one line."""
+        """Return a description of one line."""
         kinds = {
             "whole": "whole",
-            "pieces": f"{self.parts} pieces, as the whole",
+            "pieces": f"{self.parts} pieces with the same result as the whole",
             "tiles": f"{self.parts} tiles of up to {self.layout.tile}x{self.layout.tile}",
         }
-        kind = kinds.get(self.layout.mode, f"cut into {self.parts} pieces as the original does")
+        kind = kinds.get(self.layout.mode, f"chopped into {self.parts} pieces as by the original")
         return f"{kind}, about {duration(self.seconds)} and {size(self.memory)} each{self.why}"
 
 
-class Buffers(NamedTuple):
-    """Bytes of memory that an image takes itself, besides what the network is given and returns.
-
-    Attributes:
-        reading: At most while it is read, itself included.
-        held: Of the image and its result, while it is restored.
-        writing: At most while the result is written, itself included.
-    """
-
-    reading: float
-    held: float
-    writing: float
-
-
 class Budget(NamedTuple):
-    """What images may cost.
+    """Limits of the cost of an image.
 
     Attributes:
-        seconds: Above that, an image is not restored whole if tiles are faster.
-        memory: In bytes, for the network, and for the images if they are in the same memory.
-        images: In bytes, for the images if they are in another memory; otherwise None.
-        strict: Whether that also holds for images that are to be restored whole or cut.
+        seconds: Images that take longer are not restored whole if tiles are faster.
+        memory: Bytes for the network, and for the images if they share its memory.
+        images: Bytes for the images if they are in another memory; otherwise None.
+        strict: Whether the memory limits also apply to the modes ``"whole"`` and ``"chop"``.
     """
 
     seconds: float
@@ -107,7 +94,7 @@ class Budget(NamedTuple):
 
 
 class TooLargeError(PanetError, ValueError):
-    """An image that takes more memory than is allowed."""
+    """An image requires more memory than allowed."""
 
 
 def make_plan(
@@ -125,29 +112,28 @@ def make_plan(
     """Choose how to restore images of one size.
 
     Args:
-        height: Of an image, in pixels.
-        width: Of an image.
-        layout: What is wished for; its mode may be ``"auto"``. Tiles become smaller, and batches too, if that is what
-            the memory takes.
-        cost: Of the network.
-        traits: Of the network.
-        budget: What they may cost.
-        channels: Of what the network is given.
-        views: How often the network sees every part: 8 with self-ensemble.
-        buffers: Of an image.
-        find_reach: Returns how far beyond itself a piece has to see; None if no piece can give what the whole gives.
-            Asked only where the whole is too much.
+        height: Height of an image in pixels.
+        width: Width of an image in pixels.
+        layout: The requested settings; the mode may be ``"auto"``. Tiles and batches are reduced to fit the memory.
+        cost: Cost of the network.
+        traits: Traits of the network.
+        budget: Limits of the cost.
+        channels: Channels of the network's input.
+        views: Number of times that the network processes every part: 8 with self-ensemble.
+        buffers: Memory for an image.
+        find_reach: Returns the context that a piece needs on each side; None if pieces cannot give the result of the
+            whole. Called only if the whole image exceeds the budget.
 
     Raises:
-        TooLargeError: If there is too little memory for an image, however small the tiles.
+        TooLargeError: If there is too little memory for an image, even with the smallest tiles.
     """
     grown = traits.scale**2
-    # What the network is given, which may be padded, and its result; one more of each while views are added up.
+    # The network's input, which may be padded, and its result; one more of each while views are averaged.
     exchanged = 4 * channels * (2 + grown + (1 + grown if views > 1 else 0))
     whole_pixels = traits.padded(height) * traits.padded(width)
 
     def needs(count: int, pixels: int, more: float = 0) -> list[tuple[float, float]]:
-        """Return the bytes for ``count`` parts at once, and ``more`` of an image, with their limit, in every memory."""
+        """Return required bytes and limit of every memory, for ``count`` parts at once and ``more`` bytes per image."""
         images = count if pixels == whole_pixels else 1
         working, network = images * buffers.held + count * exchanged * pixels + more, count * cost.memory(pixels)
         if budget.images is None:
@@ -169,7 +155,7 @@ def make_plan(
         side = max(LEAST_TILE, layout.tile) if layout.mode == "auto" else layout.tile
         while True:
             used = max(traits.multiple, side // traits.multiple * traits.multiple)
-            # A quarter of a small tile on each of its borders is enough.
+            # For small tiles, a quarter of the tile is enough.
             overlap = layout.overlap if used == layout.tile else min(layout.overlap, used // 4)
             rows, columns = cover(height, used, overlap), cover(width, used, overlap)
             pixels = traits.padded(rows.tile) * traits.padded(columns.tile)
@@ -182,7 +168,7 @@ def make_plan(
             side -= 8
 
     def pieces(reach: int, why: str) -> Plan | None:
-        """Return the grid with the fewest pixels to see; None if pieces would see more than nine times their size."""
+        """Return the grid with the fewest pixels in total; None if a piece would need more than nine times its size."""
         fitting, least = [], max(LEAST_TILE, reach)
         widths = [longest_span(width, columns, reach) for columns in range(1, width // least + 1)]
         for rows in range(1, height // least + 1):
@@ -199,7 +185,7 @@ def make_plan(
     def choose() -> Plan:
         if layout.mode == "chop":
             parts, pixels = count_pieces(height, width, traits.scale, layout.limit)
-            # The whole image, and what is put together of pieces on every level.
+            # The whole image, and the results assembled from pieces at every level.
             return plan("chop", parts, pixels, "", 4 * channels * (1 + 4 * grown) * height * width)
         whole = plan("whole", 1, whole_pixels, "")
         if layout.mode == "whole":
@@ -207,12 +193,12 @@ def make_plan(
         if layout.mode == "tiles":
             return tiles("")
         limits = f"the limits are {duration(budget.seconds)} and {size(budget.memory)}"
-        why = f"; the whole would take about {duration(whole.seconds)} and {size(whole.memory)}, {limits}"
+        why = f"; the whole image would take about {duration(whole.seconds)} and {size(whole.memory)}, {limits}"
         tiled = tiles(why)
         if whole.seconds > max(budget.seconds, tiled.seconds):
             return tiled
         if whole.lacking is None:
-            slow = "; tiles would take no less" if whole.seconds > budget.seconds else ""
+            slow = "; tiles would not be faster" if whole.seconds > budget.seconds else ""
             return whole._replace(why=f" ({limits}{slow})")
         if tiled.lacking:
             return tiled
@@ -223,13 +209,13 @@ def make_plan(
     if chosen.lacking and (budget.strict or chosen.layout.mode == "tiles"):
         need, limit = chosen.lacking
         raise TooLargeError(
-            f"it takes at least {math.ceil(need / 1e6)}M of memory, and the limit is {math.floor(limit / 1e6)}M"
+            f"it requires at least {math.ceil(need / 1e6)}M of memory, the limit is {math.floor(limit / 1e6)}M"
         )
     return chosen
 
 
 def duration(seconds: float) -> str:
-    """Return a time in the unit that suits it."""
+    """Format a time in a suitable unit."""
     for unit, length in (("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}" if seconds >= 10 * length else f"{seconds / length:.1f} {unit}"
@@ -237,5 +223,5 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Return a number of bytes in the unit that suits it."""
+    """Format a number of bytes in a suitable unit."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count / 1e6, 1):.0f} MB"

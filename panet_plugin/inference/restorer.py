@@ -1,4 +1,4 @@
-"""From images of 8 or 16 bit to restored ones."""
+"""Restoring 8- and 16-bit images."""
 
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from panet_plugin.archs import PyramidAttention, attention_window
+from panet_plugin.inference.chopping import LEAST_LIMIT, chop
 from panet_plugin.inference.cost import Cost, free_memory, measure
-from panet_plugin.inference.cut import LEAST_LIMIT, chop
 from panet_plugin.inference.ensemble import self_ensemble
 from panet_plugin.inference.exact import find_reach, restore_pieces
 from panet_plugin.inference.parts import Read, Restored, assemble
 from panet_plugin.inference.plan import MODES, Budget, Buffers, Plan, Way, make_plan
-from panet_plugin.inference.probe import Traits, pad, probe
+from panet_plugin.inference.probe import Traits, find_channels, pad, probe
 from panet_plugin.inference.tiles import cover, restore_tiles
 from panet_plugin.metrics import quantize
 
@@ -24,30 +24,29 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Restorer:
-    """Restore images with a network: whole, in pieces or tiles, or cut as the original's were.
+    """Restores images with a network: whole, in pieces, in tiles, or chopped as by the original.
 
     Args:
-        network: Takes ``(N, C, H, W)`` in [0, 1] and returns the same, or an upscaled, image. It is put into
-            evaluation mode, on the device and into the type.
-        device: Where the network runs.
+        network: Takes ``(N, C, H, W)`` in [0, 1] and returns images of the same or an upscaled size. It is moved to the
+            device, converted to the dtype and set to evaluation mode.
+        device: Device of the network.
         dtype: Type of its weights and features; the attention itself always computes in float32.
-        mode: ``"whole"``; ``"tiles"``; ``"chop"``, the original's recursive cut, see
-            :func:`~panet_plugin.inference.chop`; ``"auto"`` is whole where the limits below allow it, elsewhere in
-            pieces that give the same, and in tiles with networks of which there are no such pieces.
-        window: Side of the square, in pixels, in which pyramid attention of the network matches; None for the whole
-            image. ``"trained"`` is that of each block, and where it has none, of the patches that the network was
-            trained on, if its checkpoint says it: ``network.trained_patch``.
-        tile: Side of the tiles in pixels of the input; they become smaller if ``max_memory`` asks for it.
-        overlap: Over so many pixels tiles are blended, and half as many outside these are discarded; see
+        mode: ``"whole"``; ``"tiles"``; ``"chop"``, the original's recursive chopping, see
+            :func:`~panet_plugin.inference.chop`; or ``"auto"``: whole within the limits below, otherwise in pieces with
+            the same result, or in tiles if the network has no such pieces.
+        window: Side of the square, in pixels, in which the network's pyramid attention matches; None for the whole
+            image. ``"trained"``: each block's own window or, if it has none, the size of the training patches if the
+            checkpoint records it (``network.trained_patch``).
+        tile: Side of the tiles in input pixels; reduced if required by ``max_memory``.
+        overlap: Tiles are blended over this many pixels, and half as many beyond these are discarded; see
             :func:`~panet_plugin.inference.cover`.
-        limit: Pixels that a piece of the recursive cut may not reach.
-        ensemble: Take the mean over the eight flips and transpositions.
-        batch: The most images, tiles or pieces of one size that the network is given at once.
-        max_memory: In bytes, for the network and the images together, or for each of them where the device has a memory
-            of its own. What takes more is refused. None is half of what is free, which ``"whole"`` and ``"chop"`` may
-            exceed.
-        max_seconds: For ``"auto"``: a whole image may take so long, or as long as its tiles, which take more time
-            unless attention has no window.
+        limit: For ``"chop"``: pieces have fewer pixels than this.
+        ensemble: Average over eight flips and transpositions.
+        batch: Maximum number of images, tiles or pieces per batch.
+        max_memory: Limit in bytes for the network and the images together, or for each if the device has its own
+            memory; images that require more are refused. None: half of the free memory, which ``"whole"`` and
+            ``"chop"`` may exceed.
+        max_seconds: Limit for ``"auto"``: a whole image may take this long, or as long as its tiles.
 
     Raises:
         ValueError: If the mode is unknown, or a number is out of range.
@@ -93,40 +92,41 @@ class Restorer:
 
     @property
     def channels(self) -> int:
-        """Channels of the images that the network takes and returns.
+        """Number of channels of the network's input and output images.
 
         Raises:
-            ValueError: If that is neither 3, 1 nor 4.
+            ValueError: If it is not 3, 1 or 4.
         """
         return self._taken[0]
 
     @cached_property
+    @torch.inference_mode()
     def _taken(self) -> tuple[int, Traits]:
-        """The channels of the images that the network takes, and what else it needs of them."""
-        for channels in (3, 1, 4):
-            if traits := self.traits(channels):
-                return channels, traits
-        raise ValueError(
-            "the network takes no image with 3, 1 or 4 channels, or returns other channels than it is given"
-        )
+        """The network's number of channels, and its traits."""
+        channels = find_channels(self._run_padded)
+        if channels is None or (traits := self.traits(channels)) is None:
+            raise ValueError(
+                "the network does not accept images with 3, 1 or 4 channels, or returns another number of channels"
+            )
+        return channels, traits
 
     @property
     def scale(self) -> int:
-        """Factor from the sides of an image to those of the result; errors as :attr:`channels`."""
+        """Upscaling factor of the network; errors as :attr:`channels`."""
         return self._taken[1].scale
 
     @cached_property
     @torch.inference_mode()
     def cost(self) -> Cost:
-        """What the network costs, measured in a second or two; errors as :attr:`channels`."""
+        """Cost of the network, measured in a second or two; errors as :attr:`channels`."""
         (channels, traits), window = self._taken, self.window
-        # Smaller images are no larger than the window.
+        # Smaller images do not show the linear cost: they fit into the window.
         start = 2 * window if window else None
         return measure(lambda images: self._run_padded(pad(images, traits)), channels, traits.multiple, start)
 
     @property
     def window(self) -> int | None:
-        """Side in pixels of the largest window of pyramid attention; None without one, or where a block has none."""
+        """Side in pixels of the largest window of pyramid attention; None if a block has no window."""
         with self._windowed():
             windows = [block.window for block in self.network.modules() if isinstance(block, PyramidAttention)]
         known = [window for window in windows if window is not None]
@@ -135,9 +135,9 @@ class Restorer:
     @cached_property
     @torch.inference_mode()
     def reach(self) -> int | None:
-        """Pixels beyond itself that a piece of an image has to see, to be restored as it is in the whole.
+        """Context in pixels that a piece of an image needs on each side to give the same result as the whole image.
 
-        None if there are no such pieces. Errors as :attr:`channels`.
+        None if pieces cannot. Errors as :attr:`channels`.
         """
         channels, traits = self._taken
         if traits.multiple > 1:
@@ -147,22 +147,22 @@ class Restorer:
 
     @torch.inference_mode()
     def traits(self, channels: int) -> Traits | None:
-        """Return what the network needs of images with so many channels; None if it takes none."""
+        """Return the network's traits for images with this number of channels; None if it does not accept them."""
         if channels not in self._traits:
             self._traits[channels] = probe(self._run_padded, channels)
         return self._traits[channels]
 
     def plan(self, height: int, width: int, buffers: Buffers | None = None) -> Plan:
-        """Estimate what an image of this size costs, and choose how to restore it.
+        """Estimate the cost of an image and choose how to restore it.
 
         Args:
-            height: In pixels.
-            width: In pixels.
-            buffers: What the image takes itself; by default, image and result are held in float32.
+            height: Height in pixels.
+            width: Width in pixels.
+            buffers: Memory for the image itself; by default, image and result are held in float32.
 
         Raises:
-            ValueError: As :attr:`channels`; :class:`~panet_plugin.inference.TooLargeError` if it takes more memory than
-                is allowed.
+            ValueError: As :attr:`channels`.
+            TooLargeError: If the image requires more memory than allowed.
         """
         channels, traits = self._taken
         if buffers is None:
@@ -187,11 +187,10 @@ class Restorer:
             image: ``(H, W)`` or ``(H, W, C)``, uint8 or uint16.
 
         Returns:
-            The restored image with as many dimensions and of the same type, clipped and rounded.
+            The restored image with the same dtype and number of dimensions, clipped and rounded.
 
         Raises:
-            ValueError: If the image is of another type or shape, or the network returns other channels than it was
-                given.
+            ValueError: If the image has another dtype or shape, or the network returns another number of channels.
         """
         if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or not image.size:
             raise ValueError(f"expected 8- or 16-bit (H, W) or (H, W, C), got {image.dtype} of shape {image.shape}")
@@ -207,14 +206,14 @@ class Restorer:
 
         Args:
             images: ``(N, C, H, W)``, float32 in [0, 1], on the CPU.
-            layout: How, as :meth:`plan` chose it; by default, that is done here where the mode is ``"auto"``.
-            progress: Is called with the number of pixels that the network has seen since the last call.
+            layout: Layout from :meth:`plan`; by default, a plan is made here if the mode is ``"auto"``.
+            progress: Called with the number of pixels processed since the last call.
 
         Returns:
             The restored images, not clamped, float32, on the CPU.
 
         Raises:
-            ValueError: If the network returns other channels than it was given.
+            ValueError: If the network returns another number of channels.
         """
         if layout is None:
             layout = self.plan(*images.shape[-2:]).layout if self._wish.mode == "auto" else self._wish
@@ -236,21 +235,21 @@ class Restorer:
         layout: Way,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[Restored]:
-        """Restore images of one size part by part, without having all of them and their results at once.
+        """Restore images of one size part by part, without holding all images and results in memory.
 
         Args:
             read: Reads the images, float32 in [0, 1], on the CPU.
-            channels: Of the images.
+            channels: Channels of the images.
             size: Height and width of the images.
-            layout: How, as :meth:`plan` chose it.
+            layout: Layout from :meth:`plan`.
             progress: See :meth:`restore_batch`.
 
         Yields:
-            The parts of the restored images, not clamped, float32, on the CPU. They do not overlap; the next one may
-            replace what is in one.
+            The parts of the restored images, not clamped, float32, on the CPU. They do not overlap. Their memory may be
+            reused for the next one.
 
         Raises:
-            ValueError: If the network returns other channels than it was given, or a result is not finite.
+            ValueError: If the network returns another number of channels, or a result is not finite.
         """
         run = partial(self._run, batch=layout.batch, progress=progress)
         if layout.mode == "chop":

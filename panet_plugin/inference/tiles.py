@@ -1,4 +1,4 @@
-"""Overlapping tiles of one size, blended so that no seam is visible."""
+"""Overlapping tiles of equal size, blended without visible seams."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from panet_plugin.inference.parts import Read, Restored
 
 
 class Axis(NamedTuple):
-    """How one side of an image is covered.
+    """Tiles along one side of an image.
 
     Attributes:
         starts: First pixel of every tile, ascending.
@@ -24,15 +24,15 @@ class Axis(NamedTuple):
     overlap: int
 
     def weights(self, scale: int = 1) -> Tensor:
-        """Return what every tile's pixels count for, ``(tiles, tile * scale)``; at every pixel they add up to 1.
+        """Return the weights of every tile's pixels, ``(tiles, tile * scale)``, which sum to 1 at every image pixel.
 
-        Where two tiles meet, one fades into the other over ``overlap`` pixels around the middle of what they share.
-        The pixels next to an inner border, which the network sees without their surroundings, count for nothing.
+        Two neighboring tiles are blended over ``overlap`` pixels around the center of their common area. Pixels near an
+        inner border, whose surroundings the network does not see, have weight zero.
         """
         starts = np.array(self.starts)
         meeting = (starts[1:] + starts[:-1] + self.tile) / 2
         centers = (np.arange(self.tile * scale) + 0.5) / scale + starts[:, None]
-        # Tile i is what begins at its meeting with the one before and ends at its meeting with the next.
+        # Tile i is used from its boundary with the previous tile to that with the next.
         begun = np.ones_like(centers)
         ended = np.zeros_like(centers)
         begun[1:] = self._fade(centers[1:] - meeting[:, None])
@@ -40,22 +40,22 @@ class Axis(NamedTuple):
         return torch.from_numpy((begun - ended).astype(np.float32))
 
     def _fade(self, distance: np.ndarray) -> np.ndarray:
-        """Rise from 0 to 1 over ``overlap`` pixels, at once if that is 0."""
+        """Return a ramp from 0 to 1 over ``overlap`` pixels; a step if that is 0."""
         return np.clip(distance / max(self.overlap, 1e-9) + 0.5, 0, 1)
 
 
 def cover(length: int, tile: int, overlap: int) -> Axis:
-    """Spread tiles evenly over a side.
+    """Distribute tiles evenly along a side.
 
     Args:
         length: Side of the image in pixels, at least 1.
-        tile: Side of a tile; if the image is not longer, the image is the tile.
-        overlap: Every pixel of the result comes from tiles that reach at least half as far beyond it, unless the image
-            ends. Neighbors share at least twice as many pixels. A network whose receptive field is not wider gives the
-            same result as on the whole image.
+        tile: Side of a tile; if the image is not longer, it is a single tile.
+        overlap: Every result pixel comes from tiles that extend at least half of this beyond it, except at the borders
+            of the image; neighboring tiles share at least twice this many pixels. A network with a receptive field not
+            wider than this gives the same result as on the whole image.
 
     Raises:
-        ValueError: If the overlap is negative or leaves nothing of a tile.
+        ValueError: If the overlap is negative, or a tile is not longer than twice the overlap.
     """
     if overlap < 0 or tile <= 2 * overlap:
         raise ValueError(
@@ -71,15 +71,15 @@ def cover(length: int, tile: int, overlap: int) -> Axis:
 def restore_tiles(
     run: Callable[[Tensor], Tensor], read: Read, scale: int, rows: Axis, columns: Axis, batch: int
 ) -> Iterator[Restored]:
-    """Restore images tile by tile; the parts are rows of all columns.
+    """Restore images tile by tile; the parts have the full width.
 
     Args:
         run: Restores ``(N, C, h, w)``.
         read: Reads the images.
         scale: Factor from the sides of a tile to those of what ``run`` returns.
-        rows: How the height is covered.
-        columns: How the width is covered.
-        batch: Tiles of a row that are restored together.
+        rows: Tiles along the height.
+        columns: Tiles along the width.
+        batch: Maximum number of tiles of a row per batch.
     """
     height, width = rows.tile * scale, columns.tile * scale
     down, across = rows.weights(scale), columns.weights(scale)

@@ -1,4 +1,4 @@
-"""PSNR and SSIM, of images and of batches of tensors, and the protocols by which published tables were measured."""
+"""PSNR and SSIM of images and of batches of tensors, and the protocols of published tables."""
 
 from panet_plugin.metrics.functional import batched_psnr, batched_rgb_to_y, batched_ssim, psnr, ssim
 from panet_plugin.metrics.protocols import METRICS, PROTOCOLS, Protocol

@@ -1,4 +1,4 @@
-"""PSNR and SSIM on the 0..255 scale, in float64: of batches of tensors on the device they are on, and of images."""
+"""PSNR and SSIM on the 0..255 scale in float64, of batches of tensors on their device, and of images."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,7 @@ from panet_plugin.pixels import LUMA_OFFSET, LUMA_WEIGHTS, PEAK
 
 
 def psnr(restored: NDArray, reference: NDArray, border: int = 0) -> float:
-    """Return the peak signal-to-noise ratio, from the error over all channels.
+    """Return the peak signal-to-noise ratio over all channels.
 
     Args:
         restored: ``(H, W)`` or ``(H, W, C)`` on the 0..255 scale.
@@ -39,7 +39,7 @@ def ssim(restored: NDArray, reference: NDArray, border: int = 0, window: str = "
             artifact reduction.
 
     Returns:
-        A number up to 1, which equal images have. K1 = 0.01, K2 = 0.03, L = 255.
+        At most 1, for equal images. K1 = 0.01, K2 = 0.03, L = 255.
 
     Raises:
         ValueError: If the shapes differ, the window is unknown or does not fit.
@@ -48,13 +48,13 @@ def ssim(restored: NDArray, reference: NDArray, border: int = 0, window: str = "
 
 
 def of_images(metric: Callable[..., Tensor], restored: NDArray, reference: NDArray, *settings: object) -> float:
-    """Return a metric of batches for two images ``(H, W)`` or ``(H, W, C)``.
+    """Apply a metric of batches to two images ``(H, W)`` or ``(H, W, C)``.
 
     Raises:
         ValueError: If their shapes differ, and as the metric.
     """
     if restored.shape != reference.shape or restored.ndim not in (2, 3):
-        raise ValueError(f"expected two images of one size, got shapes {restored.shape} and {reference.shape}")
+        raise ValueError(f"expected two images with the same shape, got {restored.shape} and {reference.shape}")
     batches = (
         torch.from_numpy(np.ascontiguousarray(np.atleast_3d(image).transpose(2, 0, 1)[None], np.float64))
         for image in (restored, reference)
@@ -115,7 +115,7 @@ def batched_rgb_to_y(images: Tensor) -> Tensor:
     """Return the unrounded luma ``(N, 1, H, W)`` of RGB images ``(N, 3, H, W)`` on the 0..255 scale, in float64.
 
     Raises:
-        ValueError: If the images have not three channels.
+        ValueError: If the images do not have three channels.
     """
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"expected RGB images (N, 3, H, W), got shape {tuple(images.shape)}")
@@ -124,7 +124,7 @@ def batched_rgb_to_y(images: Tensor) -> Tensor:
 
 
 def _window(name: str, size: Sequence[int]) -> Tensor:
-    """Return one side of a separable window of SSIM; ValueError if it is unknown or does not fit ``(H, W)`` pixels."""
+    """Return the 1D kernel of a separable SSIM window; ValueError if it is unknown or larger than ``(H, W)`` pixels."""
     if name == "gaussian":
         kernel = torch.exp(-(torch.arange(-5, 6, dtype=torch.float64) ** 2) / (2 * 1.5**2))
     elif name == "uniform8":
@@ -132,14 +132,14 @@ def _window(name: str, size: Sequence[int]) -> Tensor:
     else:
         raise ValueError(f"window must be 'gaussian' or 'uniform8', got {name!r}")
     if min(size) < len(kernel):
-        raise ValueError(f"SSIM needs {len(kernel)} pixels a side inside the border, got {tuple(size)}")
+        raise ValueError(f"SSIM requires at least {len(kernel)} pixels per side inside the border, got {tuple(size)}")
     return kernel / kernel.sum()
 
 
 def _inside(restored: Tensor, reference: Tensor, border: int) -> tuple[Tensor, Tensor]:
     if restored.shape != reference.shape or restored.ndim != 4:
         shapes = f"{tuple(restored.shape)} and {tuple(reference.shape)}"
-        raise ValueError(f"expected two batches (N, C, H, W) of one size, got shapes {shapes}")
+        raise ValueError(f"expected two batches (N, C, H, W) with the same shape, got {shapes}")
     height, width = restored.shape[-2:]
     if border < 0 or 2 * border >= min(height, width):
         raise ValueError(f"a border of {border} pixels leaves nothing of a {height}x{width} image")

@@ -1,4 +1,4 @@
-"""How the published tables were measured, each protocol once."""
+"""The protocols of published tables, each defined once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ from torch import Tensor
 from panet_plugin.metrics.functional import batched_psnr, batched_rgb_to_y, batched_ssim, of_images
 from panet_plugin.pixels import rgb_to_y
 
-#: Metrics by name: of two batches ``(N, C, H, W)`` on the 0..255 scale, a border and a protocol the scores ``(N,)``.
+#: Metrics by name: functions that return the scores ``(N,)`` of two batches ``(N, C, H, W)`` on the 0..255 scale, given
+#: a border and a protocol.
 METRICS: dict[str, Callable[[Tensor, Tensor, int, "Protocol"], Tensor]] = {
     "PSNR": lambda restored, reference, border, protocol: batched_psnr(restored, reference, border),
     "SSIM": lambda restored, reference, border, protocol: batched_ssim(
@@ -23,16 +24,16 @@ METRICS: dict[str, Callable[[Tensor, Tensor, int, "Protocol"], Tensor]] = {
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to score 8-bit images.
+    """A protocol for scoring 8-bit images.
 
     Attributes:
         name: Its key in :data:`PROTOCOLS`.
         channel: ``"y"`` compares the luma of RGB images, ``"all"`` every channel.
-        border: Pixels left out along every edge, beyond ``scale``.
+        border: Pixels left out along every edge, in addition to ``scaled_border``.
         scaled_border: Whether the upscaling factor is added to the border.
         ssim_window: Window of SSIM; see :func:`panet_plugin.metrics.ssim`.
-        source: The tables that were measured so.
-        rounding: What is done to a network's output before it is scored; see :func:`panet_plugin.metrics.quantize`.
+        source: The tables that were measured with it.
+        rounding: Rounding of a network's output before scoring; see :func:`panet_plugin.metrics.quantize`.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Protocol:
         object.__setattr__(self, "__doc__", f"{self.source}.")
 
     def score(self, metric: str, restored: NDArray[np.uint8], reference: NDArray[np.uint8], scale: int = 1) -> float:
-        """Return a metric of images that were rounded to 8 bit.
+        """Return a metric of images that were rounded to 8 bits.
 
         Args:
             metric: A key of :data:`METRICS`.
@@ -81,14 +82,14 @@ class Protocol:
         return self.batched_score("SSIM", restored, reference, scale)
 
     def total_border(self, scale: int = 1) -> int:
-        """Return how many pixels are left out along every edge."""
+        """Return the number of pixels left out along every edge."""
         return self.border + (scale if self.scaled_border else 0)
 
     def _compared(self, *images: NDArray) -> tuple[NDArray, NDArray]:
         self._must_be_8_bit(images, np.uint8)
         first, second = (image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image for image in images)
         if self.channel == "y":
-            # A gray image is luma already.
+            # Gray images are luma already.
             first, second = (rgb_to_y(image) if image.ndim == 3 else image for image in (first, second))
         return first, second
 

@@ -1,9 +1,9 @@
-"""All implementations of pyramid attention in one table, and the rule by which ``"auto"`` chooses.
+"""The table of implementations of pyramid attention, and the rule by which ``"auto"`` selects one.
 
-Each is a module with a ``name``, with ``why_not(problem)``, which returns why it cannot do a problem or None, and with
-``forward(problem)``. That returns the output alone if autograd is to differentiate it. Otherwise it returns the output
-and what ``backward(grad, problem, saved)`` needs of it, which computes the scores again: memory is linear in the pixels
-then. See :mod:`panet_plugin.ops.problem` for the types.
+Each is a module with a ``name``; with ``why_not(problem)``, which returns the reason why a problem is unsupported, or
+None; and with ``forward(problem)``. That returns only the output if autograd differentiates it. Otherwise it returns
+the output and the values for ``backward(grad, problem, saved)``, which computes the scores again, so that memory is
+linear in the pixels. See :mod:`panet_plugin.ops.problem` for the types.
 """
 
 import math
@@ -16,31 +16,31 @@ import torch
 from panet_plugin.ops import dense, fused, sdpa, stream, triton_backend
 from panet_plugin.ops.problem import Problem
 
-#: By their names, in the order in which they are shown.
+#: Implementations by name, in the order in which they are listed.
 BACKENDS: dict[str, ModuleType] = {module.name: module for module in (dense, sdpa, stream, fused, triton_backend)}
 
-#: Those that autograd differentiates.
+#: Implementations that autograd differentiates.
 DIRECT = tuple(name for name, module in BACKENDS.items() if not hasattr(module, "backward"))
 
-#: What ``"auto"`` may be in a program, which is asked when it runs: autograd has no part in these, and what they save
-#: is of the same shape.
+#: Implementations among which ``"auto"`` selects when a compiled or exported program runs: they have their own backward
+#: pass, and save values of the same shapes.
 IN_PROGRAMS = ("fused", "stream")
 
-#: The environment variable by which ``"auto"`` takes ``"triton"``, read in every call.
+#: Environment variable that makes ``"auto"`` select ``"triton"``, read in every call.
 AUTO_TRITON = "PANET_PLUGIN_TRITON"
 
 
 class Row(NamedTuple):
-    """A row of the rule: what to take for some problems.
+    """A row of the rule: an implementation for some problems.
 
     Attributes:
-        implementation: What it is.
-        device: Type of the device; None for all.
-        dtype: Of the tensors; None for all.
-        window: Whether there has to be one; None if that makes no difference.
-        scores: Most GiB that all scores, seen or not, may take.
-        asked: Environment variable that has to be 1, if any.
-        basis: Where that was measured, or what else speaks for it.
+        implementation: Name of the implementation.
+        device: Device type; None for all.
+        dtype: Dtype of the tensors; None for all.
+        window: Whether a window is required (True) or excluded (False); None for both.
+        scores: Maximum size of all scores in GiB, inside the window or not.
+        asked: Environment variable that must be 1, if any.
+        basis: Basis of the row: where it was measured, or a model.
     """
 
     implementation: str
@@ -52,7 +52,7 @@ class Row(NamedTuple):
     basis: str
 
     def fits(self, problem: Problem) -> bool:
-        """Return whether the row is about a problem."""
+        """Return whether the row applies to a problem."""
         query = problem.query
         return (
             self.device in (None, query.device.type)
@@ -63,7 +63,7 @@ class Row(NamedTuple):
         )
 
 
-#: The first row that fits, and whose implementation can do the problem, counts.
+#: The first row that applies, and whose implementation supports the problem, is used.
 RULE = (
     Row("fused", "cpu", torch.float32, None, math.inf, None, "measured on EPYC and Xeon, 48x48 to 512x512"),
     Row("triton", "cuda", torch.float32, None, math.inf, AUTO_TRITON, "not measured"),
@@ -73,21 +73,21 @@ RULE = (
 
 
 def choose(problem: Problem, among: tuple[str, ...] = tuple(BACKENDS)) -> ModuleType:
-    """Return the implementation that ``"auto"`` is for a problem.
+    """Return the implementation that ``"auto"`` selects for a problem.
 
     Args:
-        problem: What is to be computed.
-        among: Names of those that are possible, with ``"stream"``.
+        problem: The problem.
+        among: Names of the possible implementations, which include ``"stream"``.
     """
     rows = (row for row in RULE if row.implementation in among and row.fits(problem))
     return next(BACKENDS[row.implementation] for row in rows if not BACKENDS[row.implementation].why_not(problem))
 
 
 def find(name: str, problem: Problem) -> ModuleType:
-    """Return the implementation of a name.
+    """Return the implementation with a name.
 
     Raises:
-        ValueError: If it cannot do the problem.
+        ValueError: If it does not support the problem.
     """
     backend = BACKENDS[name]
     if reason := backend.why_not(problem):

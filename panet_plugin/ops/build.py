@@ -17,18 +17,18 @@ SOURCES = Path(__file__).with_name("csrc")
 SOURCE = SOURCES / "pyramid_attention.cpp"
 CHECK = SOURCES / "check.cpp"
 
-# The kernel states where a product must be rounded before it is added, so contraction is safe everywhere else.
+# The kernel marks the products that must be rounded before addition, so contraction is safe elsewhere.
 _FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast")
-# Tried in this order until one compiles: not every compiler knows the processor or has OpenMP.
+# Tried in this order until one compiles: not every compiler supports the processor or OpenMP.
 _OPTIONAL_FLAGS = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-fopenmp",), ("-march=native",), ())
 
 
 class BuildError(PanetError, RuntimeError):
-    """The kernel could not be compiled; the message says why."""
+    """The kernel could not be compiled; the message states why."""
 
 
 def cache_dir() -> Path:
-    """Return the folder of compiled kernels: ``$PANET_PLUGIN_CACHE``, else one of the user's cache directory."""
+    """Return the folder of compiled kernels: ``$PANET_PLUGIN_CACHE``, or one in the user's cache directory."""
     if explicit := os.environ.get("PANET_PLUGIN_CACHE"):
         return Path(explicit)
     if xdg := os.environ.get("XDG_CACHE_HOME"):
@@ -41,7 +41,7 @@ def cache_dir() -> Path:
 
 
 def build() -> Path:
-    """Compile the kernel for this machine unless that has been done, and return the shared library.
+    """Compile the kernel for this machine unless it exists, and return the path of the shared library.
 
     Processes may build at the same time: each compiles in a folder of its own and renames the result into place.
 
@@ -54,7 +54,7 @@ def build() -> Path:
     folder = cache_dir()
     compiler = find_compiler()
     if compiler is None:
-        # Which compiler made it only matters when there is one to make it anew.
+        # The compiler's version only matters if there is one to compile it again.
         if built := sorted(folder.glob(f"{stem}-*.so")):
             return built[0]
         raise BuildError("no C++ compiler found; install g++ or clang++, or set CXX")
@@ -75,13 +75,13 @@ def build() -> Path:
 
 
 def check() -> None:
-    """Compile the kernel's self-check with the address and undefined-behaviour sanitizers and run it.
+    """Compile the kernel's self-check with the address and undefined-behavior sanitizers and run it.
 
     It compares the kernel with a direct evaluation of the formulas, over odd sizes down to one pixel, once with the
     processor's vectors, once without its matrix unit and once with scalars.
 
     Raises:
-        BuildError: If there is no compiler or the check fails; the message holds its output.
+        BuildError: If there is no compiler or the check fails; the message contains its output.
     """
     compiler = find_compiler()
     if compiler is None:
@@ -98,7 +98,7 @@ def find_compiler() -> list[str] | None:
     """Return the command of a C++ compiler: ``$CXX`` or the first of c++, g++ and clang++; None if there is none.
 
     Raises:
-        BuildError: If ``$CXX`` names none.
+        BuildError: If ``$CXX`` is not a program.
     """
     if command := shlex.split(os.environ.get("CXX", "")):
         if not shutil.which(command[0]):
@@ -125,7 +125,7 @@ def _run(command: list[str]) -> str:
 
 
 def _cpu() -> bytes:
-    """Identify the instruction set, so that a home shared by unlike machines serves each its own kernel."""
+    """Identify the instruction set, so that different machines with a shared home directory use different kernels."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     features = {line for line in lines if line.startswith(("flags", "Features", "CPU part"))}

@@ -1,4 +1,4 @@
-"""The implementations that store no scores, as one PyTorch operator: autograd, tracing, choice of kernel."""
+"""The implementations that do not store scores, as one PyTorch operator: autograd, tracing, choice of kernel."""
 
 from collections.abc import Sequence
 from types import ModuleType
@@ -35,31 +35,32 @@ def recomputing_pyramid_attention(
     products: str = "auto",
     training: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Compute pyramid attention with blocks of scores that are computed again for the gradients.
+    """Compute pyramid attention in blocks of scores, which are computed again for the gradients.
 
     Args:
-        query: See :class:`~panet_plugin.ops.problem.Problem`, as for all that follow but these:
-        keys: Per level.
-        scales: Per level.
-        values: Per level.
+        query: See :class:`~panet_plugin.ops.problem.Problem`, also for arguments not described here.
+        keys: Keys of every level.
+        scales: Scales of every level.
+        values: Values of every level.
         ksize: Side of a patch in pixels.
         hard: Paste only the best matches.
-        implementation: ``"stream"``, ``"fused"``, ``"triton"``, or ``"auto"`` for the faster of the first two that can
-            do it.
+        implementation: ``"stream"``, ``"fused"``, ``"triton"``, or ``"auto"`` for the faster of the first two that
+            supports the problem.
         window: Side of the square of keys that a query sees; 0 for all keys.
-        frame: Where parts of larger maps lie in these.
-        products: Or ``"auto"`` for what PyTorch allows on a CPU when this runs.
-        training: For ``"triton"`` alone.
+        frame: Positions of parts in larger maps.
+        products: Precision, or ``"auto"`` for what PyTorch allows on a CPU when the operator runs.
+        training: Only for ``"triton"``.
 
     Returns:
-        The output ``(N, D, H, W)``; for the backward pass the normalizer ``(N, H, W)``, the number of ``products`` in
+        The output ``(N, D, H, W)``; for the backward pass the normalizer ``(N, H, W)``, the index of ``products`` in
         ``PRODUCTS`` if that was ``"auto"``, and the patches or nothing.
 
     Raises:
-        ValueError: If the implementation cannot do what is asked. For second derivatives a RuntimeError.
+        ValueError: If the implementation does not support the problem.
+        RuntimeError: On second derivatives.
     """
-    # A result, not an argument: a compiled or exported program reads the setting of the day, once for both passes. On
-    # CUDA, where reading it back would wait for the device, it is an argument.
+    # A result, not an argument: compiled and exported programs read the setting when they run, once for both passes. On
+    # CUDA, where reading it back would synchronize with the device, it is an argument.
     number = PRODUCTS.index(float32_products("cpu")) if products == "auto" and query.is_cpu else 0
     setting = query.new_full((), number, dtype=torch.uint8)
     problem, backend = _resolve(
@@ -101,7 +102,7 @@ def _backward(
     )
     if query.shape[0] == 0:
         return [torch.empty_like(x) for x in (query, *keys, *scales, *values)]
-    # Unlike the forward pass this one may well run where autocast is on.
+    # Unlike the forward pass, this may run with autocast enabled.
     with without_autocast(query.device):
         d_query, *d_levels = backend.backward(grad, problem, Saved(normalizer, patches))
     return [d_query, *(d for level in d_levels for d in level)]
@@ -121,7 +122,7 @@ def _resolve(
     training: bool,
     setting: Tensor,
 ) -> tuple[Problem, ModuleType]:
-    """Return the problem that the operators' arguments mean, and what is to compute it."""
+    """Return the problem given by the operators' arguments, and the implementation."""
     if products == "auto":
         products = PRODUCTS[int(setting)] if setting.is_cpu else "ieee"
     problem = Problem(query, keys, scales, values, ksize, hard, window or None, frame, products, training)
@@ -156,15 +157,15 @@ def _differentiate(ctx, grad, *_):
     keys, scales, values = (levels[i : i + count] for i in (0, count, 2 * count))
     d_query, *d_levels = _backward(grad, query, keys, scales, values, normalizer, setting, patches, *ctx.options)
     d_keys, d_scales, d_values = (d_levels[i : i + count] for i in (0, count, 2 * count))
-    # As many as there were inputs: PyTorch before 2.5 leaves out those that are as by default.
+    # As many as there were inputs: PyTorch before 2.5 omits those that equal their defaults.
     d_options: list = [None] * (len(ctx.needs_input_grad) - 4)
     if not ctx.options[4]:
-        d_options[4] = []  # autograd takes an empty frame for a list of tensors.
+        d_options[4] = []  # autograd treats an empty list as a list of tensors.
     return d_query, d_keys, d_scales, d_values, *d_options
 
 
 def _refuse(ctx, grads):
-    raise RuntimeError("only implementation='dense' has second derivatives of pyramid attention")
+    raise RuntimeError("second derivatives of pyramid attention require implementation='dense'")
 
 
 recomputing_pyramid_attention.register_autograd(_differentiate, setup_context=_save)

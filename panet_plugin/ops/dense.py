@@ -12,7 +12,7 @@ name = "dense"
 
 
 def why_not(problem: Problem) -> str | None:
-    """Return None: it does everything."""
+    """Return None: every problem is supported."""
     return None
 
 
@@ -38,7 +38,7 @@ def scaled_keys(problem: Problem) -> Tensor:
 
 
 def seen_matrix(problem: Problem) -> Tensor | None:
-    """Return whether a query sees a key, ``(H*W, keys)``; None where all see all."""
+    """Return whether a query sees a key, ``(H*W, keys)``; None without a window."""
     visible = problem.visible_on(problem.query.device)
     if visible is None:
         return None
@@ -46,5 +46,5 @@ def seen_matrix(problem: Problem) -> Tensor | None:
 
 
 def paste(patches: Tensor, problem: Problem) -> Tensor:
-    """Add patches ``(N, D * ksize**2, H*W)`` up to the output."""
+    """Sum overlapping patches ``(N, D * ksize**2, H*W)`` to the output."""
     return F.fold(patches, problem.size, problem.ksize, padding=problem.ksize // 2) / overlap_divisor(problem.ksize)

@@ -1,4 +1,4 @@
-"""While a network is exported: sizes as numbers of the exported program, and which kind of loop it is to have."""
+"""Support for exporting: sizes as values of the exported program, and kinds of loops."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-#: Kinds of loops: a ``scan`` for ``torch.export`` and ONNX, a scripted function for TorchScript's traces.
+#: Kinds of loops: a ``scan`` for ``torch.export`` and ONNX, a scripted function for TorchScript traces.
 LOOPS = ("scan", "script")
 
 _loop: str | None = None
@@ -14,13 +14,13 @@ _loop: str | None = None
 
 @contextmanager
 def exporting(loop: str) -> Iterator[None]:
-    """Return a context in which attention is spelled out in operators that exporters know, for images of any size.
+    """Return a context in which attention uses only operators that exporters support, for images of any size.
 
     Args:
         loop: ``"scan"`` inside :func:`torch.export.export`, ``"script"`` inside :func:`torch.jit.trace`.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If it is something else.
     """
     global _loop
     if loop not in LOOPS:
@@ -33,7 +33,7 @@ def exporting(loop: str) -> Iterator[None]:
 
 
 def current_loop() -> str | None:
-    """Return the kind of loop that the program being exported is to have; None if nothing is exported."""
+    """Return the kind of loop for the program being exported; None if nothing is exported."""
     return _loop
 
 
@@ -44,10 +44,10 @@ def is_exporting() -> bool:
 
 
 def scaled_side(side: Any, scale: float) -> Any:
-    """Return ``floor(side * scale)`` as a number of the program that is being exported.
+    """Return ``floor(side * scale)`` as a value of the program being exported.
 
-    It is computed by tensors in double precision, as Python does: exporters turn Python's floats into single precision,
-    of which 0.7 * 90 is 63, not 62.
+    It is computed with tensors in double precision, as in Python: exporters convert Python's floats to single
+    precision, in which 0.7 * 90 gives 63, not 62.
 
     Args:
         side: A symbolic integer (``"scan"``) or a tensor (``"script"``).

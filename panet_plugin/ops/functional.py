@@ -1,4 +1,4 @@
-"""The public function: checks its arguments and picks an implementation."""
+"""The public function: checks its arguments and selects an implementation."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from panet_plugin.ops.precision import float32_products
 from panet_plugin.ops.problem import Problem
 from panet_plugin.ops.pyramid import key_scale
 
-#: Values of ``implementation``; ``"auto"`` chooses by ``panet_plugin.ops.backends.RULE``.
+#: Values of ``implementation``; ``"auto"`` selects by ``panet_plugin.ops.backends.RULE``.
 IMPLEMENTATIONS = ("auto", *BACKENDS)
 
 
@@ -33,33 +33,32 @@ def pyramid_attention(
     """Attend from every pixel's patch to the patches of all pyramid levels (paper, section 3.2, equation 5).
 
     Args:
-        query: ``(N, C, H, W)`` embedding of the input; its patches are not normalised.
+        query: ``(N, C, H, W)`` embedding of the input; its patches are not normalized.
         keys: One ``(N, C, h, w)`` embedding per pyramid level; each patch is divided by its L2 norm.
         values: One ``(N, D, h, w)`` embedding per level, of the same sizes as ``keys``.
-        softmax_scale: Temperature: scores are multiplied by it before the softmax over all levels.
+        softmax_scale: Factor of the scores before the softmax over all levels.
         ksize: Side of the matched and pasted patches in pixels, odd; 1 matches single pixels.
-        hard: Paste only the best match (all of them on ties) instead of the softmax average.
-        implementation: ``"dense"`` stores every score, and ``"sdpa"`` does where PyTorch has no better kernel, which
-            needs CUDA; the others compute them in blocks, in memory linear in the pixels: ``"stream"`` anywhere,
-            ``"fused"`` and ``"triton"`` for float32, ``ksize=3`` and not ``hard`` on a CPU and on CUDA. ``"auto"``
-            picks by device, size, dtype and what is asked for, and ``"dense"`` when exporting to ONNX.
-        window: A query sees on every level the keys in a square of so many pixels around it, as
-            ``panet_plugin.ops.window.visible_range`` defines it; None for all keys.
-        frame: With a window, where parts of larger maps lie in these; see
-            ``panet_plugin.ops.window.visible_keys``.
+        hard: Paste only the best match (all on ties) instead of the average weighted by the softmax.
+        implementation: ``"dense"`` stores every score, and so does ``"sdpa"`` unless PyTorch has a better kernel, which
+            requires CUDA. The others compute scores in blocks, in memory linear in the pixels: ``"stream"`` on all
+            devices, ``"fused"`` on CPUs and ``"triton"`` on CUDA, both for float32, ``ksize=3`` and ``hard=False``.
+            ``"auto"`` selects by device, size, dtype and arguments, and ``"dense"`` when exporting to ONNX.
+        window: On every level, a query sees the keys in a square of this many pixels around it, as defined by
+            ``panet_plugin.ops.window.visible_range``; None for all keys.
+        frame: With a window, the positions of parts in larger maps; see ``panet_plugin.ops.window.visible_keys``.
 
     Returns:
         ``(N, D, H, W)``: overlap-added value patches divided by ``((ksize + 1) / 2) ** 2``. Zero padding throughout.
 
     Raises:
-        ValueError: If a shape or an argument is not as described, or the implementation asked for cannot do this here.
-        RuntimeError: On second derivatives of any but ``"dense"``.
+        ValueError: If a shape or an argument is invalid, or the implementation does not support the problem.
+        RuntimeError: On second derivatives of all but ``"dense"``.
     """
     _check(query, keys, values, ksize, implementation)
     _check_window(window, frame, len(keys))
     dtype = query.dtype
-    # A temperature of 10 on sums over 288 products makes half precision useless here, so neither
-    # autocast nor a half-precision network reaches inside.
+    # With a factor of 10 on sums of 288 products, half precision is not sufficient, so neither autocast nor a
+    # half-precision network applies inside.
     with without_autocast(query.device):
         if dtype in (torch.float16, torch.bfloat16):
             query, keys, values = query.float(), [k.float() for k in keys], [v.float() for v in values]
@@ -73,7 +72,7 @@ def _attend(problem: Problem, implementation: str) -> Tensor:
         return portable_pyramid_attention(problem)
     if implementation == "auto" and torch.onnx.is_in_onnx_export():
         implementation = "dense"
-    # On a CPU the choice is the operator's, and in an exported program, which may run anywhere.
+    # The operator selects on CPUs, and in exported programs, which may run on any device.
     if implementation == "auto" and problem.query.is_cuda and not is_exporting():
         implementation = choose(problem).name
     if implementation in DIRECT:

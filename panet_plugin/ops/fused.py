@@ -22,31 +22,31 @@ def is_available() -> bool:
 
 
 def has_bfloat16() -> bool:
-    """Return whether the kernel can be used and multiplies in bfloat16 when asked to.
+    """Return whether the kernel can be used and can multiply in bfloat16.
 
-    That takes AVX512_BF16. Where the processor has a matrix unit, too (AMX), it is used.
+    This requires AVX512_BF16. The processor's matrix unit (AMX) is used if there is one.
     """
     library = _library()
     return library is not None and bool(library.panet_has_bfloat16())
 
 
 def why_not(problem: Problem) -> str | None:
-    """Return why it cannot do what is asked, if so."""
+    """Return why the problem is unsupported, or None."""
     if problem.query.device.type != "cpu":
-        return f"it is for CPU tensors, got {problem.query.device}"
+        return f"it requires CPU tensors, got {problem.query.device}"
     if reason := problem.why_not_published():
-        return f"it does {reason}"
+        return f"it supports {reason}"
     return None if is_available() else "the C++ kernel is not available; see the log"
 
 
 def forward(problem: Problem) -> tuple[Tensor, Saved]:
-    """Compute pyramid attention ``(N, D, H, W)`` in memory linear in the pixels, and what its backward pass needs.
+    """Compute pyramid attention ``(N, D, H, W)`` in memory linear in the pixels, and the values for its backward pass.
 
-    With ``products="bf16"`` operands of products are rounded to bfloat16, where :func:`has_bfloat16`; sums and all else
-    stay float32.
+    With ``products="bf16"``, operands of products are rounded to bfloat16 if :func:`has_bfloat16`; everything else is
+    computed in float32.
 
     Raises:
-        ValueError: If a tensor is not float32 on the CPU or sizes disagree.
+        ValueError: If a tensor is not float32 on the CPU, or shapes do not match.
         RuntimeError: If the kernel is not available.
         MemoryError: If memory ran out.
     """
@@ -59,7 +59,7 @@ def forward(problem: Problem) -> tuple[Tensor, Saved]:
 
 
 def backward(grad: Tensor, problem: Problem, saved: Saved) -> Gradients:
-    """Compute the gradients; those of the scales are taken as independent of the keys.
+    """Compute the gradients, treating the scales as independent of the keys.
 
     Args:
         grad: Gradient of the output, ``(N, D, H, W)``.
@@ -89,7 +89,7 @@ def backward(grad: Tensor, problem: Problem, saved: Saved) -> Gradients:
 
 
 class _Call:
-    """The arguments both entry points share, and the contiguous copies that must outlive the call."""
+    """The shared arguments of both entry points, and the contiguous copies that must outlive the call."""
 
     def __init__(self, problem: Problem):
         self._kept: list[Tensor] = []

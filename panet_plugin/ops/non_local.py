@@ -1,4 +1,4 @@
-"""Non-local attention whose weights are normalised over the queries: exact, in blocks of keys."""
+"""Non-local attention whose weights are normalized over the queries: exact, in blocks of keys."""
 
 from collections.abc import Iterator
 
@@ -9,16 +9,17 @@ from panet_plugin.ops.autocast import without_autocast
 from panet_plugin.ops.exporting import current_loop
 from panet_plugin.ops.portable import portable_non_local_attention
 
-#: Most scores of a block, if one key's fit: 16 MB in float32. Some three such matrices exist at one time.
+#: Maximum number of scores in a block of several keys: 16 MB in float32. About three such matrices exist at a time.
 MAX_SCORES = 2**22
 
 
 def non_local_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Sum the values, weighted by a softmax over the **queries**, as the published RNAN does.
+    """Sum the values weighted by a softmax over the **queries**, as in the published RNAN.
 
-    ``out[p] = sum_l v[l] exp(q[p] . k[l]) / sum_m exp(q[m] . k[l])`` for query pixels p, m and key pixels l: what a
-    value gives away adds up to one, what a query receives does not. A key's weights need no other key, so blocks of
-    keys give exact partial sums. The backward pass computes every block again: memory grows linearly with the pixels.
+    ``out[p] = sum_l v[l] exp(q[p] . k[l]) / sum_m exp(q[m] . k[l])`` for query pixels p, m and key pixels l: the
+    weights of a value sum to one, but not those of a query. The weights of a key do not depend on other keys, so that
+    blocks of keys give exact partial sums. The backward pass computes every block again: memory is linear in the
+    pixels.
 
     Args:
         query: ``(N, C, H, W)``.
@@ -29,7 +30,7 @@ def non_local_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         ``(N, D, H, W)``. Half precision is computed in float32.
 
     Raises:
-        ValueError: If the shapes do not fit.
+        ValueError: If the shapes do not match.
         RuntimeError: On second derivatives.
     """
     if query.ndim != 4 or key.ndim != 4 or key.shape[:2] != query.shape[:2]:
@@ -37,7 +38,7 @@ def non_local_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     if value.ndim != 4 or value.shape[0] != key.shape[0] or value.shape[2:] != key.shape[2:]:
         raise ValueError(f"value must be ({key.shape[0]}, D) + {tuple(key.shape[2:])}, got shape {tuple(value.shape)}")
     dtype, size = query.dtype, query.shape[-2:]
-    # The scores are sums of unbounded products and go into an exponential.
+    # The scores are sums of unbounded products and arguments of an exponential.
     with without_autocast(query.device):
         if dtype in (torch.float16, torch.bfloat16):
             query, key, value = query.float(), key.float(), value.float()
@@ -48,7 +49,7 @@ def non_local_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def forward(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attend within pixels flattened to one dimension, the last; see :func:`non_local_attention`."""
+    """Attend within pixels flattened to the last dimension; see :func:`non_local_attention`."""
     output = query.new_zeros(query.shape[0], value.shape[1], query.shape[2])
     with without_autocast(query.device):
         for keys in _blocks(query, key):
@@ -59,7 +60,7 @@ def forward(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of ``query``, ``key`` and ``value``, computing the weights again."""
     d_query, d_key, d_value = (torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (query, key, value))
-    # Unlike the forward pass this one may well run where autocast is on.
+    # Unlike the forward pass, this may run with autocast enabled.
     with without_autocast(query.device):
         for keys in _blocks(query, key):
             weights = _weights(query, key[..., keys])
@@ -72,7 +73,7 @@ def backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor) -> tuple[T
     return d_query, d_key, d_value
 
 
-# Operators, since compilers would unroll the loops: a program for every number of blocks.
+# Operators, since compilers would unroll the loops and make a program for every number of blocks.
 _attend = torch.library.custom_op("panet_plugin::non_local_attention", forward, mutates_args=())
 _backward = torch.library.custom_op("panet_plugin::non_local_attention_backward", backward, mutates_args=())
 
@@ -111,5 +112,5 @@ def _blocks(query: Tensor, key: Tensor) -> Iterator[slice]:
 
 
 def _weights(query: Tensor, key: Tensor) -> Tensor:
-    """Return ``(N, keys, queries)``, normalised over the queries."""
+    """Return ``(N, keys, queries)``, normalized over the queries."""
     return (key.transpose(1, 2) @ query).softmax(-1)

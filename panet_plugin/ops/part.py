@@ -1,4 +1,4 @@
-"""Features of a part of an image, computed as they are in the whole: where the part lies, and its pyramid."""
+"""Features of a part of an image that equal those of the whole: the position of the part, and its pyramid."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ class Part(NamedTuple):
     whole: tuple[int, int]
 
     def turned(self, transposed: bool, axes: Sequence[int]) -> "Part":
-        """Return where the part lies when the image is transposed, if it is, and then flipped along axes -2 and -1."""
+        """Return the part's position after an optional transposition and flips along axes -2 and -1."""
         top, left, height, width, whole = self
         if transposed:
             top, left, height, width, whole = left, top, width, height, whole[::-1]
@@ -46,10 +46,10 @@ _current = threading.local()
 
 @contextmanager
 def part_of_whole(part: Part | None) -> Iterator[None]:
-    """Let pyramid attention with a window take its features for those of a part of an image; None is the whole.
+    """Make pyramid attention with a window treat its features as those of a part of an image; None for the whole.
 
-    Every pixel far enough from the borders of the part, for its window and all the layers around the attention, then
-    has the features that it has in the whole image.
+    Every pixel that is far enough from the borders of the part, given the window and the layers around the attention,
+    then has the same features as in the whole image.
     """
     before = current_part()
     _current.part = part
@@ -60,24 +60,24 @@ def part_of_whole(part: Part | None) -> Iterator[None]:
 
 
 def current_part() -> Part | None:
-    """Return the part that features are of; None for the whole."""
+    """Return the part of the image to which features belong; None for the whole."""
     return getattr(_current, "part", None)
 
 
 def build_part_pyramid(features: Tensor, scales: Sequence[float], part: Part) -> tuple[list[Tensor], list[int]]:
-    """Build what there is of the whole image's pyramid in a part of it.
+    """Build the part of a whole image's pyramid that is determined by a part of the image.
 
     Args:
         features: ``(N, C, part.height, part.width)``.
         scales: Factors in (0, 1], as for :func:`~panet_plugin.ops.build_pyramid`.
-        part: Where the features lie.
+        part: Position of the features.
 
     Returns:
-        For every scale the pixels that depend on nothing outside the part, and where those lie: the argument ``frame``
-        of :func:`~panet_plugin.ops.pyramid_attention`.
+        For every scale the pixels that do not depend on anything outside the part, and their positions: the argument
+        ``frame`` of :func:`~panet_plugin.ops.pyramid_attention`.
 
     Raises:
-        ValueError: If the features are not of the part's size, or it is too small for a pixel of every level.
+        ValueError: If the features do not have the part's size, or it is too small for a pixel of every level.
     """
     if tuple(features.shape[-2:]) != (part.height, part.width):
         raise ValueError(f"expected features of the part's {part.height}x{part.width}, got {tuple(features.shape)}")
@@ -91,7 +91,7 @@ def build_part_pyramid(features: Tensor, scales: Sequence[float], part: Part) ->
         size = level_size(*part.whole, scale)
         level, (top, left) = resize_part(features, (part.top, part.left), part.whole, size)
         if not min(level.shape[-2:]):
-            raise ValueError(f"a part of {part.height}x{part.width} has no pixel of a level of scale {scale:g}")
+            raise ValueError(f"a part of {part.height}x{part.width} has no pixel of the level with scale {scale:g}")
         levels.append(level)
         frame += [top, left, *size]
     return levels, frame

@@ -1,7 +1,7 @@
 """Attention for exported programs: every pixel's patch unfolded, scores of one image row of queries at a time.
 
-Memory is linear in the pixels times the width. Inside :func:`~panet_plugin.ops.exporting.exporting`
-:func:`~panet_plugin.ops.pyramid_attention` and :func:`~panet_plugin.ops.non_local_attention` come here.
+Memory is linear in the pixels times the width. :func:`~panet_plugin.ops.pyramid_attention` and
+:func:`~panet_plugin.ops.non_local_attention` use it inside :func:`~panet_plugin.ops.exporting.exporting`.
 """
 
 from collections.abc import Sequence
@@ -37,10 +37,10 @@ def portable_non_local_attention(query: Tensor, key: Tensor, value: Tensor) -> T
 def _seen(
     sizes: Sequence[Sequence[int]], visible: Sequence[Visible], device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what a row of queries sees of the rows of all levels, and a column of queries of all keys.
+    """Return which rows of all levels each row of queries sees, and which keys each column of queries sees.
 
-    These are ``(H, rows)`` and ``(W, keys)``. Between them comes the row of every key, ``(keys,)``: masks of all keys
-    for every row of queries would not be linear in the pixels.
+    Returned are ``(H, rows)``, the row of every key ``(keys,)``, and ``(W, keys)``: masks of all keys for every row of
+    queries would not be linear in the pixels.
     """
     rows, row_of_key, columns, before = [], [], [], 0
     for seen, (height, width) in zip(visible, sizes, strict=True):
@@ -60,7 +60,7 @@ def _attend(
         return _scripted(_attend_in_turn)(queries, keys, values, hard, seen)
     from torch._higher_order_ops.scan import scan
 
-    # A scan must carry something along.
+    # A scan needs a carried value.
     if seen is None:
         return scan(lambda n, row: (n + 1, _attend_row(row, keys, values, hard, None)), torch.zeros(1), queries)[1]
     rows, row_of_key, columns = seen

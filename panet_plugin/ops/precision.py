@@ -1,24 +1,24 @@
-"""How PyTorch has been allowed to multiply float32 matrices."""
+"""The precision that PyTorch is allowed to use for products of float32 matrices."""
 
 import torch
 
-#: What operands of products may be rounded to: nothing, 10 bits of mantissa, 7 bits.
+#: Precisions of operands: no rounding, 10 bits of mantissa, 7 bits of mantissa.
 PRODUCTS = ("ieee", "tf32", "bf16")
 
 
 @torch.compiler.assume_constant_result
 def float32_products(device: str) -> str:
-    """Return ``"bf16"`` or ``"tf32"`` where operands may be rounded to these, and ``"ieee"`` elsewhere.
+    """Return ``"bf16"`` or ``"tf32"`` if operands may be rounded to these, otherwise ``"ieee"``.
 
-    On CUDA, PyTorch itself has no ``"bf16"``; it stands for ``torch.set_float32_matmul_precision("medium")`` there. A
-    compiled program keeps what was set when it was compiled.
+    On CUDA, ``"bf16"`` is returned for ``torch.set_float32_matmul_precision("medium")``, although PyTorch itself does
+    not use it there. A compiled program keeps the setting with which it was compiled.
 
     Args:
-        device: A type of device, such as ``"cpu"``.
+        device: A device type, such as ``"cpu"``.
     """
     backend = getattr(torch.backends, {"cpu": "mkldnn"}.get(device, device), None)
     matmul = getattr(backend, "matmul", None)
-    # Unlike get_float32_matmul_precision, this never raises where the newer settings are in use.
+    # Unlike get_float32_matmul_precision, this never raises when the newer settings are used.
     allowed = getattr(matmul, "fp32_precision", None)
     if allowed is None:  # PyTorch before 2.9
         words = {"medium": "bf16" if device == "cpu" else "tf32", "high": "ieee" if device == "cpu" else "tf32"}
@@ -31,5 +31,5 @@ def float32_products(device: str) -> str:
 def _is_medium() -> bool:
     try:
         return torch.get_float32_matmul_precision() == "medium"
-    except RuntimeError:  # The newer settings are in use, which have no such word.
+    except RuntimeError:  # The newer settings are used, which have no such value.
         return False

@@ -1,4 +1,4 @@
-"""What every implementation of pyramid attention is asked to compute, and what it keeps for the backward pass."""
+"""The input of every implementation of pyramid attention, and the values that it saves for the backward pass."""
 
 import math
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ class Problem:
     """Pyramid attention of a batch of images.
 
     Attributes:
-        query: ``(N, C, H, W)``, as all of the following in float32 or float64, of any layout.
-        keys: ``(N, C, h, w)`` per level.
-        scales: ``(N, 1, h, w)`` per level, from :func:`~panet_plugin.ops.pyramid.key_scale`.
-        values: ``(N, D, h, w)`` per level.
+        query: ``(N, C, H, W)``. All tensors are float32 or float64 with any strides.
+        keys: ``(N, C, h, w)`` for every level.
+        scales: ``(N, 1, h, w)`` for every level, from :func:`~panet_plugin.ops.pyramid.key_scale`.
+        values: ``(N, D, h, w)`` for every level.
         ksize: Side of a patch in pixels, odd.
         hard: Paste only the best matches.
         window: Side of the square of keys that a query sees, in pixels; None for all keys.
-        frame: With a window, where parts of larger maps lie in these; see
+        frame: With a window, the positions of parts in larger maps; see
             :func:`~panet_plugin.ops.window.visible_keys`.
-        products: What operands of products may be rounded to by kernels of ours: ``"ieee"`` for nothing, ``"tf32"`` or
-            ``"bf16"``; see :func:`~panet_plugin.ops.precision.float32_products`.
+        products: Precision to which this package's kernels may round operands of products: ``"ieee"`` (no rounding),
+            ``"tf32"`` or ``"bf16"``; see :func:`~panet_plugin.ops.precision.float32_products`.
         training: Whether a backward pass may follow.
     """
 
@@ -55,32 +55,32 @@ class Problem:
 
     @property
     def scores(self) -> int:
-        """How many scores there are of all queries and keys, seen or not."""
+        """Number of scores of all queries and keys, inside the window or not."""
         return self.query.shape[0] * math.prod(self.size) * sum(map(math.prod, self.sizes))
 
     @cached_property
     def visible(self) -> list[Visible] | None:
-        """What each query sees of every level, on the CPU; None where that is everything."""
+        """The keys of every level that each query sees, on the CPU; None if that is all."""
         return self.visible_on(torch.device("cpu"))
 
     def visible_on(self, device: torch.device) -> list[Visible] | None:
-        """Return :attr:`visible` on a device, computed there: nothing is copied."""
+        """Return :attr:`visible` on a device, computed there without copies."""
         if self.window is None:
             return None
-        # A size may be a number of the program that is being exported, of which nothing is known.
+        # A size may be a value of the program being exported, which is unknown.
         if current_loop() is None and not self.frame and self.window >= max(self.size):
             return None
         return visible_keys(self.window, self.size, self.sizes, self.frame, device)
 
     def why_not_published(self) -> str | None:
-        """Return why the problem is none of the published network's, which is all that kernels do, if so."""
+        """Return why the kernels, which support only the settings of the published network, cannot be used, or None."""
         if self.ksize == 3 and not self.hard and self.query.dtype == torch.float32:
             return None
-        return f"float32, ksize 3, hard=False only; got {self.query.dtype}, ksize {self.ksize}, hard={self.hard}"
+        return f"only float32, ksize 3, hard=False; got {self.query.dtype}, ksize {self.ksize}, hard={self.hard}"
 
 
 class Saved(NamedTuple):
-    """What a backward pass needs of the forward pass besides the problem.
+    """The values of a forward pass that its backward pass needs, in addition to the problem.
 
     Attributes:
         normalizer: ``(N, H, W)``: for every query the logarithm to base 2 of the softmax's denominator, or if the

@@ -1,4 +1,4 @@
-"""The small parts of the mathematics that every implementation shares: pyramid, norms, divisor."""
+"""Shared parts of all implementations: pyramid, norms, divisor."""
 
 import math
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from torch import Tensor
 from panet_plugin.ops.bicubic import resize_bicubically
 from panet_plugin.ops.exporting import current_loop, scaled_side
 
-#: Lower bound of a key patch's norm, as in the original network (its ``escape_NaN`` buffer).
+#: Lower bound of a key patch's norm, as in the original network (its buffer ``escape_NaN``).
 MIN_PATCH_NORM = 1e-4
 
-#: Scale of every level of the longest ladder: 1, 0.9, ..., 0.1 (paper, section 3.3).
+#: Scales of all levels: 1, 0.9, ..., 0.1 (paper, section 3.3).
 DEFAULT_SCALES = tuple(1 - i / 10 for i in range(10))
 
 
 def ladder(levels: int) -> tuple[float, ...]:
-    """Return the first ``levels`` factors of the published ladder 1, 0.9, 0.8, ...
+    """Return the first ``levels`` of the published scales 1, 0.9, 0.8, ...
 
     Args:
         levels: Number of pyramid levels, 1 to 10.
@@ -42,7 +42,7 @@ def level_size(height: int, width: int, scale: float) -> tuple[int, int]:
     size = math.floor(height * scale), math.floor(width * scale)
     if min(size) < 1:
         raise ValueError(
-            f"a pyramid level of scale {scale:g} of a {height}x{width} feature map has no pixel; "
+            f"the pyramid level with scale {scale:g} of a {height}x{width} feature map has no pixel; "
             "use fewer levels, larger scales or a larger input"
         )
     return size
@@ -51,8 +51,8 @@ def level_size(height: int, width: int, scale: float) -> tuple[int, int]:
 def build_pyramid(features: Tensor, scales: Sequence[float]) -> list[Tensor]:
     """Resize features bicubically to every level of the pyramid.
 
-    Each level is sampled with the ratio of the sizes, as PyTorch <= 1.5 did and as the published
-    weights were trained; ``F.interpolate(scale_factor=...)`` of later versions samples elsewhere.
+    Each level is sampled with the ratio of the sizes, as in PyTorch <= 1.5, with which the published weights were
+    trained; ``F.interpolate(scale_factor=...)`` of later versions uses other positions.
 
     Args:
         features: ``(N, C, H, W)``.
@@ -75,7 +75,7 @@ def key_scale(key: Tensor, softmax_scale: float, ksize: int) -> Tensor:
 
     Args:
         key: ``(N, C, h, w)``.
-        softmax_scale: Temperature of the softmax.
+        softmax_scale: Factor of the scores before the softmax.
         ksize: Side of the patch in pixels, odd.
 
     Returns:
@@ -90,7 +90,7 @@ def key_scale(key: Tensor, softmax_scale: float, ksize: int) -> Tensor:
 
 
 def overlap_divisor(ksize: int) -> int:
-    """Return the divisor of the overlap-add: 1 for single pixels, the original's 4 for 3x3 patches."""
+    """Return the divisor of the overlap-add: 1 for single pixels, 4 for 3x3 patches as in the original."""
     return ((ksize + 1) // 2) ** 2
 
 
@@ -100,5 +100,5 @@ def unfold_patches(features: Tensor, ksize: int) -> Tensor:
 
 
 def one_hot_of_maxima(scores: Tensor) -> Tensor:
-    """Return 1 where a score equals the largest of the last dimension (all of them on ties), else 0."""
+    """Return 1 where a score equals the maximum over the last dimension (all on ties), otherwise 0."""
     return torch.eq(scores, scores.amax(-1, keepdim=True)).to(scores.dtype)

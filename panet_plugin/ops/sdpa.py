@@ -1,7 +1,7 @@
-"""Pyramid attention by PyTorch's own attention, between unfolded patches: soft matching.
+"""Pyramid attention by PyTorch's attention between unfolded patches, for soft matching.
 
-On CUDA, PyTorch has kernels for it that store no scores; with a window they are given a mask, which is as large as the
-scores of one image. On a CPU, where keys and values have to be of one width for these, it stores all scores.
+On CUDA, PyTorch has kernels that do not store scores; with a window they need a mask, which is as large as the scores
+of one image. On CPUs, where its kernels require keys and values of the same width, all scores are stored.
 """
 
 import torch
@@ -16,14 +16,14 @@ name = "sdpa"
 
 
 def why_not(problem: Problem) -> str | None:
-    """Return why it cannot do what is asked, if so."""
-    return "it does hard=False only" if problem.hard else None
+    """Return why the problem is unsupported, or None."""
+    return "it supports only hard=False" if problem.hard else None
 
 
 def forward(problem: Problem) -> Tensor:
     """Compute pyramid attention ``(N, D, H, W)``, for autograd to differentiate."""
     values = torch.cat([unfold_patches(value, problem.ksize) for value in problem.values], dim=-1)
-    # Heads of one: (N, 1, pixels, channels).
+    # A single head: (N, 1, pixels, channels).
     query, keys, values = (
         patches.transpose(1, 2)[:, None]
         for patches in (unfold_patches(problem.query, problem.ksize), scaled_keys(problem), values)

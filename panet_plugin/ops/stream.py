@@ -1,9 +1,9 @@
 """Pyramid attention in blocks of queries and keys: linear memory, plain PyTorch, any device.
 
-A score is a sum over patch offsets of products of pixels in which query and key shift together: a sum along
-diagonals, like that of pasted weights. So no patch is ever unfolded: pixels are multiplied once and the products
-added up (:class:`_Diagonals`). A block is a tile of queries against every key that some query of it sees, done one band
-of keys at a time so that what a band needs stays in cache. docs/attention.md has the formulas.
+A score is a sum over patch offsets of products of pixels in which query and key shift together: a sum along diagonals,
+like that of pasted weights. Therefore, patches are never unfolded: pixels are multiplied once and the products summed
+(:class:`_Diagonals`). A block is a tile of queries and all keys that one of them sees, processed in bands of keys whose
+data fit into the cache. docs/attention.md has the formulas.
 """
 
 import copy
@@ -19,11 +19,11 @@ from panet_plugin.ops.problem import Gradients, Problem, Saved
 from panet_plugin.ops.pyramid import overlap_divisor
 from panet_plugin.ops.window import Visible, seen_along
 
-#: Pixels of a tile of queries and of a band of keys. Larger ones spend less on their margins, smaller ones stay in
-#: a CPU's cache; other devices want fewer and larger operations.
+#: Pixels of a tile of queries and of a band of keys. Larger ones have less overhead for margins, smaller ones fit into
+#: a CPU's cache; other devices need fewer and larger operations.
 CPU_BLOCK = 256, 2048
 OTHER_BLOCK = 1024, 2**14
-#: Most scores of a tile, that is with all keys that it sees: tiles get smaller as these get very many.
+#: Maximum number of scores of a tile with all keys that it sees: tiles are smaller if there are very many keys.
 MAX_SCORES = 2**25
 
 
@@ -31,12 +31,12 @@ name = "stream"
 
 
 def why_not(problem: Problem) -> str | None:
-    """Return None: it does everything."""
+    """Return None: every problem is supported."""
     return None
 
 
 def forward(problem: Problem) -> tuple[Tensor, Saved]:
-    """Compute pyramid attention ``(N, D, H, W)`` and what its backward pass needs."""
+    """Compute pyramid attention ``(N, D, H, W)`` and the values for its backward pass."""
     output, normalizer = (
         _stack(result) for result in zip(*(sample.forward() for sample in _samples(problem)), strict=True)
     )
@@ -48,7 +48,7 @@ def backward(grad: Tensor, problem: Problem, saved: Saved) -> Gradients:
 
     Args:
         grad: Gradient of the output, ``(N, D, H, W)``.
-        problem: As given to :func:`forward`. If it is hard, the gradients of all but the values are zero.
+        problem: As given to :func:`forward`. If ``hard``, only the gradients of the values are nonzero.
         saved: From :func:`forward`.
     """
     results = [
@@ -70,14 +70,14 @@ def _samples(problem: Problem) -> Iterator["_Sample"]:
 
 
 def _stack(images: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-    # torch.stack alone keeps the order of dimensions in memory if it can: ours is none of the caller's business.
+    # torch.stack would keep our order of dimensions in memory.
     return torch.stack(images).contiguous()
 
 
 class _Level:
     """One level of the pyramid as images ``(h, w, C)`` with a margin, or its gradients.
 
-    ``radius`` zeros are around keys and values, and to both sides of the scale.
+    ``radius`` zeros surround keys and values, and both sides of the scales.
     """
 
     def __init__(self, key: Tensor, scale: Tensor, value: Tensor, radius: int) -> None:
@@ -100,9 +100,9 @@ class _Level:
 
 
 class _Band(NamedTuple):
-    """A rectangle of keys of one level, some image rows of what a tile of queries sees of it.
+    """A rectangle of keys of one level: some of the image rows that a tile of queries sees.
 
-    ``radius`` pixels around it go along with it: of the level, or zeros beyond the level's edges.
+    It includes a margin of ``radius`` pixels: pixels of the level, or zeros beyond its edges.
     """
 
     level: int
@@ -117,7 +117,7 @@ class _Band(NamedTuple):
 
     @property
     def stride(self) -> int:
-        """From one image row to the next, with the margin of both sides."""
+        """Distance of image rows, including the margins of both sides."""
         return self.columns.stop - self.columns.start + 2 * self.radius
 
     def of(self, level: _Level) -> tuple[Tensor, Tensor, Tensor]:
@@ -130,11 +130,11 @@ class _Tile(NamedTuple):
     """A tile of queries.
 
     Attributes:
-        wide: Its place in a laid-out image, with the margin.
-        inner: The same without.
-        bands: All keys that some query of it sees.
-        hidden: For every level which of its rows the rows of queries do not see, and of its columns the columns, if
-            there is a window.
+        wide: Position in a laid-out image, with the margin.
+        inner: The same without the margin.
+        bands: All keys that one of its queries sees.
+        hidden: With a window, masks for every level of the rows that rows of queries do not see, and of the columns
+            that columns of queries do not see.
     """
 
     wide: tuple[slice, slice]
@@ -146,14 +146,14 @@ class _Tile(NamedTuple):
 class _Diagonals:
     """Sums along the diagonals of the products of a tile and a band, and their adjoint.
 
-    ``products`` is the matrix of all pixels of both with their margins. One step along the horizontal diagonal,
-    to the next query and the next key, is a step of one row and one column in that matrix. Where it runs beyond the
-    first or last column of the band it is in the band's margin, whose sums mean nothing and whose weights are zero.
+    ``products`` is the matrix of all pixels of both with their margins. A step along the horizontal diagonal, to the
+    next query and the next key, is a step of one row and one column in that matrix. Beyond the first or last column of
+    the band it leads into the band's margin, whose sums are not used and whose weights are zero.
 
     Args:
         tile: Height and width without margin.
         rows: Image rows of the band without margin.
-        stride: From one image row of the band to the next.
+        stride: Distance of the band's image rows.
         radius: Of a patch.
         scratch: Memory for ``products`` and for sums along one dimension only.
     """
@@ -174,7 +174,7 @@ class _Diagonals:
             for i in range(2 * radius + 1)
         ]
         self.vertical = [half[i : i + height, :, i * stride : (i + rows) * stride] for i in range(2 * radius + 1)]
-        # What the middle one of `vertical` or `horizontal` leaves out.
+        # The elements that the middle one of `vertical` or `horizontal` leaves out.
         inner, margin = half[radius : radius + height], radius * stride
         self.around_vertical = [
             half[:radius],
@@ -222,7 +222,7 @@ def _add_to_all(targets: Sequence[Tensor], around: Sequence[Tensor], source: Ten
 class _Sample:
     """One element of the batch, laid out for blocks.
 
-    Tiles are all of one size; those that reach beyond the image find zeros there.
+    All tiles have the same size; beyond the image there are zeros.
     """
 
     def __init__(
@@ -238,7 +238,7 @@ class _Sample:
     ) -> None:
         #: The same on the CPU and, for masks, on the device of the tensors.
         self.visible, self.visible_there = visible, visible_there
-        #: Of scores: the exponential is to base 2.
+        #: Factor of scores, since the exponential has base 2.
         self.unit = 1.0 if hard else math.log2(math.e)
         self.divisor, self.hard, self.radius = overlap_divisor(ksize), hard, ksize // 2
         self.levels = [_Level(*level, self.radius) for level in zip(keys, scales, values, strict=True)]
@@ -246,19 +246,19 @@ class _Sample:
         area, self.band_size = CPU_BLOCK if query.is_cpu else OTHER_BLOCK
         self._choose(area)
         if self.most_scores > MAX_SCORES:
-            # A smaller tile sees no more than this one.
+            # A smaller tile does not see more than this one.
             self._choose(max(1, MAX_SCORES * math.prod(self.tile) // self.most_scores))
         self.query = self._lay_out(query)
         #: Infinite where there is no query: added to a normalizer, it makes all weights zero.
         self.void = self._lay_out(torch.zeros_like(query[:1]), math.inf)
         tile_height, tile_width = self.tile
         tall, wide = tile_height + 2 * self.radius, tile_width + 2 * self.radius
-        # Bands have at most so many pixels more than they should, because they are whole rows.
+        # Excess pixels of bands, which consist of whole rows.
         columns = max(
             min((height + 2 * self.radius) * stride, self.band_size + (2 * self.radius + 1) * stride)
             for height, stride in self.largest
         )
-        # One scratch memory for all bands, which therefore stays in cache.
+        # Scratch memory shared by all bands, so that it stays in cache.
         self.scratch = (
             query.new_empty(tall * wide * columns + 2 * self.radius),
             query.new_empty(tall * tile_width * columns),
@@ -279,7 +279,7 @@ class _Sample:
                 self._sum_patches(band, query, keys, weight)
                 weight *= scale.reshape(1, -1) * self.unit
                 self._hide(tile, band, weight)
-                # Finite, even where a query sees no key of the band: then the difference stays infinite.
+                # Finite, even if a query sees no key of the band: the difference then stays infinite.
                 peaks.append(weight.amax(1, keepdim=True).clamp_(min=torch.finfo(weight.dtype).min))
                 if not self.hard:
                     totals.append(weight.sub_(peaks[-1]).exp2_().sum(1, keepdim=True))
@@ -360,7 +360,7 @@ class _Sample:
         return self.diagonals[shape]
 
     def _hide(self, tile: _Tile, band: _Band, weights: Tensor) -> None:
-        """Set the scores to minus infinity of what is in a band's margin, or is not seen by a query of a tile."""
+        """Set scores to minus infinity for keys in a band's margin, or that a query of a tile does not see."""
         scores = weights.view(*self.tile, band.height, band.stride)
         end = band.stride - self.radius
         scores[..., : self.radius] = scores[..., end:] = -math.inf
@@ -373,7 +373,7 @@ class _Sample:
         target += (weights @ pixels).view_as(target)
 
     def _choose(self, area: int) -> None:
-        """Choose the size of the tiles, and find out which rows and columns of every level they see."""
+        """Choose the size of the tiles, and find the rows and columns of every level that they see."""
         self.tile = _tile_size(self.height, self.width, area)
         axes: list[Sequence[tuple[Tensor, Tensor] | None]]
         axes = [(None, None)] * len(self.levels) if self.visible is None else list(self.visible)
@@ -387,7 +387,7 @@ class _Sample:
             for of_level, level in zip(axes, self.levels, strict=True)
         ]
         longest = [[max(stop - first for first, stop in spans) for spans in of_level] for of_level in self.spans]
-        #: Height and stride of the most that a tile sees of every level.
+        #: Maximum height and stride of the keys of every level that a tile sees.
         self.largest = [(tall, wide + 2 * self.radius) for tall, wide in longest]
         self.most_scores = math.prod(self.tile) * sum(tall * wide for tall, wide in self.largest)
 
@@ -403,7 +403,7 @@ class _Sample:
         return [part.view(area, count) for part, count in zip(parts, columns, strict=True)]
 
     def _tiles(self) -> Iterator[_Tile]:
-        """Yield every tile and what it sees."""
+        """Yield every tile with the keys that it sees."""
         height, width = self.tile
         for i, y in enumerate(range(0, self.height, height)):
             for j, x in enumerate(range(0, self.width, width)):
@@ -422,15 +422,15 @@ class _Sample:
                 yield _Tile(wide, inner, bands, self._hidden(y, x))
 
     def _cut(self, level: int, rows: tuple[int, int], columns: tuple[int, int]) -> list[_Band]:
-        """Cut a rectangle of a level into bands of about equal heights."""
+        """Divide a rectangle of a level into bands of about equal height."""
         (top, bottom), wide = rows, slice(*columns)
         count = math.ceil((bottom - top) * (wide.stop - wide.start + 2 * self.radius) / self.band_size)
         step = math.ceil((bottom - top) / count)
         return [_Band(level, slice(y, min(y + step, bottom)), wide, self.radius) for y in range(top, bottom, step)]
 
     def _hidden(self, y: int, x: int) -> list[tuple[Tensor, Tensor]]:
-        """Return what the tile at a pixel does not see: for every level masks of its rows and its columns."""
-        # What reaches beyond the image looks like its edge.
+        """Return masks of the rows and columns of every level that the tile at a pixel does not see."""
+        # Queries beyond the image see the same as at its edge.
         rows, columns = (
             torch.arange(start, start + step, device=self.query.device).clamp(max=length - 1)
             for start, step, length in zip((y, x), self.tile, (self.height, self.width), strict=True)
@@ -442,7 +442,7 @@ class _Sample:
         return [(~tall, ~wide) for tall, wide in masks]
 
     def _lay_out(self, image: Tensor, fill: float = 0.0) -> Tensor:
-        """Turn ``(C, H, W)`` into ``(height, width, C)``, filled up to whole tiles with a margin."""
+        """Convert ``(C, H, W)`` to ``(height, width, C)``, padded to whole tiles with a margin."""
         r = self.radius
         height, width = self.tile
         right, below = -self.width % width + r, -self.height % height + r
@@ -462,13 +462,13 @@ class _Sample:
 
 
 def _spans(edges: tuple[Tensor, Tensor] | None, side: int, length: int, step: int) -> list[tuple[int, int]]:
-    """Return the keys that tiles along one axis see, the first and the one after the last for each.
+    """Return the range of keys, first and end, that each tile along an axis sees.
 
     Args:
-        edges: The same for every query, as in :class:`~panet_plugin.ops.window.Visible`; None where all see all.
+        edges: The same for every query, see :class:`~panet_plugin.ops.window.Visible`; None without a window.
         side: Keys along the axis.
         length: Queries along the axis.
-        step: Of them in a tile.
+        step: Queries in a tile.
     """
     starts = range(0, length, step)
     if edges is None:

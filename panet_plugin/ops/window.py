@@ -1,4 +1,4 @@
-"""Which keys a query sees: the one definition of the attention's window, for all implementations."""
+"""The definition of the attention's window for all implementations: which keys a query sees."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Span:
-    """Some neighboring pixels along one axis of a map.
+    """Consecutive pixels along an axis of a map.
 
     Attributes:
-        start: The first of them, counted from the border of the map.
-        count: How many they are.
-        size: Pixels of the whole map along this axis.
+        start: The first pixel, counted from the border of the map.
+        count: Number of pixels.
+        size: Length of the whole map along this axis.
     """
 
     start: int
@@ -24,10 +24,10 @@ class Span:
 
 
 class Visible(NamedTuple):
-    """The keys of one level that each query sees: those in both its range of rows and its range of columns.
+    """The keys of a level that each query sees: those in both its range of rows and its range of columns.
 
     Attributes:
-        rows: First row and the row after the last one, for every row of queries: two int64 tensors ``(H,)``.
+        rows: First row and end for every row of queries: two int64 tensors ``(H,)``.
         columns: The same for every column of queries, ``(W,)``.
     """
 
@@ -43,23 +43,23 @@ class Visible(NamedTuple):
 
 
 def visible_range(queries: Span, keys: Span, window: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """Return which keys along one axis of a level the queries along that axis see.
+    """Return which keys along an axis of a level the queries along that axis see.
 
     The window of a query is ``window`` pixels long and begins ``window // 2`` pixels before it; at the borders of the
-    map it is moved inside. The query sees the keys whose centers, mapped to its map by the ratio of the sizes, lie in
-    the window or on its first edge, but not on its last. Where a small level has no such key, it sees the next one.
-    Neither end of the range ever moves back from one query to the next, nor forth by more than one key on levels no
-    larger than the map of the queries.
+    map it is moved inside. The query sees the keys whose centers, mapped to its map by the ratio of the sizes, are
+    inside the window or on its first edge, but not on its last. If a small level has no such key, it sees the next one.
+    From one query to the next, neither end of the range moves back, nor, on levels that are not larger than the map of
+    the queries, forward by more than one key.
 
     Args:
-        queries: Of the map of the queries, at the scale of the window.
-        keys: Of the level.
-        window: In pixels, at least 1.
-        device: Of the result; the CPU by default.
+        queries: Pixels of the map of the queries, to which the window refers.
+        keys: Pixels of the level.
+        window: Length of the window in pixels, at least 1.
+        device: Device of the result; the CPU by default.
 
     Returns:
-        For every query the first key that it sees and the one after the last, counted from ``keys.start``, int64. There
-        is at least one, even where the part of the level that is there has none: these results are not to be used.
+        For every query the first key that it sees and the end, counted from ``keys.start``, int64. There is at least
+        one key, even if the given part of the level contains none; such results must not be used.
     """
     start = (
         (torch.arange(queries.count, device=device) + (queries.start - window // 2))
@@ -72,7 +72,7 @@ def visible_range(queries: Span, keys: Span, window: int, device: torch.device |
     )
     first = first.clamp(max=keys.size - 1)
     stop = torch.maximum(stop, first + 1)
-    # One bound at a time: sizes may be numbers of a program that is being traced, which are tensors.
+    # One bound at a time: sizes may be values of a traced program, which are tensors.
     first = (first - keys.start).clamp(min=0).clamp(max=keys.count - 1)
     return first, torch.maximum((stop - keys.start).clamp(max=keys.count), first + 1)
 
@@ -84,15 +84,15 @@ def visible_keys(
     frame: Sequence[int] = (),
     device: torch.device | None = None,
 ) -> list[Visible]:
-    """Return which keys of every level the queries of a map see, or of a part of a map.
+    """Return which keys of every level the queries of a map, or of a part of a map, see.
 
     Args:
         window: Side of the square in pixels of the map of the queries, at least 1.
-        query_size: Height and width of the queries that are there.
-        key_sizes: The same for every level.
-        frame: For a part of a map: top, left, height and width, namely where the queries begin in the whole map and
-            how large that is; then the same for every level. Empty where everything is whole.
-        device: Of the result; the CPU by default.
+        query_size: Height and width of the given queries.
+        key_sizes: Height and width of the given keys of every level.
+        frame: For a part of a map: top and left of the queries in the whole map, its height and width, and the same for
+            every level. Empty for whole maps.
+        device: Device of the result; the CPU by default.
     """
     sizes = [query_size, *key_sizes]
     frames = [frame[i : i + 4] for i in range(0, 4 * len(sizes), 4)] if frame else [(0, 0, *size) for size in sizes]
@@ -105,11 +105,11 @@ def visible_keys(
 
 
 def seen_by(seen: tuple[Tensor, Tensor], keys: int) -> tuple[Tensor, Tensor]:
-    """Return which queries along one axis see each key: the first and the one after the last, which may be none.
+    """Return which queries along an axis see each key, as first and end of a range that may be empty.
 
     Args:
         seen: The keys that each query sees, as :func:`visible_range` returns them.
-        keys: How many there are.
+        keys: Number of keys.
     """
     first, stop = seen
     key = torch.arange(keys)
@@ -117,7 +117,7 @@ def seen_by(seen: tuple[Tensor, Tensor], keys: int) -> tuple[Tensor, Tensor]:
 
 
 def seen_along(visible: Visible, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return whether a row of queries sees a row of a level of the given size, ``(H, h)``, and the same of columns."""
+    """Return whether rows of queries see rows of a level of the given size, ``(H, h)``, and the same for columns."""
     rows, columns = (
         (key >= first[:, None]) & (key < stop[:, None])
         for (first, stop), key in (

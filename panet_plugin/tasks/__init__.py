@@ -1,4 +1,4 @@
-"""The tasks, each in a module that says all about it: degradation, channels, protocol, network, published settings."""
+"""The tasks, each defined in one module: degradation, channels, protocol, network and published settings."""
 
 from dataclasses import fields
 from typing import Any

@@ -19,8 +19,8 @@ class ArtifactReduction(Task):
     """Reduction of JPEG compression artifacts (paper, section 4.4).
 
     Args:
-        quality: libjpeg's quality, 1 to 100, or a range (low, high) to draw it from, both included.
-        luma_only: Work on luma, as published, instead of RGB.
+        quality: libjpeg's quality, 1 to 100, or an inclusive range (low, high) to draw it from.
+        luma_only: Restore luma, as published, instead of RGB.
     """
 
     quality: int | tuple[int, int] = 10
@@ -40,12 +40,12 @@ class ArtifactReduction(Task):
             if len(self.quality) != 2 or not self.quality[0] <= self.quality[-1]:
                 raise ValueError(f"quality must be one number or a range (low, high), got {self.quality!r}")
         for quality in self.levels:
-            # For its errors, here and not in the middle of a training.
+            # Raises errors for invalid values here, not during training.
             compress_jpeg(np.zeros((1, 1), np.uint8), quality)
 
     @property
     def channels(self) -> int:
-        """1 if on luma, otherwise 3."""
+        """1 for luma, otherwise 3."""
         return 1 if self.luma_only else 3
 
     @property
@@ -54,16 +54,16 @@ class ArtifactReduction(Task):
         return f"q{self.quality}" if not isinstance(self.quality, tuple) else "q{}-{}".format(*self.quality)
 
     def degrade(self, reference: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Compress and decode; nothing is random but the quality, if it is drawn from a range."""
+        """Compress and decode; only a quality that is drawn from a range is random."""
         low, high = self.levels
         quality = low if low == high else int(np.random.default_rng(rng).integers(low, high, endpoint=True))
         return compress_jpeg(reference, quality, self.luma_only)
 
     def read_level(self, head: Image.Image, read: Callable[[], np.ndarray]) -> Level:
-        """Return the quality of a JPEG file by the quantization table of its luma."""
+        """Estimate the quality of a JPEG file from the quantization table of its luma."""
         if not isinstance(head, JpegImageFile):
             return Level(None, f"no quantization tables in a {head.format} file")
-        # The first component is the luma, and the last that is known of it is the number of its table.
+        # The first component is the luma; its last entry is the number of its table.
         table = head.quantization.get(head.layer[0][-1])
         if table is None:
             return Level(None, "its quantization tables are missing")

@@ -1,4 +1,4 @@
-"""What every task says about itself, and how the published networks were trained."""
+"""The interface of tasks, and how the published networks were trained."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from PIL import Image
 from panet_plugin.metrics import Protocol
 from panet_plugin.pixels import PEAK, luma
 
-#: How the published networks were trained, whatever the task (paper, section 4.1): patches of so many pixels of the
-#: degraded image a side; the learning rate is halved at each milestone.
+#: Training of the published networks for all tasks (paper, section 4.1): side of the patches of degraded images in
+#: pixels; the learning rate is halved at each milestone.
 PUBLISHED_TRAINING: dict[str, Any] = {
     "patch_size": 48,
     "batch_size": 16,
@@ -28,12 +28,12 @@ PUBLISHED_TRAINING: dict[str, Any] = {
 
 
 class Level(NamedTuple):
-    """The level of a degradation, as a picture's file tells it.
+    """The level of a degradation, estimated from an image file.
 
     Attributes:
-        value: Of the parameter ``strength`` of the task; None if the file does not tell it.
-        how: Where it is from, or why there is none.
-        exact: Whether a network for one level can be held to it.
+        value: Value of the task's parameter :attr:`Task.strength`; None if unknown.
+        how: How it was estimated, or why it is unknown.
+        exact: Whether it is exact enough to be compared with a network's single level.
     """
 
     value: float | None
@@ -43,17 +43,17 @@ class Level(NamedTuple):
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """What to restore from what. The fields of a task are the parameters of its degradation.
+    """A restoration task. The fields of a task are the parameters of its degradation.
 
     Attributes:
         name: Key in :data:`TASKS`.
-        title: Words for tables.
-        protocol: How results are scored.
+        title: Title in tables.
+        protocol: Protocol of scoring.
         settings: Parameters of every published setting.
         strength: The parameter that may be a range of levels; empty if there is none.
-        short: Another name on the command line; empty if there is none.
-        survives_flips: Whether a degraded image that is flipped or transposed is one of the same task.
-        fixed_channels: Whether :meth:`as_degraded` makes images of the task's channels of all pictures.
+        short: Short name on the command line; empty if there is none.
+        survives_flips: Whether the task stays the same if a degraded image is flipped or transposed.
+        fixed_channels: Whether :meth:`as_degraded` converts every image to the task's channels.
     """
 
     name: ClassVar[str]
@@ -72,7 +72,7 @@ class Task(ABC):
 
     @property
     def scale(self) -> int:
-        """Factor from the sides of the degraded image to those of the reference."""
+        """Upscaling factor from the degraded image to the reference."""
         return 1
 
     @property
@@ -82,28 +82,28 @@ class Task(ABC):
 
     @property
     def arch(self) -> dict[str, Any]:
-        """Registered name and arguments of the network that was published for it."""
+        """Registered name and arguments of the published network for the task."""
         return {"type": "PANet", "in_channels": self.channels}
 
     @property
     def piece_limit(self) -> int:
-        """Pixels that no piece of an image reaches where the original cuts it for its published scores."""
+        """The original's limit for pieces in recursive chopping: each has fewer pixels than this."""
         return 6400
 
     @property
     def levels(self) -> tuple[Any, Any]:
-        """The least and the greatest value of :attr:`strength`; zeros without such a parameter."""
+        """The lowest and highest value of :attr:`strength`; zeros without such a parameter."""
         value = getattr(self, self.strength, 0)
         return value if isinstance(value, tuple) else (value, value)
 
     @property
     @abstractmethod
     def level(self) -> str:
-        """Strength of the degradation, as columns of the published tables call it; empty if there is one alone."""
+        """Name of the level in columns of the published tables; empty if there is only one level."""
 
     @property
     def label(self) -> str:
-        """Title and level, for people: ``Denoising s50``."""
+        """Title and level: ``Denoising s50``."""
         return " ".join(filter(None, (self.title, self.level)))
 
     @abstractmethod
@@ -111,19 +111,19 @@ class Task(ABC):
         """Return the 8-bit degraded image ``(h, w, C)`` of a reference."""
 
     def reference(self, image: np.ndarray) -> np.ndarray:
-        """Return what a restored image is compared with.
+        """Return the reference with which a restored image is compared.
 
         Args:
             image: Clean ``(H, W)``, ``(H, W, 1)`` or RGB ``(H, W, 3)``, 8- or 16-bit. 16 bits are rounded to 8, gray is
-                repeated for a task in RGB, RGB becomes luma for a gray task. Three equal channels are gray, however the
-                picture was stored: its values are luma already.
+                repeated for an RGB task, RGB is converted to luma for a gray task. Three equal channels count as gray,
+                whose values are luma already.
 
         Returns:
             8-bit ``(H, W, C)`` with the task's channels.
 
         Raises:
             TypeError: If the image is neither 8- nor 16-bit.
-            ValueError: If it is of another shape.
+            ValueError: If it has another shape.
         """
         if image.dtype == np.uint16:
             image = np.rint(image / (65535 / PEAK)).astype(np.uint8)
@@ -138,44 +138,44 @@ class Task(ABC):
         return image if image.shape[2] == 3 else np.repeat(image, 3, axis=2)
 
     def degrade_image(self, reference: np.ndarray, name: str, seed: int = 0) -> np.ndarray:
-        """Degrade a whole image for validation: the pixels depend on its name and the seed alone."""
+        """Degrade a whole image for validation: random values depend only on its name and the seed."""
         return self.degrade(reference, image_rng(name, seed))
 
     def as_degraded(self, pixels: np.ndarray) -> np.ndarray:
-        """Return a picture of any origin as an image of the task.
+        """Convert an image to a degraded image of the task.
 
         Args:
             pixels: ``(H, W)`` gray or ``(H, W, 3)`` RGB, uint8 or uint16.
 
         Raises:
-            ValueError: If it cannot be one.
+            ValueError: If this is not possible.
         """
         return pixels
 
     def read_level(self, head: Image.Image, read: Callable[[], np.ndarray]) -> Level:
-        """Return the value of :attr:`strength` that a picture's file tells.
+        """Estimate the value of :attr:`strength` from an image file.
 
         Args:
-            head: Of the file, not decoded.
-            read: Returns the image as a network for the task is given it, ``(C, H, W)`` in [0, 1].
+            head: Header of the file.
+            read: Returns the image as input of a network for the task, ``(C, H, W)`` in [0, 1].
         """
-        return Level(None, "its file does not tell it")
+        return Level(None, "it cannot be estimated")
 
     def describe(self) -> dict[str, Any]:
-        """Return what :func:`make_task` makes this task from."""
+        """Return the arguments for :func:`make_task` of this task."""
         return {"name": self.name, **asdict(self)}
 
     def covers(self, other: Task) -> bool:
-        """Return whether a network that was trained for this task is one for another too.
+        """Return whether a network trained for this task also fits another one.
 
-        Both have the same parameters, except that a range covers the levels and the ranges within it.
+        The parameters must be equal, except that a range covers the levels and ranges inside it.
         """
         mine, theirs = self.describe(), other.describe()
         return mine.keys() == theirs.keys() and all(_within(mine[key], theirs[key]) for key in mine)
 
 
 def _within(range_: Any, value: Any) -> bool:
-    """Return whether a value, or a range of them, is another or lies within another that is a range."""
+    """Return whether a value or range equals another one, or lies inside it if that is a range."""
     if not isinstance(range_, tuple):
         return value == range_
     low, high = value if isinstance(value, tuple) else (value, value)
@@ -183,6 +183,6 @@ def _within(range_: Any, value: Any) -> bool:
 
 
 def image_rng(name: str, seed: int) -> np.random.Generator:
-    """Return a generator that depends on the name of an image, without folders and suffix, and on a seed alone."""
+    """Return a generator that depends only on a seed and an image's name without folders and suffix."""
     digest = hashlib.sha256(f"{seed}:{PurePath(name).stem}".encode()).digest()
     return np.random.default_rng(np.frombuffer(digest, np.uint32))

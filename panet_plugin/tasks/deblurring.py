@@ -16,7 +16,7 @@ from panet_plugin.tasks.base import Task
 
 @dataclass(frozen=True)
 class Deblurring(Task):
-    """Removal of Gaussian blur, with a little noise after it. Nothing is published for PANet.
+    """Removal of Gaussian blur with a little noise. Nothing is published for PANet.
 
     Args:
         blur: Standard deviation of the blur in pixels, or a range (low, high) to draw it from.
@@ -34,7 +34,7 @@ class Deblurring(Task):
     published = ""
 
     def __post_init__(self) -> None:
-        # For its errors, here and not in the middle of a training.
+        # Raises errors for invalid values here, not during training.
         add_gaussian_noise(np.zeros(1, np.uint8), self.noise, 0)
         if isinstance(self.blur, Iterable):
             object.__setattr__(self, "blur", tuple(self.blur))
@@ -48,7 +48,7 @@ class Deblurring(Task):
         return "b{:g}-{:g}".format(*self.blur) if isinstance(self.blur, tuple) else f"b{self.blur:g}"
 
     def degrade(self, reference: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Blur, with the image mirrored at its edges, then add noise; rounded to 8 bit after each."""
+        """Blur with reflection at the borders, then add noise; round to 8 bits after each."""
         low, high = self.levels
         blur = low if low == high else rng.uniform(low, high)
         image = cv2.GaussianBlur(reference.astype(np.float64), (0, 0), blur, borderType=cv2.BORDER_REFLECT)

@@ -14,7 +14,7 @@ from panet_plugin.tasks.base import Task
 
 @dataclass(frozen=True)
 class Demosaicing(Task):
-    """Interpolation of the two channels that each pixel of a Bayer mosaic lacks (paper, section 4.3).
+    """Interpolation of the two missing channels of each pixel of a Bayer mosaic (paper, section 4.3).
 
     Args:
         pattern: See :func:`panet_plugin.degradations.mosaic_bayer`.
@@ -39,18 +39,18 @@ class Demosaicing(Task):
         return mosaic_bayer(reference, self.pattern)
 
     def as_degraded(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the sparse RGB mosaic that a picture is, or that the one channel of a sensor stands for.
+        """Return the sparse RGB mosaic for a sparse mosaic or an image with a sensor's single channel.
 
         Raises:
-            ValueError: If a pixel has values in channels that its sensor does not see.
+            ValueError: If a pixel has values in channels that the sensor does not measure there.
         """
         if pixels.ndim == 2 or (pixels == pixels[..., :1]).all():
             return mosaic_bayer(np.repeat(np.atleast_3d(pixels)[..., :1], 3, axis=2), self.pattern)
         if (pixels == mosaic_bayer(pixels, self.pattern)).all():
             return pixels
         fitting = [other for other in PATTERNS if (pixels == mosaic_bayer(pixels, other)).all()]
-        advice = f"; it is one of {fitting[0]} (--pattern {fitting[0]})" if fitting else ""
+        advice = f"; it fits {fitting[0]} (--pattern {fitting[0]})" if fitting else ""
         raise ValueError(
-            f"not a {self.pattern} mosaic: expected one channel, or RGB with zeros in the two channels that a pixel "
+            f"not a {self.pattern} mosaic: expected one channel, or RGB with zeros in the two channels that each pixel "
             f"lacks{advice}"
         )

@@ -44,10 +44,10 @@ class SuperResolution(Task):
         return f"x{self.scale}"
 
     def reference(self, image: np.ndarray) -> np.ndarray:
-        """Return the image as :meth:`Task.reference`, cut to a multiple of the scale at the right and the bottom.
+        """Return the image as :meth:`Task.reference`, cropped to a multiple of the scale at the right and the bottom.
 
         Raises:
-            ValueError: If the image has fewer pixels a side than the scale.
+            ValueError: If a side of the image has fewer pixels than the scale.
         """
         image = super().reference(image)
         height, width = (side - side % self.scale for side in image.shape[:2])
@@ -56,5 +56,5 @@ class SuperResolution(Task):
         return image[:height, :width]
 
     def degrade(self, reference: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Shrink as MATLAB's bicubic does; nothing is random."""
+        """Downscale with MATLAB's bicubic; nothing is random."""
         return imresize(reference, 1 / self.scale)

@@ -1,4 +1,4 @@
-"""Figures of restored images, and of where pyramid attention looks."""
+"""Figures of restored images and of pyramid attention."""
 
 from panet_plugin.errors import VisualizationError
 from panet_plugin.visualization.attention import AttentionProbe, Match, View, attention_weights, takes_gray

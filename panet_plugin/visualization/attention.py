@@ -1,4 +1,4 @@
-"""Where a pyramid attention block looks: its weights for chosen pixels, and no others."""
+"""The weights of a pyramid attention block for selected pixels."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from panet_plugin.archs import PyramidAttention
 from panet_plugin.errors import VisualizationError
+from panet_plugin.inference.probe import find_channels
 from panet_plugin.ops import build_pyramid
 from panet_plugin.ops.pyramid import key_scale, one_hot_of_maxima
 from panet_plugin.ops.window import seen_along, visible_keys
@@ -29,19 +30,19 @@ def attention_weights(
     hard: bool = False,
     window: int | None = None,
 ) -> list[Tensor]:
-    """Compute some rows of the attention matrix, exactly and without the others (paper, equation 5).
+    """Compute selected rows of the attention matrix, exactly and without the others (paper, equation 5).
 
-    The scores of one pixel are the correlation of its patch with every key level, so that memory is linear in the
-    pixels of an image, for every pixel asked for.
+    The scores of a pixel are the correlation of its patch with every key level, so that the memory per selected pixel
+    is linear in the pixels of the image.
 
     Args:
         query: ``(1, C, H, W)`` embedding of the input.
         keys: One ``(1, C, h, w)`` embedding per pyramid level.
-        pixels: Row and column in ``query`` of Q pixels.
-        softmax_scale: As in :func:`panet_plugin.ops.pyramid_attention`, like the others.
+        pixels: Rows and columns of Q pixels in ``query``.
+        softmax_scale: See :func:`panet_plugin.ops.pyramid_attention`.
         ksize: Side of the patches in pixels, odd.
-        hard: 1 for the best match (all of them on ties), 0 for the others, instead of the softmax.
-        window: A pixel sees only the keys in a square of so many pixels around it; None for all.
+        hard: Weight 1 for the best match (all on ties) and 0 for the others, instead of the softmax.
+        window: Match only keys in a square of this many pixels around a pixel; None for all.
 
     Returns:
         One ``(Q, h, w)`` per level: the weights of the patches there. For each pixel all levels together sum to 1,
@@ -66,18 +67,18 @@ def attention_weights(
 
 @dataclass(frozen=True)
 class Match:
-    """A patch that a pixel is matched with. Pixels of the image are counted from 0 at the center of the first.
+    """A patch with which a pixel is matched. Coordinates in the image are relative to the center of the first pixel.
 
     Attributes:
         level: Index of the pyramid level, 0 for the first.
-        row: Of the patch's center in the level.
-        column: The same.
-        weight: Its part in the average of patches, 0 to 1.
-        scale: Factor from the features to the level.
-        x: Of the patch's center in the image.
-        y: The same.
-        width: Of the patch in pixels of the image.
-        height: The same.
+        row: Row of the patch's center in the level.
+        column: Column of the patch's center in the level.
+        weight: Weight in the average of patches, 0 to 1.
+        scale: Scale of the level relative to the features.
+        x: Position of the patch's center in the image.
+        y: Position of the patch's center in the image.
+        width: Width of the patch in pixels of the image.
+        height: Height of the patch in pixels of the image.
     """
 
     level: int
@@ -93,16 +94,16 @@ class Match:
 
 @dataclass(frozen=True)
 class View:
-    """Where the block looks from one pixel.
+    """The attention of a pixel.
 
     Attributes:
         x: Column of the pixel in the image.
         y: Row of the pixel.
-        seen: How many patches the pixel's is compared with.
-        weights: For every pyramid level the weights ``(h, w)`` of its patches, 0 of those that it is not compared with.
-        matches: Those of the largest weight, the largest first.
-        width: Of the pixel's own patch in pixels of the image.
-        height: The same.
+        seen: Number of patches with which the pixel's patch is compared.
+        weights: Weights ``(h, w)`` of the patches of every pyramid level, 0 for those that are not compared.
+        matches: The matches with the largest weights, in descending order.
+        width: Width of the pixel's own patch in pixels of the image.
+        height: Height of the pixel's own patch in pixels of the image.
     """
 
     x: int
@@ -117,29 +118,29 @@ class View:
 class AttentionProbe:
     """The attention of one block of a network within one image.
 
-    The network runs until it calls the block for the first time; then the weights of any pixel can be had, each in
-    time and memory linear in the pixels of the image.
+    The network runs until it calls the block for the first time; then the weights of any pixel can be computed, in time
+    and memory linear in the pixels of the image.
 
     Args:
         network: Takes ``(1, C, H, W)`` in [0, 1].
-        image: ``(H, W, C)``, 8 bit.
-        block: Path of the block among ``network.named_modules()``; not needed if there is one alone.
+        image: ``(H, W, C)``, 8 bits.
+        block: Path of the block in ``network.named_modules()``; optional if there is only one.
 
     Attributes:
         image: The image.
         block: Path of the block.
         scales: Factors of the pyramid's levels.
-        positions: Number of patches on every level.
+        positions: Number of patches of every level.
         ksize: Side of the patches in pixels of the features.
-        hard: Whether the block takes the best match alone.
-        window: Side of the square, in pixels of the features, in which a pixel is compared; None for the whole image.
+        hard: Whether the block uses only the best match.
+        window: Side of the square, in pixels of the features, in which a pixel is matched; None for the whole image.
         stride: Rows and columns of the image per pixel of the features.
         extent: Width and height in pixels of the image that the block's features cover; larger than the image where
             the network pads it.
 
     Raises:
-        VisualizationError: If there is no such block, or several and none is named: they are listed. Or if the network
-            does not take the image, or does not call the block.
+        VisualizationError: If there is no such block, or several and none is named (the message lists them), or if the
+            network does not accept the image or does not call the block.
     """
 
     def __init__(self, network: nn.Module, image: NDArray[np.uint8], block: str | None = None) -> None:
@@ -154,7 +155,7 @@ class AttentionProbe:
                 keys = [attention.key(level) for level in build_pyramid(features, attention.scales)]
             except ValueError as error:
                 raise VisualizationError(f"{self.block}: {error}") from error
-        # As in pyramid_attention: half precision is useless here.
+        # As in pyramid_attention: half precision is not sufficient.
         dtype = torch.promote_types(query.dtype, torch.float32)
         self._query, self._keys = query.to(dtype), [key.to(dtype) for key in keys]
         self.positions = [key[0, 0].numel() for key in self._keys]
@@ -163,11 +164,11 @@ class AttentionProbe:
 
     @torch.no_grad()
     def views(self, points: Sequence[tuple[int, int]], matches: int = 8) -> list[View]:
-        """Return where the block looks from some pixels; they are computed together, in memory linear in their number.
+        """Return the attention of pixels, computed together in memory linear in their number.
 
         Args:
             points: Column x and row y of each pixel in the image.
-            matches: How many of the best matches to list; fewer if there are not so many of any weight.
+            matches: Maximum number of matches to list, all with nonzero weights.
 
         Raises:
             VisualizationError: If a pixel is outside the image.
@@ -181,7 +182,7 @@ class AttentionProbe:
                 )
         if not points:
             return []
-        # A pixel that the features leave out, where they are smaller than a part of the image, is its neighbor's.
+        # A pixel without features, if these are smaller than a part of the image, uses those of its neighbor.
         pixels = [
             tuple(min(int((at + 0.5) / stride), side - 1) for at, stride, side in zip(*axes, strict=True))
             for axes in (((y, x), self.stride, self._query.shape[-2:]) for x, y in points)
@@ -196,7 +197,7 @@ class AttentionProbe:
         ]
 
     def _seen(self, pixels: Sequence[tuple[int, int]]) -> list[int]:
-        """Return how many patches each pixel of the features, a row and a column, is compared with."""
+        """Return the number of patches with which each pixel of the features, given by row and column, is compared."""
         if self.window is None:
             return [sum(self.positions)] * len(pixels)
         visible = visible_keys(self.window, self._query.shape[-2:], [key.shape[-2:] for key in self._keys])
@@ -228,10 +229,11 @@ class AttentionProbe:
         return found
 
 
+@torch.inference_mode()
 def takes_gray(network: nn.Module) -> bool:
-    """Tell whether a network is for gray images, by its first convolution."""
-    first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
-    return first is not None and first.in_channels == 1
+    """Return whether a network takes gray images."""
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    return find_channels(lambda images: network(images.to(device))) == 1
 
 
 def _find_block(network: nn.Module, path: str | None) -> tuple[str, PyramidAttention]:
@@ -241,13 +243,13 @@ def _find_block(network: nn.Module, path: str | None) -> tuple[str, PyramidAtten
     if path is None and len(blocks) == 1:
         return next(iter(blocks.items()))
     if path is None or path not in blocks:
-        problem = "has several blocks of pyramid attention" if path is None else f"has no pyramid attention {path!r}"
+        problem = "has several pyramid attention blocks" if path is None else f"has no pyramid attention {path!r}"
         raise VisualizationError(f"{type(network).__name__} {problem}: choose one of {', '.join(blocks)}")
     return path, blocks[path]
 
 
 class _CaughtError(Exception):
-    """Ends the run of a network whose block was given its input: what follows is not needed."""
+    """Ends a network's run when its block receives its input: the rest is not needed."""
 
 
 def _input_of(block: nn.Module, path: str, network: nn.Module, image: NDArray[np.uint8]) -> Tensor:
@@ -268,15 +270,15 @@ def _input_of(block: nn.Module, path: str, network: nn.Module, image: NDArray[np
         raise
     except (RuntimeError, ValueError) as error:
         shape = "x".join(map(str, image.shape))
-        raise VisualizationError(f"{type(network).__name__} does not take this image ({shape}): {error}") from error
+        raise VisualizationError(f"{type(network).__name__} does not accept this image ({shape}): {error}") from error
     finally:
         hook.remove()
     raise VisualizationError(f"{type(network).__name__} does not call its block {path}")
 
 
 def _stride(image: int, features: int) -> float:
-    """Return how many pixels of the image a pixel of the features stands for: a whole number, or one part of it.
+    """Return the number of image pixels per pixel of the features: an integer, or 1 / an integer.
 
-    Not the plain ratio: networks may pad images to a multiple of something, at the right and at the bottom.
+    Not the plain ratio, since networks may pad images at the right and the bottom.
     """
     return float(round(image / features)) if image >= features else 1 / round(features / image)

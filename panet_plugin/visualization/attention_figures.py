@@ -1,4 +1,4 @@
-"""A picture of where a pyramid attention block looks from one pixel."""
+"""Figures of the attention of a pixel."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 
 from panet_plugin.visualization.attention import AttentionProbe, Match, View
 
-#: Weights below this part of the largest have the color of the lower end.
+#: Weights below this fraction of the largest have the lowest color.
 _LOWEST = 1e-4
 
-#: Inches of a figure's width.
+#: Width of a figure in inches.
 _WIDTH = 13.0
 
-#: Patches in a row.
+#: Patches per row.
 _PATCHES = 7
 
-#: How far around a patch's center the picture is shown, in sides of the pixel's patch.
+#: Side of the area shown around a patch's center, in sides of the pixel's patch.
 _REACH = 4.5
 
 _COLORS = colormaps["inferno"]
@@ -34,11 +34,11 @@ _OWN, _BEST = "#00d5ff", "#ff3b30"
 def attention_figure(probe: AttentionProbe, view: View) -> Figure:
     """Draw the image with the pixel, the weights of every pyramid level over it, and the best matches.
 
-    All levels have one color scale, which is logarithmic.
+    All levels have the same logarithmic color scale.
 
     Args:
-        probe: Of the image.
-        view: One that it returned.
+        probe: The probe of the image.
+        view: A result of the probe.
 
     Returns:
         The figure; see :func:`panet_plugin.visualization.save_figure`.
@@ -46,12 +46,12 @@ def attention_figure(probe: AttentionProbe, view: View) -> Figure:
     height, width = probe.image.shape[:2]
     columns = min(1 + len(view.weights), 3 if len(view.weights) < 6 else 4)
     rows = math.ceil((1 + len(view.weights)) / columns)
-    # Inches that the panels and their titles take; very tall pictures are shown smaller than they could be.
+    # Inches of the panels and their titles; very tall images are shown smaller than possible.
     above = rows * (min((_WIDTH - 1) / columns * height / width, 5) + 0.35)
     below = math.ceil((1 + len(view.matches)) / _PATCHES) * (_WIDTH / _PATCHES + 0.6)
     figure = Figure(figsize=(_WIDTH, above + below + 0.5), layout="constrained")
     figure.suptitle(
-        f"Where {probe.block} looks from pixel ({view.x}, {view.y}), among {view.seen:,} patches of "
+        f"Attention of {probe.block} at pixel ({view.x}, {view.y}), among {view.seen:,} patches of "
         f"{len(view.weights)} pyramid level{'s'[: len(view.weights) > 1]}",
         fontsize=13,
     )
@@ -78,7 +78,7 @@ def _draw_maps(figure: FigureBase, axes: list[Axes], probe: AttentionProbe, view
     weighty = np.concatenate([level[level > 0] for level in view.weights])
     largest = float(weighty.max())
     lowest = max(float(weighty.min()), largest * _LOWEST)
-    # From a number to itself there would be no scale.
+    # A color scale needs two different ends.
     lowest = min(lowest, largest * 0.99)
     norm = LogNorm(lowest, largest)
     extent = (-0.5, probe.extent[0] - 0.5, probe.extent[1] - 0.5, -0.5)
@@ -86,7 +86,7 @@ def _draw_maps(figure: FigureBase, axes: list[Axes], probe: AttentionProbe, view
     for index, (axis, weights) in enumerate(zip(axes[1:], view.weights, strict=False)):
         _show(axis, dimmed)
         shade = norm(np.maximum(weights, lowest)).data
-        # The lower end of the scale is black already: there the picture shines through.
+        # Transparent, since the lower end of the color scale is black.
         opacity = 0.85 * np.clip(4 * shade, 0, 1)
         axis.imshow(_COLORS(shade), alpha=opacity, extent=extent, interpolation="nearest")
         axis.set(xlim=(-0.5, probe.image.shape[1] - 0.5), ylim=(probe.image.shape[0] - 0.5, -0.5))
@@ -112,7 +112,7 @@ def _draw_maps(figure: FigureBase, axes: list[Axes], probe: AttentionProbe, view
 
 
 def _draw_patches(axes: list[Axes], probe: AttentionProbe, view: View) -> None:
-    # The same part of the picture around every patch, so that their sizes can be compared.
+    # The same area around every patch, so that their sizes can be compared.
     reach = max(view.width, view.height) * _REACH
     shown: list[View | Match] = [view, *view.matches]
     for number, (axis, patch) in enumerate(zip(axes, shown, strict=False)):

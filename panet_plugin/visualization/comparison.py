@@ -1,4 +1,4 @@
-"""Figures as in papers: a picture with a box, and the box as every method restores it."""
+"""Figures as in papers: an image with a box, and the contents of the box as restored by every method."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from numpy.typing import NDArray
 
 from panet_plugin.errors import VisualizationError
 
-#: Inches of a crop's longer side.
+#: Longer side of a crop in inches.
 _CROP = 2.1
 
-#: Letters of the note per inch.
+#: Characters of the note per inch.
 _LETTERS = 14
 
 _BOX = "#ff3b30"
 
 
 class Box(NamedTuple):
-    """A part of a picture, in pixels.
+    """A part of an image, in pixels.
 
     Attributes:
-        x: Its first column.
-        y: Its first row.
-        width: Columns.
-        height: Rows.
+        x: First column.
+        y: First row.
+        width: Number of columns.
+        height: Number of rows.
     """
 
     x: int
@@ -44,11 +44,11 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture as one method returns it, or as methods are given it.
+    """A method's result, or the degraded input of methods.
 
     Attributes:
-        name: Stands above the crop.
-        image: ``(H, W)`` or ``(H, W, C)`` uint8; it may be smaller than the ground truth by a whole factor.
+        name: Title of the crop.
+        image: ``(H, W)`` or ``(H, W, C)`` uint8; it may be smaller than the ground truth by an integer factor.
         psnr: Decibels; None if there is no score.
         ssim: Up to 1.
     """
@@ -61,13 +61,13 @@ class Panel:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a figure shows of one picture.
+    """The content of a figure for one image.
 
     Attributes:
-        name: Of the picture.
-        reference: Its ground truth ``(H, W)`` or ``(H, W, C)``, uint8.
-        box: The part of it that is shown enlarged.
-        panels: Its versions.
+        name: Name of the image.
+        reference: Ground truth ``(H, W)`` or ``(H, W, C)``, uint8.
+        box: The enlarged part.
+        panels: The versions of the image.
     """
 
     name: str
@@ -77,15 +77,15 @@ class Comparison:
 
 
 def choose_box(reference: NDArray[np.uint8], images: Sequence[NDArray[np.uint8]], multiple: int = 1) -> Box:
-    """Find the square, a sixth of the shorter side, in which the errors of some images differ most.
+    """Find the square, with a sixth of the shorter side, in which the errors of images differ most.
 
     Args:
         reference: Ground truth ``(H, W)`` or ``(H, W, C)``.
-        images: Restored images of its shape. Of one alone, the square where it is most in error is found.
-        multiple: Corner and side are multiples of it; the factor of super-resolution.
+        images: Restored images with the same shape. For a single one, the square with the largest error is found.
+        multiple: Position and side are multiples of this, the factor of super-resolution.
 
     Returns:
-        The square; the first of equal ones.
+        The square; the first one on ties.
     """
     height, width = reference.shape[:2]
     side = max(multiple, min(max(min(height, width) // 6, 24), height, width) // multiple * multiple)
@@ -94,28 +94,28 @@ def choose_box(reference: NDArray[np.uint8], images: Sequence[NDArray[np.uint8]]
         squares = (image.astype(np.float64) - reference).reshape(height, width, -1) ** 2
         sums = cv2.integral(squares.sum(-1))
         errors.append(sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side])
-    # Each entry belongs to the square that has its first corner there.
+    # Each entry is the sum over the square that starts there.
     spread = (np.max(errors, axis=0) - (np.min(errors, axis=0) if len(errors) > 1 else 0))[::multiple, ::multiple]
     y, x = np.unravel_index(np.argmax(spread), spread.shape)
     return Box(int(x) * multiple, int(y) * multiple, side, side)
 
 
 def comparison_figure(comparisons: Sequence[Comparison], note: str = "") -> Figure:
-    """Draw each picture with its box and, beside it, the box in the ground truth and in every version.
+    """Draw each image with its box and, beside it, the box's contents in the ground truth and in every version.
 
     Args:
-        comparisons: One or more pictures.
-        note: Stands below all; it should say what the scores are of.
+        comparisons: One or more images.
+        note: Text below the images; it should explain the scores.
 
     Returns:
         The figure; see :func:`panet_plugin.visualization.save_figure`.
 
     Raises:
-        VisualizationError: If there is nothing to show, a box is not within its picture, or a version is of a size of
-            which that of the ground truth is no multiple.
+        VisualizationError: If there is nothing to show, a box is not inside its image, or the size of the ground truth
+            is not a multiple of a version's.
     """
     if not comparisons:
-        raise VisualizationError("expected at least one picture to compare")
+        raise VisualizationError("expected at least one image to compare")
     sizes = [_sizes(comparison) for comparison in comparisons]
     heights = [rows * (height + 0.55) for rows, _, height, *_ in sizes]
     width = max(whole + columns * (crop + 0.1) for _, columns, _, crop, whole in sizes) + 0.2
@@ -129,20 +129,20 @@ def comparison_figure(comparisons: Sequence[Comparison], note: str = "") -> Figu
 
 
 def _sizes(comparison: Comparison) -> tuple[int, int, float, float, float]:
-    """Return rows and columns of crops, and inches: a crop's height and width, the whole picture's width."""
+    """Return rows and columns of crops, and in inches: height and width of a crop, and width of the whole image."""
     height, width = comparison.reference.shape[:2]
     box = comparison.box
     if min(box) < 0 or min(box[2:]) < 1 or box.x + box.width > width or box.y + box.height > height:
         raise VisualizationError(
-            f"{comparison.name}: the box of {box.width}x{box.height} pixels at ({box.x}, {box.y}) is not within the "
-            f"picture, which has {width}x{height}"
+            f"{comparison.name}: the box of {box.width}x{box.height} pixels at ({box.x}, {box.y}) is not inside the "
+            f"image, which has {width}x{height}"
         )
     for panel in comparison.panels:
         factor = height // max(panel.image.shape[0], 1)
         if tuple(side * factor for side in panel.image.shape[:2]) != (height, width):
             raise VisualizationError(
                 f"{comparison.name}: {panel.name} has {panel.image.shape[1]}x{panel.image.shape[0]} pixels, of which "
-                f"{width}x{height} is no multiple"
+                f"{width}x{height} is not a multiple"
             )
     count = 1 + len(comparison.panels)
     rows = 1 if count < 4 else 2
@@ -157,11 +157,11 @@ def _draw(figure: FigureBase, comparison: Comparison, rows: int, columns: int, _
     cells = figure.add_gridspec(rows, 1 + columns, width_ratios=[whole] + [crop] * columns)
     axis = figure.add_subplot(cells[:, 0])
     _show(axis, reference)
-    # The frame lies around the box, not on it.
+    # The frame is outside the box.
     axis.add_patch(
         Rectangle((box.x - 1, box.y - 1), box.width + 1, box.height + 1, fill=False, edgecolor=_BOX, linewidth=2)
     )
-    # Names are no formulas, whatever they hold.
+    # Names are not parsed as formulas.
     axis.set_xlabel(comparison.name, fontsize=10, parse_math=False)
     scores = [(panel.psnr, panel.ssim) for panel in comparison.panels if panel.psnr is not None]
     best = max((f"{psnr:.2f}" for psnr, _ in scores), key=float, default=None)

@@ -10,11 +10,11 @@ from panet_plugin.files import write_bytes
 
 
 def save_figure(path: str | os.PathLike, figure: Figure, dpi: float = 150) -> None:
-    """Write a figure; the file is either whole or not there.
+    """Write a figure atomically.
 
     Args:
-        path: Where to; the suffix says the format. Missing folders are made.
-        figure: What to write.
+        path: Destination; the suffix determines the format. Missing folders are created.
+        figure: The figure.
         dpi: Pixels per inch.
     """
     content = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Reading checkpoints safely, and the original networks' checkpoints as ours."""
+"""Reading checkpoints safely, and converting those of the original networks."""
 
 from panet_plugin.errors import CheckpointError
 from panet_plugin.weights.bundle import bundled, list_bundled

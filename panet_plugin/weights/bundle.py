@@ -1,4 +1,4 @@
-"""The small trained networks that come with the package."""
+"""The bundled models: small trained networks included in the package."""
 
 from pathlib import Path
 from typing import Any
@@ -7,15 +7,15 @@ from panet_plugin.errors import CheckpointError
 from panet_plugin.tasks import Task, make_task
 from panet_plugin.weights.files import read_task
 
-#: Holds one ``.safetensors`` file per network, which says its task.
+#: Folder of the ``.safetensors`` files, each with its task.
 BUNDLE = Path(__file__).parent / "bundled"
 
 
 def list_bundled() -> dict[Path, Task]:
-    """Return the files that come with the package, and what each was trained for.
+    """Return the bundled files and the tasks of their networks.
 
     Raises:
-        CheckpointError: If a file is damaged or says no task.
+        CheckpointError: If a file is damaged or has no task.
     """
     found = {}
     for path in sorted(BUNDLE.glob("*.safetensors")):
@@ -26,19 +26,19 @@ def list_bundled() -> dict[Path, Task]:
 
 
 def bundled(task: str, *, level: float | None = None, channels: int | None = None, **parameters: Any) -> Path:
-    """Return the file for a task that comes with the package.
+    """Return the bundled file for a task.
 
     Args:
         task: Name of the task.
-        level: Of the degradation, where no parameter says it: the nearest that a network was trained for counts. If it
-            is None too, a network for many levels is preferred, and then one for the task's default.
-        channels: Of the picture, 3 or 1; of networks for the same level, one with as many is preferred. None is as many
-            as the task has by default.
-        **parameters: Those of the task's parameters that matter. A network for a range of levels is one for each of
-            them; the one for the fewest levels is preferred.
+        level: Level of the degradation if the parameters do not set it: the network trained for the nearest level is
+            selected. If it is also None, a network for a range of levels is preferred, then one for the default level.
+        channels: Channels of the image, 3 or 1: of the networks for a level, one with as many channels is preferred.
+            None: the task's default.
+        **parameters: Required parameters of the task. A network for a range of levels fits each of them; the one with
+            the narrowest range is preferred.
 
     Raises:
-        CheckpointError: If there is none; the message says what there is.
+        CheckpointError: If there is none; the message lists the available ones.
         ValueError: If there is no such task or parameter, or a value is out of range.
     """
     asked = make_task(task, **parameters)
@@ -55,4 +55,4 @@ def bundled(task: str, *, level: float | None = None, channels: int | None = Non
     words = " ".join([task, *(f"{name}={value}" for name, value in parameters.items())])
     names = [" ".join(f"{name}={value}" for name, value in other.describe().items()) for other in there.values()]
     listing = "; ".join(names).replace("name=", "") or "nothing"
-    raise CheckpointError(f"no bundled weights for {words}; the package has {listing}: pass a checkpoint")
+    raise CheckpointError(f"no bundled model for {words}; available: {listing}: pass a checkpoint")

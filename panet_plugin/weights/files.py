@@ -1,4 +1,4 @@
-"""Checkpoint files: whatever a framework wrapped around a network's weights is taken off, nothing is executed."""
+"""Checkpoint files: extracting a network's weights from the formats of all frameworks, without executing anything."""
 
 import contextlib
 import io
@@ -22,32 +22,32 @@ from panet_plugin.files import write_bytes
 from panet_plugin.tasks import PUBLISHED_TRAINING, Task, make_task
 from panet_plugin.weights.names import from_original, table_of
 
-#: Keys under which the frameworks and the original keep a state dict, the averaged weights first.
+#: Keys of state dicts in checkpoints of the frameworks and the original, averaged weights first.
 CONTAINERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
 
-#: Key under which :func:`write_checkpoint` keeps the network's arguments, as JSON.
+#: Key under which :func:`write_checkpoint` stores the network's arguments as JSON.
 ARGUMENTS = "panet_plugin"
 
-#: Key under which it keeps the task that the network was trained for, as JSON of ``Task.describe()``.
+#: Key under which it stores the network's task, as JSON of ``Task.describe()``.
 TASK = "panet_plugin_task"
 
-#: Key under which checkpoints keep the side in pixels of the patches that the network was trained on.
+#: Key of the size in pixels of the training patches.
 PATCH = "panet_plugin_patch"
 
-#: Name of a tensor of a safetensors file: the bytes of a JSON object with the values of these keys, for programs that
-#: pass on tensors alone.
+#: Name of a tensor in safetensors files with the bytes of a JSON object with the values of these keys, for programs
+#: that pass on only tensors.
 ABOUT = "panet_plugin_about"
 
-#: That of the original networks (paper, section 4.1), whose files do not say it.
+#: Size of the original networks' training patches (paper, section 4.1), which their files do not record.
 PUBLISHED_PATCH = PUBLISHED_TRAINING["patch_size"]
 
-#: Prefixes that wrappers put before every name, innermost last; averaged weights are preferred.
+#: Prefixes that wrappers add to every name, innermost last; averaged weights are preferred.
 PREFIXES = ("module.", "_orig_mod.", "generator_ema.", "generator.")
 
-#: Entries that MMagic keeps beside the generator's.
+#: Prefixes of MMagic's entries beside the generator's.
 FOREIGN_PREFIXES = ("data_preprocessor.", "step_counter", "steps", "discriminator.", "perceptual_loss.", "generator.")
 
-#: What an MMEngine checkpoint pickles beside tensors: its log. We need none of it.
+#: Classes that MMEngine's checkpoints pickle beside tensors, for the log. They are not needed.
 _MMENGINE_LOG = (
     "mmengine.logging.history_buffer.HistoryBuffer",
     "numpy._core.multiarray._reconstruct",
@@ -63,15 +63,15 @@ _MMENGINE_LOG = (
 )
 
 
-#: How many times larger than what is stored the tensors of a checkpoint may be together, but for a few bytes.
+#: Allowed ratio of the total size of a checkpoint's tensors to that of its storage.
 LARGEST_RATIO, LEAST_BYTES = 4, 1 << 20
 
-#: PyTorch's list is one for all threads.
+#: Protects PyTorch's list of allowed classes, which all threads share.
 _allow_list = threading.Lock()
 
 
 class _Inert:
-    """Stands for an object of a checkpoint that we do not need: takes anything, does nothing."""
+    """Replaces an unneeded object of a checkpoint: accepts any arguments, does nothing."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
@@ -82,11 +82,11 @@ class _Inert:
 
 @contextlib.contextmanager
 def _only_inert(names: Iterable[str]) -> Iterator[None]:
-    """Let ``torch.load`` take inert objects for these classes, and nothing that a program has allowed elsewhere."""
+    """Make ``torch.load`` replace these classes by inert objects, and ignore classes that the program has allowed."""
     with _allow_list:
         allowed = torch.serialization.get_safe_globals()
         torch.serialization.clear_safe_globals()
-        # Classes of these names: PyTorch before 2.6 takes no pair of a class and a name.
+        # Classes with these names: PyTorch before 2.6 does not accept pairs of a class and a name.
         parts = (name.rpartition(".") for name in names)
         torch.serialization.add_safe_globals(
             [type(name, (_Inert,), {"__module__": module}) for module, _, name in parts]
@@ -99,15 +99,15 @@ def _only_inert(names: Iterable[str]) -> Iterator[None]:
 
 
 def read_state_dict(source: str | os.PathLike | Mapping[str, Any]) -> dict[str, Tensor]:
-    """Read the plain state dict of a network, in float32, on the CPU.
+    """Read the plain state dict of a network, in float32 on the CPU.
 
     Args:
-        source: A ``.safetensors`` or ``torch.save`` file of this project, BasicSR, MMagic or the original, or what
-            such a file holds. ``{"params": ...}``, ``{"state_dict": ...}`` and the like are opened, prefixes such as
-            ``module.`` and ``generator.`` removed; averaged (EMA) weights are preferred.
+        source: A ``.safetensors`` or ``torch.save`` file of this project, BasicSR, MMagic or the original, or the
+            contents of such a file. ``{"params": ...}``, ``{"state_dict": ...}`` and the like are unwrapped; prefixes
+            such as ``module.`` and ``generator.`` are removed; averaged (EMA) weights are preferred.
 
     Returns:
-        The tensors by our names, whatever names the source has.
+        The tensors by this project's names.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -117,13 +117,13 @@ def read_state_dict(source: str | os.PathLike | Mapping[str, Any]) -> dict[str, 
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint holds of a network.
+    """The contents of a network's checkpoint.
 
     Attributes:
-        state: The tensors by our names, float32, on the CPU.
-        arguments: Of the network, if :func:`write_checkpoint` wrote them; empty for the original's, which are all as
-            published; None if they are not known.
-        patch: Side in pixels of the patches that it was trained on; None if that is not known.
+        state: The tensors by this project's names, float32, on the CPU.
+        arguments: Arguments of the network if :func:`write_checkpoint` stored them; empty for the original's
+            checkpoints, whose networks are all as published; None if unknown.
+        patch: Size of the training patches in pixels; None if unknown.
     """
 
     state: dict[str, Tensor]
@@ -132,7 +132,7 @@ class Checkpoint(NamedTuple):
 
 
 def read_checkpoint(source: str | os.PathLike | Mapping[str, Any], rgb_range: float | None = None) -> Checkpoint:
-    """Read a state dict as :func:`read_state_dict`, and what is known of the network besides.
+    """Read a state dict as :func:`read_state_dict`, and what is known about the network.
 
     ``rgb_range`` is for :func:`~panet_plugin.weights.names.from_original`.
     """
@@ -144,14 +144,14 @@ def read_checkpoint(source: str | os.PathLike | Mapping[str, Any], rgb_range: fl
 
 
 def read_task(path: str | os.PathLike) -> Task | None:
-    """Return the task that a file of :func:`write_checkpoint` says its network was trained for; None if it does not.
+    """Return the task stored by :func:`write_checkpoint`; None if there is none.
 
     Args:
         path: Any checkpoint; the weights themselves are not read.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If it is not a checkpoint, or what it says is no task.
+        CheckpointError: If it is not a checkpoint, or the task is invalid.
     """
     path, about = Path(path), _read_about(path)
     if (description := _json_object(about.get(TASK), TASK, str(path))) is None:
@@ -159,11 +159,11 @@ def read_task(path: str | os.PathLike) -> Task | None:
     try:
         return make_task(**description)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: {TASK!r} describes no task: {error}") from error
+        raise CheckpointError(f"{path}: {TASK!r} is not a task: {error}") from error
 
 
 def read_patch(path: str | os.PathLike) -> int | None:
-    """Return the side in pixels of the patches that a network was trained on; None if its checkpoint does not say it.
+    """Return the size of a network's training patches in pixels; None if its checkpoint does not record it.
 
     Errors as :func:`read_task`.
     """
@@ -179,14 +179,14 @@ def _patch(about: Mapping[str, Any], name: str) -> int | None:
     patch = about.get(PATCH)
     if patch is None:
         return None
-    # The metadata of safetensors are words.
+    # The metadata of safetensors are strings.
     if not re.fullmatch(r"[1-9]\d{0,5}", str(patch)):
-        raise CheckpointError(f"{name}: expected {PATCH!r} to be a side in pixels, found {shorten(repr(patch))}")
+        raise CheckpointError(f"{name}: expected {PATCH!r} to be a number of pixels, found {shorten(repr(patch))}")
     return int(patch)
 
 
 def _read_safetensors(path: Path, weights: bool = True) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
-    """Return tensors, unless ``weights`` are not wanted, and what is said about them."""
+    """Return the tensors, if ``weights`` is set, and the metadata."""
     _must_exist(path)
     try:
         with safetensors.safe_open(path, "pt") as file:
@@ -197,7 +197,7 @@ def _read_safetensors(path: Path, weights: bool = True) -> tuple[dict[str, Tenso
 
 
 def _read_pth(path: Path, mmap: bool = False) -> tuple[Any, Mapping[str, Any]]:
-    """Return what a file of ``torch.save`` holds, and the same as a mapping, empty if it is none."""
+    """Return the contents of a ``torch.save`` file, and the same as a mapping, which is empty if they are not one."""
     _must_exist(path)
     found = _load(path, mmap)
     return found, found if isinstance(found, Mapping) else {}
@@ -217,7 +217,7 @@ def _interpret(found: Any, about: Mapping[str, Any], name: str, rgb_range: float
         if table is not None:
             return Checkpoint(from_original(state, table, rgb_range), {}, PUBLISHED_PATCH)
         if rgb_range not in (None, 1):
-            raise CheckpointError(f"not the original's: our networks are for images in [0, 1], not [0, {rgb_range:g}]")
+            raise CheckpointError(f"rgb_range is {rgb_range:g}, but only the original has other ranges than [0, 1]")
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}") from error
     return Checkpoint(state, _json_object(about.get(ARGUMENTS), ARGUMENTS, name), _patch(about, name))
@@ -236,7 +236,7 @@ def _json_object(text: Any, key: str, name: str) -> Mapping[str, Any] | None:
 
 
 def read_mmengine_config(path: str | os.PathLike) -> str | None:
-    """Return the text of the config that MMEngine keeps in its checkpoints; None if there is none.
+    """Return the text of the config in an MMEngine checkpoint; None if there is none.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -246,7 +246,7 @@ def read_mmengine_config(path: str | os.PathLike) -> str | None:
     _must_exist(path)
     if path.suffix == ".safetensors":
         return None
-    _, found = _read_pth(path, mmap=True)  # the weights themselves need not be read
+    _, found = _read_pth(path, mmap=True)  # the weights are not read
     meta = found.get("meta")
     text = meta.get("cfg") if isinstance(meta, Mapping) else None
     return text if isinstance(text, str) else None
@@ -258,21 +258,21 @@ def _load(path: Path, mmap: bool = False) -> Any:
 
 
 def load_safely(path: str | os.PathLike, mmap: bool = False, **options: Any) -> Any:
-    """Return what a file of ``torch.save`` holds, if that is tensors, plain values and what the program has allowed.
+    """Load a ``torch.save`` file of tensors, plain values and classes that the program has allowed.
 
     Args:
         path: The file.
-        mmap: Map the tensors instead of reading them, where the file's format allows it.
-        **options: For ``torch.load``, whose own ``weights_only`` depends on the version of PyTorch.
+        mmap: Map the tensors instead of reading them, if the file's format allows it.
+        **options: For ``torch.load``, whose default of ``weights_only`` depends on the version of PyTorch.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If it is damaged, or holds anything else.
+        CheckpointError: If it is damaged, or contains anything else.
     """
     path = Path(path)
     _must_exist(path)
     with path.open("rb") as file:
-        zipped = file.read(4) == b"PK\3\4"  # as PyTorch tells
+        zipped = file.read(4) == b"PK\3\4"  # as in PyTorch
     if zipped:
         _must_be_plain(path)
     try:
@@ -281,16 +281,16 @@ def load_safely(path: str | os.PathLike, mmap: bool = False, **options: Any) -> 
         _must_not_be_a_page(path, error)
         raise CheckpointError(refusal(path, error)) from error
     except Exception as error:
-        # A damaged or foreign file fails anywhere inside the unpickler, and says what helps nobody.
+        # Damaged or foreign files fail anywhere inside the unpickler, with unhelpful messages.
         _must_not_be_a_page(path, error)
         reason = f"{type(error).__name__}: {error}".split("\n")[0]
         raise CheckpointError(f"{path}: not a checkpoint file, or damaged ({reason})") from error
 
 
 def refusal(name: str | os.PathLike, error: pickle.UnpicklingError) -> str:
-    """Return what PyTorch has refused, without its advice on how to load it all the same."""
+    """Return PyTorch's reason for refusing a file, without its advice on loading the file anyway."""
     found = re.search(r"(?:WeightsUnpickler error:\s*|(?=Trying to load unsupported ))(.*)", str(error))
-    return f"{name}: refused, since it is no plain checkpoint of tensors ({found[1] if found else error})"
+    return f"{name}: refused, since it is not a plain checkpoint of tensors ({found[1] if found else error})"
 
 
 def _must_be_plain(path: Path) -> None:
@@ -301,9 +301,9 @@ def _must_be_plain(path: Path) -> None:
         raise CheckpointError(f"{path}: not a checkpoint file, or damaged ({error})") from error
     if any(re.fullmatch(r"[^/]+/constants\.pkl", record.filename) for record in records):
         raise CheckpointError(f"{path}: a TorchScript program, expected a checkpoint of tensors")
-    # PyTorch never compresses, and a small file would become as large as it says.
+    # PyTorch never compresses records; a small compressed file could expand to any size.
     if any(record.compress_type != zipfile.ZIP_STORED for record in records):
-        raise CheckpointError(f"{path}: its records are compressed, which those of torch.save are not")
+        raise CheckpointError(f"{path}: its records are compressed, unlike those of torch.save")
 
 
 def _must_not_be_a_page(path: Path, error: Exception) -> None:
@@ -313,19 +313,19 @@ def _must_not_be_a_page(path: Path, error: Exception) -> None:
 
 
 def _container(found: Mapping[Any, Any], name: str) -> Any:
-    """Return the key under which a state dict is kept; None where there is none.
+    """Return the key of the state dict; None if there is none.
 
     Raises:
-        CheckpointError: If there are others that may be meant, such as averaged weights of an unknown name.
+        CheckpointError: If it is ambiguous, for example because of averaged weights under an unknown name.
     """
-    # Programs write params-ema, too.
+    # Some programs write params-ema.
     plain = {key: key.lower().replace("-", "_") for key in found if isinstance(key, str)}
     key = next((key for wanted in CONTAINERS for key, text in plain.items() if text == wanted), None)
-    # MMEngine keeps the weights that are not averaged under this name.
+    # MMEngine stores the weights that are not averaged under this name.
     averaged = [k for k, text in plain.items() if "ema" in text.split("_") and text != "ema_state_dict"]
     others = [k for k in averaged if k != key and _holds_tensors(found[k])]
     if key is not None and plain[key] != CONTAINERS[0] and others:
-        raise CheckpointError(f"{name}: {', '.join(map(repr, others))} beside {key!r}: keep the weights that are meant")
+        raise CheckpointError(f"{name}: {', '.join(map(repr, others))} beside {key!r}: keep only one of them")
     return key
 
 
@@ -355,34 +355,34 @@ def _unwrap(found: Any, name: str) -> dict[str, Tensor]:
 
 
 def _must_be_dense(tensors: Mapping[Any, Tensor], name: str) -> None:
-    """Raise CheckpointError unless these are plain tensors of about the size of what was stored."""
+    """Raise CheckpointError unless these are plain tensors with a total size of about that of the storage."""
     for key, value in tensors.items():
         if not isinstance(key, str):
             raise CheckpointError(f"{name}: expected names of tensors, found {shorten(repr(key))}")
         if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex():
-            raise CheckpointError(f"{name}: {key!r} is no plain tensor of real numbers")
+            raise CheckpointError(f"{name}: {key!r} is not a plain tensor of real numbers")
     stored = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in tensors.values()}
-    # Tensors may share what is stored, and one may be stored once and shown many times.
+    # Tensors may share storage, and views may repeat it many times.
     if sum(value.nbytes for value in tensors.values()) > LARGEST_RATIO * sum(stored.values()) + LEAST_BYTES:
-        raise CheckpointError(f"{name}: its tensors are more than {LARGEST_RATIO} times as large as what it stores")
+        raise CheckpointError(f"{name}: its tensors are more than {LARGEST_RATIO} times as large as its storage")
 
 
 def write_checkpoint(network: nn.Module, path: str | os.PathLike, task: Task | None = None) -> None:
-    """Write a network's weights and arguments, so that both frameworks read them; nothing half-written stays.
+    """Write a network's weights and arguments atomically, in a format that both frameworks read.
 
     Args:
-        network: One of our networks; ``trained_patch`` is the side of the patches that it was trained on, if known.
-        path: ``.safetensors`` holds the plain names. ``.pth`` holds one copy of the tensors under the names that
-            BasicSR (``params``) and MMagic (``state_dict``, prefix ``generator.``) look for.
-        task: What the network was trained for, if known; see :func:`read_task`.
+        network: A network of this project; ``trained_patch`` is the size of its training patches, if known.
+        path: ``.safetensors`` for plain names; ``.pth`` for one copy of the tensors under the names that BasicSR
+            (``params``) and MMagic (``state_dict``, prefix ``generator.``) expect.
+        task: The network's task, if known; see :func:`read_task`.
 
     Raises:
-        ValueError: If the path ends in neither.
+        ValueError: If the path has another suffix.
     """
     path = Path(path)
     if path.suffix not in (".safetensors", ".pth"):
-        raise ValueError(f"{path}: a checkpoint is written as .safetensors or .pth")
-    # Cloned, since safetensors refuses shared storage and PANet's blocks share their PReLU.
+        raise ValueError(f"{path}: expected a name that ends in .safetensors or .pth")
+    # Cloned, since safetensors does not allow shared storage and PANet's blocks share their PReLU.
     state = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
     about = {ARGUMENTS: json.dumps(network.arguments)} if network.arguments else {}
     if task is not None:

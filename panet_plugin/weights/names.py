@@ -1,4 +1,4 @@
-"""The original's names for what ours are called otherwise."""
+"""Conversion of the original networks' names of weights to those of this project."""
 
 import re
 import warnings
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from panet_plugin.errors import CheckpointError, shorten
 
-#: Names of an original -> ours; None drops an entry. The first pattern that matches a whole name counts.
+#: Patterns of the original's names and replacements; None drops an entry. The first full match applies.
 Table = tuple[tuple[str, str | None], ...]
 
 _PANET: Table = (
-    (r"msa\..+", None),  # PA-EDSR holds its attention twice; body.N is what counts
+    (r"msa\..+", None),  # PA-EDSR stores its attention twice; body.N is used
     (r"(?:.+\.)?escape_NaN", None),  # a constant
     (r"head\.0\.(weight|bias)", r"head.\1"),
     (r"body\.(\d+)\.body\.0\.(weight|bias)", r"body.blocks.\1.conv1.\2"),
@@ -30,7 +30,7 @@ _PANET: Table = (
 
 
 def _rnan() -> Table:
-    """Spell out the nested names of RNAN: groups, their parts, and residual blocks in those."""
+    """Generate the table of RNAN's nested names: groups, their parts, and the residual blocks in these."""
     groups = {
         r"body_nl_low\.0\.body\.": "low.",
         r"body\.(?P<group>\d+)\.body\.": r"groups.\g<group>.",
@@ -64,14 +64,14 @@ def _rnan() -> Table:
 
 _RNAN = _rnan()
 
-#: Color range of the published RNANs, and what tells them: their groups but the first and last, and channels.
+#: Color range of the published RNANs, which are recognized by their inner groups and channels.
 _RNAN_RANGE, _RNAN_SIZE = 255, (8, 64)
 
 _SHIFTS = tuple(f"{which}_mean.{kind}" for which in ("sub", "add") for kind in ("weight", "bias"))
 
 
 def table_of(names: Iterable[str]) -> Table | None:
-    """Return the table of the original that has these names, None if none has."""
+    """Return the table of the original with these names; None if there is none."""
     for name in names:
         if name.startswith("body_nl_low."):
             return _RNAN
@@ -81,7 +81,7 @@ def table_of(names: Iterable[str]) -> Table | None:
 
 
 def our_name(name: str, table: Table) -> str | None:
-    """Return our name for one of the original's, None for what we do without.
+    """Return this project's name for one of the original's, None for an entry to drop.
 
     Raises:
         KeyError: If the original has no such name.
@@ -93,16 +93,16 @@ def our_name(name: str, table: Table) -> str | None:
 
 
 def from_original(state: Mapping[str, Tensor], table: Table, rgb_range: float | None = None) -> dict[str, Tensor]:
-    """Return a state dict of the original PANet, PA-EDSR or RNAN under our names, for images in [0, 1].
+    """Convert a state dict of the original PANet, PA-EDSR or RNAN to this project's names and images in [0, 1].
 
     Args:
         state: Tensors by the original's names.
-        table: Its names, from :func:`table_of`.
-        rgb_range: The largest color value that the network was trained with. None takes it from the mean shifts; an
-            RNAN without any has 255 if it is of the published size, else 1.
+        table: The table of its names, from :func:`table_of`.
+        rgb_range: The largest color value in the network's training. None: detected from the mean shifts; for an RNAN
+            without these, 255 if it has the published size, otherwise 1.
 
     Raises:
-        CheckpointError: If there are other names, or mean shifts that our networks cannot express.
+        CheckpointError: If there are unknown names, or unsupported mean shifts.
     """
     renamed: dict[str, Tensor] = {}
     unknown = []
@@ -116,18 +116,18 @@ def from_original(state: Mapping[str, Tensor], table: Table, rgb_range: float | 
         family = "RNAN" if table is _RNAN else "PANet or PA-EDSR"
         raise CheckpointError(f"expected the weights of the original {family}, also found {shorten(unknown)}")
     shift = {key: renamed.pop(key) for key in _SHIFTS if key in renamed}
-    told = _told_range(shift)
+    found = _range_of_shift(shift)
     if rgb_range is None:
-        rgb_range = told or (_usual_range(renamed) if table is _RNAN else 1)
-    elif told not in (None, rgb_range):
-        raise CheckpointError(f"its mean shifts are for images in [0, {told}], but rgb_range is {rgb_range:g}")
-    # PANet carries mean shifts that it never applies.
+        rgb_range = found or (_usual_range(renamed) if table is _RNAN else 1)
+    elif found not in (None, rgb_range):
+        raise CheckpointError(f"its mean shifts are for images in [0, {found}], but rgb_range is {rgb_range:g}")
+    # PANet stores mean shifts that it never applies.
     if any(key.startswith("upsample.") for key in renamed) or (table is _RNAN and shift):
         renamed["mean"] = _mean_color(shift, rgb_range)
     return _for_unit_range(renamed, rgb_range)
 
 
-def _told_range(shift: Mapping[str, Tensor]) -> int | None:
+def _range_of_shift(shift: Mapping[str, Tensor]) -> int | None:
     if "sub_mean.bias" not in shift:
         return None
     return 255 if (shift["sub_mean.bias"].abs() > 1).any() else 1
@@ -138,15 +138,15 @@ def _usual_range(renamed: Mapping[str, Tensor]) -> int:
     if "head.weight" in renamed and (groups, *renamed["head.weight"].shape[:1]) == _RNAN_SIZE:
         return _RNAN_RANGE
     warnings.warn(
-        "an RNAN without mean shifts does not say its color range: not being of the published size, it is taken to "
-        "be for [0, 1]. If it was trained with another, pass rgb_range to load_official.",
+        "the color range of an RNAN without mean shifts is unknown: since its size is not the published one, [0, 1] is "
+        "assumed. If it was trained with another one, pass rgb_range to load_official.",
         stacklevel=2,
     )
     return 1
 
 
 def _for_unit_range(state: dict[str, Tensor], rgb_range: float) -> dict[str, Tensor]:
-    """Let the head take and the tail return images in [0, 1]: between them nothing changes."""
+    """Rescale the head to accept and the tail to return images in [0, 1]; the features do not change."""
     for key, factor in {"head.weight": rgb_range, "tail.weight": 1 / rgb_range, "tail.bias": 1 / rgb_range}.items():
         if key in state and factor != 1:
             state[key] = state[key] * factor

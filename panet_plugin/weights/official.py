@@ -1,4 +1,4 @@
-"""From a checkpoint to the network it belongs to."""
+"""Building networks from checkpoints."""
 
 import math
 import os
@@ -16,39 +16,39 @@ from panet_plugin.errors import CheckpointError, shorten
 from panet_plugin.weights.files import ABOUT, PREFIXES, read_checkpoint, read_state_dict
 from panet_plugin.weights.names import our_name, table_of
 
-#: The name of the weights that tell an attention's reduction.
+#: Name of the weights whose shape shows an attention's reduction.
 _QUERY = r"body\.blocks\.\d+\.query\.0\.weight"
 
-#: Those that every residual block has.
+#: Names of the weights of every residual block.
 _BLOCK = r"body\.blocks\.\d+\.conv1\.weight"
 
 
 def load_official(source: str | os.PathLike | Mapping[str, Any], rgb_range: float | None = None) -> nn.Module:
-    """Load a checkpoint of the original PANet, PA-EDSR or RNAN, or of ours, as a network in evaluation mode.
+    """Load a checkpoint of the original PANet, PA-EDSR or RNAN, or of this project, as a network in evaluation mode.
 
-    The kind of network, its blocks or groups, channels, scale and reduction are read from the names and shapes
-    alone. What these do not tell (residual scales; levels, patch size and softmax of the attention) is as published,
-    unless :func:`~panet_plugin.weights.write_checkpoint` wrote the file, which then says it.
+    The kind of network, its blocks or groups, channels, scale and reduction are detected from names and shapes. The
+    other settings (residual scales; levels, patch size and softmax of the attention) are as published, unless the file
+    records them because :func:`~panet_plugin.weights.write_checkpoint` wrote it.
 
     Args:
         source: A checkpoint file or its content; see :func:`~panet_plugin.weights.read_state_dict`.
-        rgb_range: The largest color value that a network of the original was trained with; ours is for images in
-            [0, 1] in any case. It needs saying only of RNANs without mean shifts (all but super-resolution): those of
-            the published size are taken to be for 255, as published, others for 1.
+        rgb_range: The largest color value in the training of an original network; the loaded network always takes
+            images in [0, 1]. Only needed for RNANs without mean shifts (all but super-resolution): 255 is assumed for
+            those with the published size, 1 for others.
 
     Returns:
         A :class:`~panet_plugin.archs.PANet`, :class:`~panet_plugin.archs.PAEDSR` or
-        :class:`~panet_plugin.archs.RNAN`. Its ``trained_patch`` is the side in pixels of the patches that it was
-        trained on, None if that is not known.
+        :class:`~panet_plugin.archs.RNAN`. Its ``trained_patch`` is the size of the training patches in pixels, None if
+        unknown.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If it is not a checkpoint of these networks; the message says what was found.
+        CheckpointError: If it is not a checkpoint of these networks; the message lists what was found.
         ValueError: If ``rgb_range`` is not positive.
 
     Warns:
-        UserWarning: If it was trained here with either framework: its config, which may say otherwise, is not read.
-            An RNAN's names and shapes say all, except for the color range of an original one, see above.
+        UserWarning: If it is a framework's checkpoint of a network of this project: its config, which may have other
+            settings, is not read. For RNAN, names and shapes are sufficient, except for the color range, see above.
     """
     name = "the given state dict" if isinstance(source, Mapping) else str(source)
     if rgb_range is not None and not rgb_range > 0:
@@ -61,18 +61,18 @@ def load_official(source: str | os.PathLike | Mapping[str, Any], rgb_range: floa
     network.trained_patch = patch
     if arguments is None and not isinstance(network, RNAN):
         warnings.warn(
-            f"{name} does not say its residual scales and attention settings: they are taken as published. "
-            "If its config says otherwise, build the network from that.",
+            f"{name} does not record its residual scales and attention settings: the published ones are assumed. "
+            "If its config has others, build the network from the config.",
             stacklevel=2,
         )
-        network.arguments = None  # a guess is not to be written into a file
+        network.arguments = None  # assumptions must not be written to files
     return network
 
 
 def identify(names: Iterable[str], attention: bool = True) -> type[nn.Module] | None:
-    """Return the class of the network whose state dict has these names, ours or the original's; None if unknown.
+    """Return the class of the network with these names in its state dict, ours or the original's; None if unknown.
 
-    PANet and PA-EDSR without ``attention`` have names that other networks may have too; files of ours name themselves.
+    PANet and PA-EDSR without ``attention`` have names that other networks may have too; our files record the class.
     """
     prefixes = "|".join(map(re.escape, PREFIXES))
     plain = {re.sub(f"^(?:{prefixes})+", "", name) for name in names if isinstance(name, str)}
@@ -90,15 +90,15 @@ def identify(names: Iterable[str], attention: bool = True) -> type[nn.Module] | 
 
 
 def load_weights(network: nn.Module, source: str | os.PathLike | Mapping[str, Any]) -> None:
-    """Load a checkpoint into a network of ours or of any other kind, strictly.
+    """Load a checkpoint strictly into a network of any kind.
 
     Args:
-        network: Is changed in place.
+        network: The network, which is modified in place.
         source: See :func:`~panet_plugin.weights.read_state_dict`.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If it is not a checkpoint, or not that of such a network.
+        CheckpointError: If it is not a checkpoint, or not of such a network.
     """
     try:
         network.load_state_dict(read_state_dict(source), strict=True)
@@ -108,30 +108,30 @@ def load_weights(network: nn.Module, source: str | os.PathLike | Mapping[str, An
 
 
 def _build(state: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> nn.Module:
-    """Build a network from our names and shapes; ``arguments`` fill in what those do not tell."""
+    """Build a network from names and shapes; ``arguments`` supply the settings that these do not determine."""
     attention = arguments.get("attention", {})
     network_class = identify(state, attention is not False)
     head = state.get("head.weight")
     if network_class is None or head is None or head.ndim != 4:
         raise CheckpointError(f"expected the weights of PANet, PA-EDSR or RNAN, found {shorten(list(state))}")
     mid_channels, in_channels = head.shape[:2]
-    told: dict[str, Any] = {"in_channels": in_channels, "mid_channels": mid_channels}
+    known: dict[str, Any] = {"in_channels": in_channels, "mid_channels": mid_channels}
     try:
         if network_class is not PANet:
             ups = _matching(state, r"upsample\.\d+\.weight")
-            told["scale"] = math.prod(math.isqrt(max(1, len(up) // max(1, mid_channels))) for up in ups)
+            known["scale"] = math.prod(math.isqrt(max(1, len(up) // max(1, mid_channels))) for up in ups)
         if network_class is RNAN:
-            told["num_groups"] = 2 + len(_matching(state, r"groups\.\d+\.conv\.weight"))
+            known["num_groups"] = 2 + len(_matching(state, r"groups\.\d+\.conv\.weight"))
         else:
-            told["num_blocks"] = len(_matching(state, _BLOCK))
+            known["num_blocks"] = len(_matching(state, _BLOCK))
             if attention is not False:
                 reduction = max(1, mid_channels // max(1, len(_matching(state, _QUERY)[0])))
-                told["attention"] = {**attention, "reduction": reduction}
+                known["attention"] = {**attention, "reduction": reduction}
             if _matching(state, r"body\.blocks\.\d+\.gain"):
-                told["attention"] |= {"residual_init": "zero", "res_scale": 1.0}  # the one goes with the other alone
+                known["attention"] |= {"residual_init": "zero", "res_scale": 1.0}  # residual_init requires res_scale=1
             if (kind := state.get("image_residual.kind")) is not None:
-                told["image_residual"] = KINDS.get(int(kind), False)
-        arguments = {**arguments, **told}
+                known["image_residual"] = KINDS.get(int(kind), False)
+        arguments = {**arguments, **known}
         with torch.device("meta"):
             network = network_class(**arguments)
         network.to_empty(device="cpu").load_state_dict(state, strict=True)

@@ -133,10 +133,10 @@ def test_the_sets_are_what_they_say(name, expected):
         ({"seeds": None, "settings": {"one": {}}}, "there is no seeds"),
         ({"base": "nothing.py", "settings": {"one": {}}}, "its base .*nothing.py is no existing"),
         ({"settings": {}}, "settings must be overrides of the base by name"),
-        ({"settings": {"a/b": {}}}, "a setting is a name of letters"),
-        ({"settings": {"one": 1}}, "a setting is a name of letters"),
-        ({"settings": {"one": {}}, "seeds": [0, 0]}, "seeds must be different"),
-        ({"settings": {"one": {}}, "seeds": [0.5]}, "seeds must be different integers"),
+        ({"settings": {"a/b": {}}}, "expected names of letters"),
+        ({"settings": {"one": 1}}, "expected names of letters"),
+        ({"settings": {"one": {}}, "seeds": [0, 0]}, "seeds must be distinct"),
+        ({"settings": {"one": {}}, "seeds": [0.5]}, "seeds must be distinct integers"),
         ({"settings": {"one": {}}, "crop": 0}, "crop must be a side in pixels"),
         ({"settings": {"one": {}, "two": {}}}, "two is the same as one"),
         ({"settings": {"one": {"train_dataloader.num_workers": 0}}}, "one has no train_dataloader.num_workers"),
@@ -212,7 +212,7 @@ def test_killed_and_gone_on_with(write, here, tmp_path, monkeypatch):
 
     # What was trained by other settings is not taken for this.
     changed = Ablation.fromfile(write("tiny", settings={"none": {**NONE, "train_cfg.max_iters": 5}, "pyramid": TINY}))
-    with pytest.raises(AblationError, match=r"none/seed0 holds a run of another setting(.|\n)*max_iters: 4, now 5"):
+    with pytest.raises(AblationError, match=r"none/seed0 has a run of another setting(.|\n)*max_iters: 4, now 5"):
         run(changed, [pictures], out)
 
 
@@ -263,7 +263,7 @@ def test_report(tmp_path):
     assert (tmp_path / "ablation.md").read_text() == page
     assert "# attention: Denoising s50" in page
     assert "4 iterations, seeds 0, 1; 4 of 4 runs finished" in page
-    assert "on whole pictures" in page
+    assert "on whole images" in page
     assert "| degraded | 14.50 | - |" in page
     assert "| none | 26.10 (26.00 to 26.20) | - |" in page
     # Of the same seed: +0.5 and -0.1.

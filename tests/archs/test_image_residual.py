@@ -77,7 +77,7 @@ def test_files_say_it(network, tmp_path):
 @pytest.mark.parametrize("network", [PANet, PAEDSR])
 @pytest.mark.parametrize("kind", [False, True, "mosaic"])
 def test_tensors_alone_say_it(network, kind):
-    """Programs such as spandrel pass nothing else on: a guess would make wrong pictures without a word."""
+    """Programs such as spandrel pass nothing else on: a guess would make wrong images without a word."""
     if network is PAEDSR and kind == "mosaic":
         with pytest.raises(ValueError, match="'mosaic'"):
             network(image_residual=kind)
@@ -86,7 +86,7 @@ def test_tensors_alone_say_it(network, kind):
     trained = network(mid_channels=8, num_blocks=2, attention=attention, image_residual=kind).eval()
     for parameter in trained.parameters():
         torch.nn.init.uniform_(parameter, -0.1, 0.1)
-    with pytest.warns(UserWarning, match="does not say"):
+    with pytest.warns(UserWarning, match="does not record"):
         loaded = load_official(trained.state_dict())
     x = torch.rand(1, 3, 9, 8)
     with torch.no_grad():

@@ -142,7 +142,7 @@ def test_a_shared_module_has_one_block_in_every_call(at, where, images):
     network.first.pyramid_attention.register_forward_hook(lambda *_: calls.append(1))
     network(images)
     assert len(calls) == 3
-    with pytest.raises(ValueError, match="several different"):
+    with pytest.raises(ValueError, match="distinct paths"):
         insert_pyramid_attention(Shared(), ["first", "second"])
 
 
@@ -206,7 +206,7 @@ def test_tokens_of_a_known_grid(at, images):
     torch.testing.assert_close(after, module.pyramid_attention(before))
     assert network(images).shape == images.shape
     if at == "layer":
-        with pytest.raises(ValueError, match="tokens of a known grid"):
+        with pytest.raises(ValueError, match="tokens with a known grid"):
             module(arguments[0], (9, 9))
 
 
@@ -258,16 +258,16 @@ def test_the_trial_changes_nothing():
     [
         ("nothing", "after", "Awkward has no module 'nothing'"),
         ("", "after", "inside Awkward"),
-        ([], "after", "at must name"),
-        (["up", "up"], "after", "at must name"),
+        ([], "after", "at must be"),
+        (["up", "up"], "after", "at must be"),
         ("up", "around", "where must be one of after, before, replace, got 'around'"),
-        ("unused", "after", "unused: it is not called. Places that would do: "),
-        ("pool", "after", "pool: its output is a tuple and not a tensor. Places that would do: norm, frozen, up, grow"),
-        ("pair", "before", "pair: its input is a tuple and not a tensor. Places that would do: norm, frozen, pool, up"),
-        ("windows", "after", r"windows: its output has shape (4, 3, 12, 10): parts of images"),
-        ("grow", "before", "grow: its input is not given by position"),
+        ("unused", "after", "unused: it is never called. Possible places: "),
+        ("pool", "after", "pool: its output is a tuple, expected a tensor. Possible places: norm, frozen, up, grow"),
+        ("pair", "before", "pair: its input is a tuple, expected a tensor. Possible places: norm, frozen, pool, up"),
+        ("windows", "after", r"windows: its output has shape (4, 3, 12, 10): expected the batch size 1"),
+        ("grow", "before", "grow: its input is not a positional argument"),
         ("pool", "replace", "pool: its output is a tuple"),
-        (["up", "unused"], "after", "unused: it is not called"),
+        (["up", "unused"], "after", "unused: it is never called"),
     ],
 )
 def test_other_places_are_refused_and_nothing_is_changed(at, where, message):
@@ -279,9 +279,9 @@ def test_other_places_are_refused_and_nothing_is_changed(at, where, message):
 
 
 def test_shapes_must_agree_for_a_replacement(network):
-    with pytest.raises(ValueError, match=r"tail: its output of shape \(1, 3, 12, 10\) is not as its input"):
+    with pytest.raises(ValueError, match=r"tail: its output of shape \(1, 3, 12, 10\) differs from its input"):
         insert_pyramid_attention(network, "tail", "replace", input_shape=SMALL)
-    with pytest.raises(ValueError, match=r"body\.blocks: is within another module"):
+    with pytest.raises(ValueError, match=r"body\.blocks: inside another module"):
         insert_pyramid_attention(network, ["body", "body.blocks"], "replace", input_shape=SMALL)
 
 
@@ -297,7 +297,7 @@ def test_one_block_per_module_and_none_within_a_block(network):
 
 def test_errors_name_the_input(network):
     with pytest.raises(
-        ValueError, match=r"PANet does not take an input of shape \(1, 1, 8, 8\) \(RuntimeError.*input_"
+        ValueError, match=r"PANet does not accept an input of shape \(1, 1, 8, 8\) \(RuntimeError.*input_"
     ):
         insert_pyramid_attention(network, "body", input_shape=(1, 1, 8, 8))
     with pytest.raises(TypeError, match="level"):

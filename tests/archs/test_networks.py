@@ -28,7 +28,7 @@ def test_initialization_is_that_of_pytorch():
         (lambda: PyramidAttention(scales=()), "scales"),
         (lambda: PyramidAttention(scales=(1.0, 1.5)), "scales"),
         (lambda: PyramidAttention(residual_init="one"), "residual_init must be 'zero' or None, got 'one'"),
-        (lambda: PyramidAttention(residual_init="zero", res_scale=0.1), "needs res_scale=1, got 0.1"),
+        (lambda: PyramidAttention(residual_init="zero", res_scale=0.1), "requires res_scale=1, got 0.1"),
         (lambda: PANet(num_blocks=-1), "num_blocks"),
         (lambda: PAEDSR(scale=5), "scale"),
         (lambda: PAEDSR(in_channels=1, mean=(0.1, 0.2)), "mean"),

@@ -62,7 +62,7 @@ def test_the_published_size():
         ({"scale": 5}, "scale"),
         ({"num_groups": 1}, "num_groups must be at least 2, got 1"),
         ({"mid_channels": 1}, "mid_channels must be at least 2, got 1"),
-        ({"mean": (0.1, 0.2, 0.3)}, "mean is for scale above 1"),
+        ({"mean": (0.1, 0.2, 0.3)}, "mean requires a scale above 1"),
         ({"scale": 2, "mean": (0.1,)}, "mean must have one value per channel"),
     ],
 )

@@ -68,7 +68,7 @@ def page(browser, probe, tmp_path):
 
 def from_top_left(page, x, y):
     """Return the offset in the window of the middle of a pixel."""
-    frame = page.execute_script("return document.querySelector('#picture img').getBoundingClientRect().toJSON()")
+    frame = page.execute_script("return document.querySelector('#image img').getBoundingClientRect().toJSON()")
     return round(frame["x"] + (x + 0.5) * frame["width"] / 64), round(frame["y"] + (y + 0.5) * frame["height"] / 40)
 
 
@@ -107,7 +107,7 @@ def check(page, probe, x, y):
         )
     shares = [percent(row[1]) for row in rows(page, "levels")]
     assert shares == pytest.approx([float(level.sum()) for level in view.weights], rel=0.006)
-    # The boxes over the picture, in its pixels.
+    # The boxes over the image, in its pixels.
     boxes = page.execute_script(
         "return [...document.querySelectorAll('rect.match')].map("
         "box => ['x', 'y', 'width', 'height'].map(name => Number(box.getAttribute(name))))"
@@ -131,7 +131,7 @@ def test_hovering_a_pixel_shows_its_matches(page, probe):
     check(page, probe, x, y)
 
 
-def test_boxes_lie_over_the_picture(page):
+def test_boxes_lie_over_the_image(page):
     hover(page, *grid(64, 40, EVERY)[12])
     x, y = grid(64, 40, EVERY)[12]
     box = page.execute_script("return document.querySelector('rect.own').getBoundingClientRect().toJSON()")
@@ -143,7 +143,7 @@ def test_arrow_keys(page, probe):
     start = page.find_element(By.ID, "pixel").text
     x, y = map(int, re.findall(r"\d+", start))
     page.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
-    assert page.switch_to.active_element.get_attribute("id") == "picture"
+    assert page.switch_to.active_element.get_attribute("id") == "image"
     ActionChains(page).send_keys(Keys.ARROW_RIGHT).send_keys(Keys.ARROW_UP).perform()
     check(page, probe, x + EVERY, y - EVERY)
     ActionChains(page).send_keys(Keys.ARROW_LEFT * 20).perform()
@@ -161,7 +161,7 @@ def test_touch(page, probe):
 
 
 def test_text_is_text(page, probe):
-    expected = f"{TITLE}: where {probe.block} looks"
+    expected = f"{TITLE}: attention of {probe.block}"
     heading = page.find_element(By.ID, "title")
     assert heading.get_attribute("textContent") == expected
     assert heading.find_elements(By.CSS_SELECTOR, "*") == []

@@ -211,6 +211,6 @@ def test_unpacked_is_what_is_in_these_archives_and_nothing_else(tmp_path):
 def test_archives_of_one_name(tmp_path):
     write_zip(tmp_path / "set.zip", FILES.items())
     write_tar(tmp_path / "set.tar.gz", FILES.items())
-    with pytest.raises(ValueError, match=r"set.* another archive of this name"):
+    with pytest.raises(ValueError, match=r"set.* another archive with this name"):
         unpack([tmp_path / "set.zip", tmp_path / "set.tar.gz"], tmp_path / "root")
     assert not (tmp_path / "root").exists()

@@ -162,7 +162,7 @@ def test_script_downloads_an_archive(tmp_path, monkeypatch):
     with serve({"/EDSR/benchmark.tar": buffer.getvalue()}) as server:
         arguments = [
             "benchmarks.py",
-            "--root",
+            "--out",
             str(tmp_path / "root"),
             "--download",
             f"{server.url}/EDSR/benchmark.tar",

@@ -48,24 +48,24 @@ def test_a_lmdb_is_shared_in_a_process_and_opened_anew_in_others(both, method):
 
 
 def test_what_is_not_there_is_named(tmp_path, both):
-    with pytest.raises(FileNotFoundError, match=r"none: no such data"):
+    with pytest.raises(FileNotFoundError, match=r"none: not found"):
         CleanImages(tmp_path / "none")
-    with pytest.raises(FileNotFoundError, match=r"none\.lmdb: no such data"):
+    with pytest.raises(FileNotFoundError, match=r"none\.lmdb: not found"):
         CleanImages(tmp_path / "none.lmdb")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/notes.txt").touch()
-    with pytest.raises(FileNotFoundError, match="empty: no image in it"):
+    with pytest.raises(FileNotFoundError, match="empty: contains no image"):
         CleanImages(tmp_path / "empty")
     with pytest.raises(BadImageError, match="c: no such record, expected an image"):
         CleanImages(both[1]).read("c")
-    with pytest.raises(BadImageError, match="a has 24x20 pixels, patches of 21x21 are asked for"):
+    with pytest.raises(BadImageError, match="a has 24x20 pixels, expected at least 21x21 for a patch"):
         CleanImages(both[1]).read_patchable("a", 21)
 
 
 def test_names_must_differ_in_more_than_their_suffix(tmp_path):
     for suffix in ("png", "jpg"):
         write_image(tmp_path / f"a.{suffix}", RGB)
-    with pytest.raises(ValueError, match=r"a\.jpg and a\.png have one name|a\.png and a\.jpg have one name"):
+    with pytest.raises(ValueError, match=r"(a\.jpg and a\.png|a\.png and a\.jpg) have the same name"):
         CleanImages(tmp_path)
 
 
@@ -118,7 +118,7 @@ def test_kinds_of_files(file, tmp_path):
     [
         (b"", "the file is empty"),
         (encoded(PICTURE, "PNG")[:300], "not a readable image"),
-        (b"text", "no known image format"),
+        (b"text", "unknown image format"),
     ],
     ids=["zero-byte", "truncated", "text"],
 )

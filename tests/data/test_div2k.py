@@ -24,7 +24,7 @@ from panet_plugin.data.datasets import DIV2K
 from panet_plugin.data.div2k import prepare_div2k
 from panet_plugin.data.download import DownloadError
 from panet_plugin.data.images import encode_image
-from panet_plugin.data.sources import Pictures, find_subset
+from panet_plugin.data.sources import ImageFolders, find_subset
 from panet_plugin.data.verify import verify_root
 from panet_plugin.degradations import imresize
 
@@ -169,7 +169,7 @@ def test_missing_archives_are_listed_before_anything_is_done(downloads, tmp_path
 def test_unpacked_set_that_lacks_an_image(downloads, tmp_path):
     prepare_div2k(tmp_path / "root", ["valid"], [2], from_archives=downloads)
     (tmp_path / "root/DIV2K_valid_HR/0802.png").unlink()
-    with pytest.raises(DownloadError, match="DIV2K_valid_HR holds 1 images, expected 2: move it away"):
+    with pytest.raises(DownloadError, match="DIV2K_valid_HR contains 1 images, expected 2: move it away"):
         prepare_div2k(tmp_path / "root", ["valid"], [2], from_archives=downloads)
     shutil.rmtree(tmp_path / "root/DIV2K_valid_HR")
     prepare_div2k(tmp_path / "root", ["valid"], [2], from_archives=downloads)
@@ -223,7 +223,7 @@ def generic(folder):
 
 @pytest.mark.parametrize("layout", [div2k_unpacked, unpacked_each_to_a_folder, one_folder_below, edsr, generic])
 def test_layouts(tmp_path, monkeypatch, layout):
-    """Whatever the layout, the same LMDBs; and no validation picture is trained on."""
+    """Whatever the layout, the same LMDBs; and no validation image is trained on."""
     monkeypatch.setattr(sources, "DIV2K_NAMES", {subset: frozenset(names) for subset, names in NAMES.items()})
     layout(tmp_path / "given")
     prepare_div2k(tmp_path / "root", scales=[2, 3], from_folders=[tmp_path / "given"])
@@ -251,21 +251,21 @@ def test_other_training_sets(tmp_path, hr, lr):
     if lr:
         put(tmp_path / lr, NAMES["train"], 2)
     expected = {1: tmp_path / hr} | ({2: tmp_path / lr} if lr else {})
-    assert find_subset([tmp_path], "train", [2]) == [Pictures(expected)]
-    with pytest.raises(FileNotFoundError, match="no pictures of the subset valid"):
+    assert find_subset([tmp_path], "train", [2]) == [ImageFolders(expected)]
+    with pytest.raises(FileNotFoundError, match="no images of the subset valid"):
         find_subset([tmp_path], "valid", [2])
 
 
 def test_hr_folder_itself_finds_its_lr(tmp_path):
     div2k_unpacked(tmp_path)
     expected = {1: tmp_path / "DIV2K_train_HR", 2: tmp_path / "DIV2K_train_LR_bicubic/X2"}
-    assert find_subset([tmp_path / "DIV2K_train_HR"], "train", [2, 4]) == [Pictures(expected)]
+    assert find_subset([tmp_path / "DIV2K_train_HR"], "train", [2, 4]) == [ImageFolders(expected)]
 
 
 def test_two_sets_in_a_folder_are_not_guessed(tmp_path):
     put(tmp_path / "DIV2K_train_HR", NAMES["train"])
     put(tmp_path / "Flickr2K_train_HR", NAMES["train"])
-    with pytest.raises(ValueError, match=r"DIV2K_train_HR and .*Flickr2K_train_HR: name the one to take"):
+    with pytest.raises(ValueError, match=r"DIV2K_train_HR and .*Flickr2K_train_HR: pass the one to use"):
         find_subset([tmp_path], "train", [2])
 
 
@@ -289,7 +289,7 @@ def test_several_folders_are_one_set(tmp_path, given):
 
 def test_two_sets_below_each_other_are_not_guessed(tmp_path):
     df2k_in_parts(tmp_path / "datasets")
-    with pytest.raises(ValueError, match=r"DIV2K_train_HR and .*Flickr2K/Flickr2K_HR: name the one to take, or all"):
+    with pytest.raises(ValueError, match=r"DIV2K_train_HR and .*Flickr2K/Flickr2K_HR: pass the one to use, or all"):
         prepare_div2k(tmp_path / "root", ["train"], [2], from_folders=[tmp_path / "datasets"])
 
 
@@ -300,18 +300,18 @@ def test_one_name_in_two_folders(tmp_path):
         prepare_div2k(tmp_path / "root", ["train"], [2], from_folders=[tmp_path / "one", tmp_path / "two"])
 
 
-def test_folder_without_pictures_among_several(tmp_path):
-    """Nothing to validate on is needed in more than one, pictures to train on in each."""
+def test_folder_without_images_among_several(tmp_path):
+    """Nothing to validate on is needed in more than one, images to train on in each."""
     div2k_unpacked(tmp_path / "one")
     (tmp_path / "two").mkdir()
     folders = [tmp_path / "one", tmp_path / "two"]
-    assert find_subset(folders, "valid", []) == [Pictures({1: tmp_path / "one/DIV2K_valid_HR"})]
-    with pytest.raises(FileNotFoundError, match="two holds no pictures of the subset train"):
+    assert find_subset(folders, "valid", []) == [ImageFolders({1: tmp_path / "one/DIV2K_valid_HR"})]
+    with pytest.raises(FileNotFoundError, match="two contains no images of the subset train"):
         find_subset(folders, "train", [])
 
 
-def test_pictures_to_validate_on_are_never_trained_on(tmp_path, monkeypatch):
-    """Of a DF2K in one folder that holds the 900 pictures of EDSR's DIV2K too."""
+def test_images_to_validate_on_are_never_trained_on(tmp_path, monkeypatch):
+    """Of a DF2K in one folder that holds the 900 images of EDSR's DIV2K too."""
     names = {"train": frozenset(NAMES["train"][:2]), "valid": frozenset(NAMES["valid"])}
     monkeypatch.setattr(sources, "DIV2K_NAMES", names)
     put(tmp_path / "DF2K_HR", NAMES["train"] + NAMES["valid"])
@@ -319,7 +319,7 @@ def test_pictures_to_validate_on_are_never_trained_on(tmp_path, monkeypatch):
     assert part.names == set(NAMES["train"])
 
 
-def test_set_without_validation_pictures_says_so_before_anything_is_done(tmp_path):
+def test_set_without_validation_images_says_so_before_anything_is_done(tmp_path):
     put(tmp_path / "given", NAMES["train"])
     with pytest.raises(FileNotFoundError, match="subset valid"):
         prepare_div2k(tmp_path / "root", from_folders=[tmp_path / "given"])
@@ -343,7 +343,7 @@ def run_script(monkeypatch, *arguments):
 
 
 def test_script(downloads, tmp_path, monkeypatch, capfd):
-    arguments = ("--root", tmp_path / "root", "--from-archives", downloads, "--scales", 2)
+    arguments = ("--out", tmp_path / "root", "--from-archives", downloads, "--scale", 2)
     run_script(monkeypatch, *arguments, "--subset", "valid")
     assert "unpacking: 100%" in capfd.readouterr().err
     assert not (tmp_path / "root/DIV2K_train.json").exists()

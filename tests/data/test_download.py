@@ -155,7 +155,7 @@ def test_file_name(url, name):
 
 
 def test_address_of_no_file():
-    with pytest.raises(ValueError, match=r"http://a\.b/\?c: expected the address of a file"):
+    with pytest.raises(ValueError, match=r"http://a\.b/\?c: expected the URL of a file"):
         file_name("http://a.b/?c")
 
 

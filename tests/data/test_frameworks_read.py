@@ -1,4 +1,4 @@
-"""Both frameworks' own datasets read the prepared LMDBs and folders: the right pairs, in the right colours."""
+"""Both frameworks' own datasets read the prepared LMDBs and folders: the right pairs, in the right colors."""
 
 from pathlib import Path
 

@@ -42,7 +42,7 @@ def opencv16(image, name):
         ("gray16.png", opencv16(RGB16[..., 0], "gray16.png"), as_rgb(RGB16[..., 0])),
         ("rgba16.png", opencv16(np.dstack([RGB16[..., ::-1], RGB16[..., 0]]), "rgba16.png"), RGB16),
         ("rgb.bmp", pillow(RGB, "rgb.bmp"), RGB),
-        ("a picture.v1.png", pillow(RGB, "a picture.v1.png"), RGB),
+        ("an image.v1.png", pillow(RGB, "an image.v1.png"), RGB),
         ("画像.png", pillow(RGB, "画像.png"), RGB),
         ("one_pixel_wide.png", pillow(RGB[:, :1], "one_pixel_wide.png"), RGB[:, :1]),
     ],

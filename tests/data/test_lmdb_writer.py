@@ -101,7 +101,7 @@ def test_repeated_keys_are_refused(tmp_path):
 
 def test_another_number_of_images_is_refused(tmp_path):
     append_to_lmdb(tmp_path / "a.lmdb", IMAGES[:3])
-    with pytest.raises(ValueError, match="holds 3 images, expected 7"):
+    with pytest.raises(ValueError, match="contains 3 images, expected 7"):
         append_to_lmdb(tmp_path / "a.lmdb", IMAGES[7:9], held=7)
 
 

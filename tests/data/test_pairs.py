@@ -56,7 +56,7 @@ def test_other_sizes_and_swapped_sets_are_named(root, tmp_path):
     swapped = PairedImages(root / "set_HR.lmdb", root / "set_LR_bicubic_X2.lmdb", 2)
     with pytest.raises(BadImageError, match=r"a has 24x36 pixels in .*HR\.lmdb and 12x18 in .*X2\.lmdb, expected 48"):
         swapped.read("a")
-    with pytest.raises(BadImageError, match=r"X2\.lmdb: a has 12x18 pixels, patches of 13x13 are asked for"):
+    with pytest.raises(BadImageError, match=r"X2\.lmdb: a has 12x18 pixels, expected at least 13x13 for a patch"):
         PairedImages(root / "set_LR_bicubic_X2.lmdb", root / "set_HR.lmdb", 2).read("a", patch=13)
     write_image(tmp_path / "one/a.png", np.zeros((24, 37, 3), np.uint8))
     write_image(tmp_path / "two/a.png", np.zeros((12, 18, 3), np.uint8))
@@ -69,7 +69,7 @@ def test_other_sizes_and_swapped_sets_are_named(root, tmp_path):
 def test_images_in_one_set_alone_are_named(root, tmp_path):
     for name in ("a", "b"):
         write_image(tmp_path / f"two/{name}.png", np.zeros((12, 18, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"expected the same images in both, but 1 are in one alone, such as c"):
+    with pytest.raises(ValueError, match=r"expected the same images in both, but 1 are in only one, such as c"):
         PairedImages(tmp_path / "two", root / "set_HR.lmdb", 2)
 
 
@@ -82,7 +82,7 @@ def test_a_limited_number_is_passed_over(caplog):
     tolerance = Tolerance(2)
     with caplog.at_level(logging.WARNING):
         assert tolerance.read(read, "abcd", 1) == "d"
-    assert "b is damaged; the next image is taken, and 1 more" in caplog.text
+    assert "b is damaged; using the next image instead; 1 more" in caplog.text
     with pytest.raises(BadImageError, match="c is damaged"):
         tolerance.read(read, "abcd", 2)
     with pytest.raises(BadImageError, match="b is damaged"):

@@ -27,7 +27,7 @@ SETTINGS = {"scales": (2, 3), "subimage": (24, 12)}
 
 @pytest.fixture
 def hr_dir(tmp_path):
-    """Three pictures: one of whole multiples, one with a remainder, one as small as a sub-image on one side."""
+    """Three images: one of whole multiples, one with a remainder, one as small as a sub-image on one side."""
     for seed, (name, size) in enumerate(SIZES.items()):
         image = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
         write_image(tmp_path / "hr" / f"{name}.png", image)
@@ -173,7 +173,7 @@ def test_again_does_nothing(hr_dir, tmp_path):
     assert prepare_set(hr_dir, root, "train", **SETTINGS)
     times = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     assert not prepare_set(hr_dir, root, "train", **SETTINGS)
-    # The same pictures elsewhere, with other times, are the same pictures.
+    # The same images elsewhere, with other times, are the same images.
     shutil.copytree(hr_dir, tmp_path / "elsewhere", copy_function=shutil.copyfile)
     assert not prepare_set(tmp_path / "elsewhere", root, "train", **SETTINGS)
     lock = root / ".train.lock"
@@ -230,9 +230,9 @@ def no_folders_any_more(hr_dir, root):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (change_picture, "1 images are new, changed or gone (0002)"),
-        (add_picture, "1 images are new, changed or gone (0004)"),
-        (remove_picture, "1 images are new, changed or gone (0002)"),
+        (change_picture, "1 images are new, changed or missing (0002)"),
+        (add_picture, "1 images are new, changed or missing (0004)"),
+        (remove_picture, "1 images are new, changed or missing (0002)"),
         (other_version, "made by another version"),
         (other_scales, "scales was [2, 3], is [2]"),
         (other_windows, "subimage was [24, 12], is None"),
@@ -306,7 +306,7 @@ def test_folders_that_are_none(tmp_path):
     with pytest.raises(NotADirectoryError, match="gone"):
         prepare_set(tmp_path / "gone", tmp_path / "root", "train")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty holds no images"):
+    with pytest.raises(ValueError, match="empty contains no images"):
         prepare_set(tmp_path / "empty", tmp_path / "root", "train")
 
 
@@ -357,7 +357,7 @@ def lr_dir(hr_dir, tmp_path):
     """LR images that are not bicubic, to tell them from those that would be made."""
     for name, (height, width) in SIZES.items():
         for scale in (2, 3):
-            # As MATLAB rounds: upwards.
+            # As MATLAB rounds: upward.
             image = np.full((-(-height // scale), -(-width // scale), 3), 10 * scale, np.uint8)
             write_image(tmp_path / "lr" / f"X{scale}" / f"{name}x{scale}.png", image)
     return tmp_path / "lr"
@@ -389,7 +389,7 @@ def test_lr_without_hr_and_hr_without_lr(hr_dir, lr_dir, tmp_path):
     with pytest.raises(BadImageError, match=r"0001\.png has no LR image 0001x2"):
         prepare_set(hr_dir, tmp_path / "root", "train", lr_dir=lr_dir, **SETTINGS)
     shutil.copy(lr_dir / "X2/0009x2.png", lr_dir / "X2/0001x2.png")
-    with pytest.raises(BadImageError, match=r"no HR image in .*: 0009x2\.png"):
+    with pytest.raises(BadImageError, match=r"without an HR image in .*: 0009x2\.png"):
         prepare_set(hr_dir, tmp_path / "root", "train", lr_dir=lr_dir, **SETTINGS)
 
 
@@ -433,7 +433,7 @@ def test_crop_keeps_the_middle(hr_dir, lr_dir, tmp_path, given):
         assert cropped["0003"].shape == (24 // scale, 36 // scale, 3)
 
 
-def test_cropping_pictures_in_place_leaves_them_whole(tree, hr_dir, tmp_path):
+def test_cropping_images_in_place_leaves_them_whole(tree, hr_dir, tmp_path):
     layout, root = Layout("DIV2K_valid"), tmp_path / "root"
     shutil.copytree(hr_dir, root / layout.hr)
     before = tree(root / layout.hr)

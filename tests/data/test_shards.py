@@ -72,7 +72,7 @@ def test_shards_are_read_as_one_lmdb(one, prepared):
     for name in whole.names:
         for expected, found in zip(whole.read(name), parts.read(name), strict=True):
             np.testing.assert_array_equal(found, expected)
-    # Neighbors are in different shards, the parts of a picture in one.
+    # Neighbors are in different shards, the parts of an image in one.
     assert [shard for name, shard in zip(parts.names, parts.shards, strict=True) if name.endswith("_s001")] == [
         number % 2 for number in range(7)
     ]
@@ -115,11 +115,11 @@ def test_a_killed_shard_goes_on(tree, hr_dir, context, prepared, tmp_path, monke
 
 @pytest.mark.parametrize("shard", [Shard(1, 3), None])
 def test_another_number_of_shards_is_refused(hr_dir, root, shard):
-    with pytest.raises(ValueError, match="train is in 2 shards, there is 1-of-2: go on with --shard 1/2"):
+    with pytest.raises(ValueError, match="train has 2 shards: use --shard 1/2"):
         prepare_set(hr_dir, root, "train", **SETTINGS, shard=shard)
 
 
-def test_shards_of_other_settings_or_pictures_are_refused(hr_dir, root, tmp_path):
+def test_shards_of_other_settings_or_images_are_refused(hr_dir, root, tmp_path):
     with pytest.raises(ValueError, match=r"train-2-of-2\.json: scales is \[2\], expected \[3\]"):
         prepare_set(hr_dir, root, "train", **{**SETTINGS, "scales": (3,)}, shard=Shard(1, 2))
     shutil.copytree(hr_dir, tmp_path / "more")
@@ -130,15 +130,15 @@ def test_shards_of_other_settings_or_pictures_are_refused(hr_dir, root, tmp_path
 
 def test_a_set_in_no_shards_stays(tree, hr_dir, one):
     before = tree(one)
-    with pytest.raises(FileExistsError, match=r"train\.json: a set in no shards"):
+    with pytest.raises(FileExistsError, match=r"train\.json: an unsharded set"):
         prepare_set(hr_dir, one, "train", **SETTINGS, shard=Shard(1, 2))
     assert tree(one) == before
 
 
 def test_what_cannot_be_divided_is_refused(hr_dir, tmp_path):
-    with pytest.raises(ValueError, match="7 images, expected one for each of 8 shards at least"):
+    with pytest.raises(ValueError, match="7 images, expected at least one for each of 8 shards"):
         prepare_set(hr_dir, tmp_path, "train", **SETTINGS, shard=Shard(1, 8))
-    with pytest.raises(ValueError, match="no folders"):
+    with pytest.raises(ValueError, match="without folders"):
         prepare_set(hr_dir, tmp_path, "train", **SETTINGS, shard=Shard(1, 2), folders=True)
     assert Shard.parse("3/8") == (3, 8)
     for text in ("0/8", "9/8", "3", "3/", "-1/8", "3-of-8"):
@@ -159,13 +159,13 @@ def doubled(root):
 
 def divided_twice(root):
     shutil.copytree(root / HR / "1-of-2.lmdb", root / HR / "1-of-3.lmdb")
-    return r"holds 1-of-2\.lmdb and 1-of-3\.lmdb", r"1-of-3\.lmdb: no manifest knows"
+    return r"contains 1-of-2\.lmdb and 1-of-3\.lmdb", r"1-of-3\.lmdb: no manifest lists"
 
 
 def torn(root):
     path = root / HR / "2-of-2.lmdb/data.mdb"
     os.truncate(path, path.stat().st_size // 2)
-    return r"2-of-2\.lmdb/data\.mdb: damaged, or no LMDB: it ends after", r"2-of-2\.lmdb"
+    return r"2-of-2\.lmdb/data\.mdb: damaged, or not an LMDB: it ends after", r"2-of-2\.lmdb"
 
 
 def without_list(root):
@@ -195,7 +195,7 @@ def test_verify_knows_shards(root, hr_dir, caplog):
     file, record = root / HR / "2-of-2.lmdb/data.mdb", LmdbRecords(root / HR / "2-of-2.lmdb")[b"3_s002"]
     file.write_bytes(file.read_bytes().replace(record, record[:-20] + bytes(20)))
     (problem,) = verify_root(root)
-    assert problem.endswith("2-of-2.lmdb: images are not those that were made; damaged: 3_s002.png")
+    assert problem.endswith("2-of-2.lmdb: images differ from those that were made; damaged: 3_s002.png")
     shutil.rmtree(root / HR / "2-of-2.lmdb")
     prepare_set(hr_dir, root, "train", **SETTINGS, shard=Shard(2, 2))
     assert verify_root(root) == []
@@ -204,4 +204,4 @@ def test_verify_knows_shards(root, hr_dir, caplog):
     assert "train.json: missing, or of other shards" in problem
     (root / "train-1-of-2.json").unlink()
     (problem,) = verify_root(root)
-    assert problem.endswith("train-1-of-2.json: missing: this shard is not prepared")
+    assert problem.endswith("train-1-of-2.json: missing: this shard was not prepared")

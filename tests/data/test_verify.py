@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A training set with folders, and a validation set whose pictures are in place."""
+    """A training set with folders, and a validation set whose images are in place."""
     root = tmp_path_factory.mktemp("verify")
     for number in range(5):
         image = np.random.default_rng(number).integers(0, 256, (36, 48, 3), dtype=np.uint8)
@@ -62,7 +62,7 @@ def flip(content):
 
 def flipped_byte(root):
     change_value(root / "train_HR_sub.lmdb", b"2_s003", flip)
-    return r"train_HR_sub\.lmdb: images are not those that were made; damaged: 2_s003\.png"
+    return r"train_HR_sub\.lmdb: images differ from those that were made; damaged: 2_s003\.png"
 
 
 def exchanged_images(root):
@@ -70,7 +70,7 @@ def exchanged_images(root):
         one, two = transaction.get(b"1"), transaction.get(b"2")
         transaction.put(b"1", two)
         transaction.put(b"2", one)
-    return r"valid_HR\.lmdb: images are not those that were made$"
+    return r"valid_HR\.lmdb: images differ from those that were made$"
 
 
 def removed_image(root):
@@ -111,7 +111,7 @@ def damaged_file(root):
     content = bytearray((root / "train_LR_bicubic/X2/3x2.png").read_bytes())
     flip(content)
     (root / "train_LR_bicubic/X2/3x2.png").write_bytes(content)
-    return r"X2: images are not those that were made; damaged: 3x2\.png"
+    return r"X2: images differ from those that were made; damaged: 3x2\.png"
 
 
 def added_file(root):
@@ -121,7 +121,7 @@ def added_file(root):
 
 def changed_picture_in_place(root):
     write_image(root / "valid_HR/4.png", np.zeros((36, 48, 3), np.uint8))
-    return r"valid_HR: changed or gone since the set was made: 4\.png"
+    return r"valid_HR: changed or missing since the set was made: 4\.png"
 
 
 def added_picture_in_place(root):
@@ -177,8 +177,8 @@ def test_folder_without_sets(tmp_path):
         verify_root(tmp_path)
 
 
-def test_pictures_that_are_not_of_the_set(tmp_path):
-    """All pictures lie in one folder, of which a set takes a part."""
+def test_images_that_are_not_of_the_set(tmp_path):
+    """All images lie in one folder, of which a set takes a part."""
     for number in range(3):
         write_image(tmp_path / f"train_HR/{number}.png", np.full((8, 8, 3), number, np.uint8))
     prepare_set(tmp_path / "train_HR", tmp_path, "train", names=["0", "1"], scales=[2], subimage=None)

@@ -23,7 +23,7 @@ def tree(root):
 
 
 def test_sample(tmp_path):
-    first = run("sample.py", "--root", tmp_path)
+    first = run("sample.py", "--out", tmp_path)
     assert first.returncode == 0, first.stderr
     assert "100%" in first.stderr  # a progress bar
     before = tree(tmp_path)
@@ -45,7 +45,7 @@ def test_sample(tmp_path):
     for suffix in ("train_HR_sub", "train_LR_bicubic_X2_sub", "valid_HR", "valid_LR_bicubic_X2"):
         assert (tmp_path / f"DIV2K_{suffix}.lmdb/meta_info.txt").is_file()
 
-    again = run("sample.py", "--root", tmp_path)
+    again = run("sample.py", "--out", tmp_path)
     assert again.returncode == 0
     assert again.stderr.count("nothing to do") == 2
     assert {path: (tmp_path / path).stat().st_mtime_ns for path in before} == times
@@ -72,7 +72,7 @@ def test_make_lmdb(hr_dir, tmp_path):
     given = run(
         "make_lmdb.py", "--hr", hr_dir, "--lr", tmp_path / "root/DIV2K_valid_LR_bicubic", "--out", tmp_path / "given"
     )
-    # 50 x 70 was cropped to 48 x 60, and its LR images are too small for the whole picture.
+    # 50 x 70 was cropped to 48 x 60, and its LR images are too small for the whole image.
     assert given.returncode == 1
     assert "onex2.png: 24x30 pixels, expected 25x35 for x2 of one.png" in given.stderr
 

@@ -25,7 +25,7 @@ def test_reproduces_matlabs_low_resolution_images(corner, scale):
     with np.load(Path(__file__).parent / "matlab_bicubic.npz") as golden:
         ours = imresize(golden[f"{corner}_hr"], 1 / scale)
         matlab = golden[f"{corner}_x{scale}"]
-    # An LR pixel sees two more on either side: three are cut off, where the crop ends and the picture does not.
+    # An LR pixel sees two more on either side: three are cut off, where the crop ends and the image does not.
     keep = (slice(None, -3),) * 2 if corner == "top_left" else (slice(3, None),) * 2
     assert ours.shape == matlab.shape
     np.testing.assert_array_equal(ours[keep], matlab[keep])
@@ -60,7 +60,7 @@ def exact_line(line, length, scale, kernel, width, antialias):
 
 
 def exact_resize(image, shape, scales, kernel=exact_cubic, width=2, antialias=True):
-    """Both passes on a single-channel image; integers are rounded between them, halves upwards.
+    """Both passes on a single-channel image; integers are rounded between them, halves upward.
 
     A value that is exactly between two integers becomes NaN, and so does all that depends on it: floating-point
     weights such as 1/3 decide for themselves what becomes of it.
@@ -131,7 +131,7 @@ def test_the_passes_are_rounded_rows_first():
     ours = imresize(image, 0.5)
     assert (ours != imresize(image.T.copy(), 0.5).T).any()
     assert (np.floor(np.clip(imresize(image.astype(float), 0.5), 0, 255) + 0.5) != ours).any()
-    # Factors of 1/2 and 1/4 have binary weights: here halves are exact, and go upwards.
+    # Factors of 1/2 and 1/4 have binary weights: here halves are exact, and go upward.
     np.testing.assert_array_equal(imresize(np.array([[0, 1]], np.uint8), output_shape=(1, 1)), [[1]])
 
 

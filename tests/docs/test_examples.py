@@ -153,7 +153,7 @@ CHECKS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*the attention there keeps its own", "ignore:.*taken as published")
+@pytest.mark.filterwarnings("ignore:.*those of the network are kept", "ignore:.*published ones are assumed")
 @pytest.mark.parametrize("page", WITH_EXAMPLES)
 def test_examples_run(page, variables):
     CHECKS[page](variables(page))

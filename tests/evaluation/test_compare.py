@@ -98,7 +98,7 @@ def network(module):
         (
             SR,
             nn.Identity(),
-            r"net: on .*\.png it returns uint8 of shape \(1\d, 1\d, 3\), expected .*\(3\d, [23]\d, 3\)",
+            r"net: the result for .*\.png is uint8 of shape \(1\d, 1\d, 3\), expected .*\(3\d, [23]\d, 3\)",
         ),
     ],
     ids=["gray network", "RGB network", "more channels", "no upscaling"],
@@ -231,7 +231,7 @@ def results(tmp_path, change):
         (lambda folder: (folder / "coffee.png").unlink(), ["no result for", "coffee.png"]),
         (
             lambda folder: (folder / "coffee.png").rename(folder / "coffeex2.png"),
-            ["no result for", "coffee.png", "no picture for", "coffeex2.png"],
+            ["no result for", "coffee.png", "no image for", "coffeex2.png"],
         ),
         (
             lambda folder: write_image(folder / "coffee.png", PICTURES["coffee"]),
@@ -262,9 +262,9 @@ def test_lists_of_files_are_cut_short(tmp_path):
     assert len(str(caught.value).splitlines()) == 22
 
 
-def test_pictures_too_small_for_the_protocol_are_named(tmp_path):
+def test_images_too_small_for_the_protocol_are_named(tmp_path):
     write_image(tmp_path / "line.png", PICTURES["coffee"][:, :1])
-    with pytest.raises(EvaluationError, match=r"line\.png: SSIM needs 11 pixels a side"):
+    with pytest.raises(EvaluationError, match=r"line\.png: SSIM requires at least 11 pixels per side"):
         compare(DN, [ImageSet.open(tmp_path)], [degraded(DN)])
 
 
@@ -275,9 +275,9 @@ def test_names_that_are_no_folder_or_cell(name):
 
 
 def test_names_must_differ(images):
-    with pytest.raises(EvaluationError, match="methods of different names, got counted, counted"):
+    with pytest.raises(EvaluationError, match="methods with distinct names, got counted, counted"):
         compare(DN, [images], [Counted(), Counted()])
-    with pytest.raises(EvaluationError, match="sets of different names, got Tiny, Tiny"):
+    with pytest.raises(EvaluationError, match="sets with distinct names, got Tiny, Tiny"):
         compare(DN, [images, images], [Counted()])
     with pytest.raises(EvaluationError, match="got none"):
         compare(DN, [images], [])

@@ -57,8 +57,8 @@ def test_choices(images):
         ("coffee:1,2,3", "expected auto, NAME or"),
         ("coffee:-1,2,3,3", "expected auto, NAME or"),
         # 31x33 pixels are cut to 30x32.
-        ("coffee:0,0,33,30", "not within the picture, which has 32x30"),
-        ("coffee:0,1,32,30", "not within the picture"),
+        ("coffee:0,0,33,30", "not within the image, which has 32x30"),
+        ("coffee:0,1,32,30", "not within the image"),
         ("coffee:0,1,0,3", "the box is empty or"),
     ],
 )
@@ -79,7 +79,7 @@ def blur(name, rows):
     return FunctionMethod(name, function, name)
 
 
-def test_the_picture_and_the_part_are_where_methods_differ_most(images, drawn, tmp_path):
+def test_the_image_and_the_part_are_where_methods_differ_most(images, drawn, tmp_path):
     task = make_task("denoising", sigma=0)
     methods = [degraded(task), blur("first", slice(0, 0)), blur("second", slice(0, 3))]
     scores = compare(task, [images], methods)
@@ -93,9 +93,7 @@ def test_the_picture_and_the_part_are_where_methods_differ_most(images, drawn, t
     by_method = {score.method: score for score in scores if score.image == "coffee"}
     for panel in shown.panels:
         assert (panel.psnr, panel.ssim) == (by_method[panel.name].psnr, by_method[panel.name].ssim)
-    assert note.startswith(
-        "Denoising s0. PSNR / SSIM are of the whole picture, by the protocol dn_rgb. Enlarged: 24x24"
-    )
+    assert note.startswith("Denoising s0. PSNR / SSIM are of the whole image, by the protocol dn_rgb. Enlarged: 24x24")
     assert note.endswith("where first and second differ most.")
 
 
@@ -105,7 +103,7 @@ def test_the_input_is_shown(images, drawn, tmp_path):
         write_figures(tmp_path, [FigureChoice("Tiny", "coffee", Box(2, 4, 6, 8))], task, [images], [method], scores, 3)
     (sr, note), (dn, _) = drawn
     assert sr.box == Box(2, 4, 6, 8)
-    assert note.endswith("Enlarged: 6x8 pixels at (2, 4), given by hand.")
+    assert note.endswith("Enlarged: 6x8 pixels at (2, 4), selected manually.")
     assert [panel.name for panel in sr.panels] == ["input", "bicubic"]
     assert sr.panels[0].image.shape == (15, 16, 3)
     assert sr.panels[0].psnr is None

@@ -16,7 +16,7 @@ GRAY, RGB = make_task("artifact_reduction"), make_task("denoising")
 
 def test_the_layouts_of_a_set(tmp_path):
     make_set(tmp_path / "Tiny")
-    (tmp_path / "Tiny/HR/notes.txt").write_text("no picture")
+    (tmp_path / "Tiny/HR/notes.txt").write_text("no image")
     for folder in (tmp_path / "Tiny", tmp_path / "Tiny/HR"):
         images = ImageSet.open(folder)
         assert images.name == "Tiny"
@@ -25,15 +25,15 @@ def test_the_layouts_of_a_set(tmp_path):
     assert list(ImageSet.open(tmp_path / "Übung").files) == ["größe"]
 
 
-def test_sets_without_pictures(tmp_path):
-    with pytest.raises(EvaluationError, match="no such folder, or no pictures in it"):
+def test_sets_without_images(tmp_path):
+    with pytest.raises(EvaluationError, match="not a folder, or contains no images"):
         ImageSet.open(tmp_path)
 
 
 def test_twins(tmp_path):
     for suffix in ("png", "bmp"):
         write_image(tmp_path / f"one.{suffix}", PICTURE)
-    with pytest.raises(EvaluationError, match=r"(?s)differ in the suffix alone:.*one\.bmp"):
+    with pytest.raises(EvaluationError, match=r"(?s)differ only in their suffix:.*one\.bmp"):
         ImageSet.open(tmp_path)
 
 
@@ -58,7 +58,7 @@ def called_jpg(path):
 
 
 @pytest.mark.parametrize(("name", "write"), [("a.png", rgba), ("a.png", sixteen_bits), ("a.jpg", called_jpg)])
-def test_files_that_hold_the_same_picture(tmp_path, name, write):
+def test_files_that_hold_the_same_image(tmp_path, name, write):
     write(tmp_path / name)
     np.testing.assert_array_equal(read_as(RGB, tmp_path / name), PICTURE)
     np.testing.assert_array_equal(read_as(GRAY, tmp_path / name), luma(PICTURE))
@@ -79,7 +79,7 @@ def test_palettes_and_cmyk_are_read_as_rgb(tmp_path):
         assert read_as(RGB, path).shape == PICTURE.shape
 
 
-@pytest.mark.parametrize("content", [b"", b"not a picture", "truncated"])
+@pytest.mark.parametrize("content", [b"", b"not an image", "truncated"])
 def test_bad_files_are_named(tmp_path, content):
     path = tmp_path / "bad.png"
     if content == "truncated":

@@ -99,14 +99,14 @@ def test_another_ssim_fails(benchmarks, monkeypatch):
     assert failed(benchmarks) == {f"JPEG artifact reduction q{q} classic5 JPEG SSIM" for q in (10, 20, 30, 40)}
 
 
-def test_missing_pictures(benchmarks):
+def test_missing_images(benchmarks):
     (benchmarks / "McMaster18/HR/astronaut.png").unlink()
-    with pytest.raises(EvaluationError, match=r"McMaster18/HR: 1 pictures \*.png, found 0\nFrom folders"):
+    with pytest.raises(EvaluationError, match=r"McMaster18/HR: 1 images \*.png, found 0\nTo make SET/HR"):
         next(paper_checks(benchmarks))
 
 
 def test_bm3d(benchmarks, monkeypatch):
-    """With a stand-in for the package, which is given the picture with unrounded noise of sigma 50."""
+    """With a stand-in for the package, which is given the image with unrounded noise of sigma 50."""
 
     class Pool:
         def __init__(self, *args, **kwargs):
@@ -158,6 +158,6 @@ def test_the_page_tells_what_agrees(benchmarks):
     assert page.count("| **no** |") == 1
 
 
-@pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="the benchmark pictures are not there")
+@pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="the benchmark images are not there")
 def test_the_published_figures():
     assert failed(BENCHMARKS) == set()

@@ -31,5 +31,5 @@ def test_lpips_of_gray_and_rgb_images(monkeypatch):
 
 def test_without_torchmetrics(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", None)
-    with pytest.raises(ImportError, match="LPIPS needs torchmetrics: pip install torchmetrics"):
+    with pytest.raises(ImportError, match="LPIPS requires torchmetrics: pip install torchmetrics"):
         load_lpips()

@@ -37,8 +37,8 @@ def test_markdown():
 
 def test_the_way_of_the_networks_is_told():
     for options, text in (
-        ({"cut": 6400}, "seed 7, networks on pieces of less than 6400 pixels, as the original's, panet"),
-        ({"window": "trained"}, "seed 7, attention in a window of the training's patches, panet"),
+        ({"chop": 6400}, "seed 7, networks on pieces of fewer than 6400 pixels, as in the original, panet"),
+        ({"window": "trained"}, "seed 7, attention in a window of the size of the training patches, panet"),
         ({"window": 24}, "seed 7, attention in a window of 24x24 pixels, panet"),
         ({}, "seed 7, panet"),
     ):

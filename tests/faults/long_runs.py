@@ -90,13 +90,13 @@ def assert_flat(samples):
 def restore(folder, samples):
     import panet_plugin.inference.restoration as restoration
 
-    restoration.encode_picture = sampled(restoration.encode_picture, PICTURES, samples)
+    restoration.encode_stored = sampled(restoration.encode_stored, PICTURES, samples)
     os.chdir(ROOT)
     sys.argv = ["restore.py", str(folder / "in"), "-o", str(folder / "out"), "--weights", str(folder / "net.pth")]
     runpy.run_path("tools/restore.py", run_name="__main__")
 
 
-def test_pictures_in_one_call(tmp_path):
+def test_images_in_one_call(tmp_path):
     torch.manual_seed(0)
     write_checkpoint(PANet(mid_channels=4, num_blocks=1, attention={"levels": 1}).eval(), tmp_path / "net.pth")
     (tmp_path / "in").mkdir()

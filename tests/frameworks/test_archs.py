@@ -47,7 +47,7 @@ def test_forward_and_training_steps(framework, name, other):
     network = build(with_attention(arch, example.at, residual_init="zero"))
     plain = BUILDERS[framework]({"type": name, **example.arguments})
     assert type(network) is type(plain)
-    with pytest.warns(UserWarning, match="the attention there keeps its own"):
+    with pytest.warns(UserWarning, match="those of the network are kept"):
         network.load_state_dict(plain.state_dict())
     images = torch.rand(1, 3, 16, 16)
     assert torch.equal(network.eval()(images), plain.eval()(images))

@@ -135,12 +135,12 @@ def test_metrics_without_a_protocol_need_the_task(div2k):
         "gt_img": torch.zeros(1, 4, 4),
         "output": {"pred_img": torch.ones(1, 4, 4)},
     }
-    with pytest.raises(KeyError, match="give a protocol, or keep the task"):
+    with pytest.raises(KeyError, match="set a protocol, or keep the task"):
         metric.process(None, [sample])
 
 
 @pytest.mark.parametrize("make", [in_mmagic, in_basicsr])
 def test_images_must_hold_a_patch(make, div2k):
     dataset = make(div2k / "DIV2K_valid_HR", "super_resolution", {"scale": 5}, training=True)
-    with pytest.raises(ValueError, match="patches of 60x60 are asked for"):
+    with pytest.raises(ValueError, match="expected at least 60x60 for a patch"):
         [dataset[index] for index in range(2)]

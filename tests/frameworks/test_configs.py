@@ -294,9 +294,9 @@ def test_every_published_level_of_the_baselines_builds():
 def test_a_task_that_is_not_there_cannot_be_changed(tmp_path):
     (tmp_path / "x.yml").write_text("network_g: {type: PANet}\ndatasets: {}")
     (tmp_path / "x.py").write_text("model = dict(generator=dict(type='PANet'))")
-    with pytest.raises(ConfigError, match=r"x\.yml: it has no task that task\.sigma can override"):
+    with pytest.raises(ConfigError, match=r"x\.yml: no task to override with task\.sigma"):
         framework_of(tmp_path / "x.yml").load_options(tmp_path / "x.yml", {"task.sigma": 25})
-    with pytest.raises(ConfigError, match=r"x\.py: it has no task that task\.sigma can override"):
+    with pytest.raises(ConfigError, match=r"x\.py: no task to override with task\.sigma"):
         framework_of(tmp_path / "x.py")._load(tmp_path / "x.py", None, {"task.sigma": 25})
     path, _ = both("panet_dn50_div2k")
     with pytest.raises(TaskError, match="denoising has the parameters sigma, gray, got quality"):

@@ -264,19 +264,19 @@ def test_settings_that_stay_the_checkpoints_are_logged(train, caplog):
         folder = train(resume=True, train_cfg__max_iters=5, **changed)
     assert any("resumed at iteration 4: " in log.read_text() for log in folder.glob("*/*.log"))
     assert (
-        "resumed at iteration 4: optimizer (learning rate) and schedule are those of the checkpoint; len" in caplog.text
+        "resumed at iteration 4: optimizer (learning rate) and schedule are from the checkpoint; length" in caplog.text
     )
     for setting in (
-        "optimizer initial_lr=0.0003 (the checkpoint has 0.0001)",
+        "optimizer initial_lr=0.0003 (checkpoint: 0.0001)",
         "schedule milestones=[9] (",
         "schedule end=5 (",
     ):
         assert setting in caplog.text
     cosine = {"_delete_": True, "type": "CosineAnnealingLR", "by_epoch": False}
-    with pytest.raises(TrainingError, match=r"schedule of the learning rate has .*milestones.*, expected .*T_max"):
+    with pytest.raises(TrainingError, match=r"learning rate schedule is .*milestones.*, expected .*T_max"):
         train(resume=True, param_scheduler=cosine)
     torch.save({"state_dict": {}}, train("other") / "iter_4.pth")
-    with pytest.raises(CheckpointError, match=r"iter_4\.pth: a training cannot be resumed without message_hub, meta"):
+    with pytest.raises(CheckpointError, match=r"iter_4\.pth: cannot resume training without message_hub, meta"):
         train("other", resume=True)
 
 
@@ -297,7 +297,7 @@ def test_steps_that_are_not_finite_are_skipped(train, monkeypatch, caplog):
     monkeypatch.setattr(PAEDSR, "forward", poisoned)
     with caplog.at_level(logging.WARNING):
         folder = train(default_hooks__checkpoint__interval=1)
-    assert "iteration 2: loss or gradient is not finite; step skipped; images: " in caplog.text
+    assert "iteration 2: nonfinite loss or gradient; step skipped; images: " in caplog.text
     assert "unknown names" not in caplog.text
     first, second, third = (read_state_dict(folder / f"iter_{number}.pth") for number in (1, 2, 3))
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -307,7 +307,7 @@ def test_steps_that_are_not_finite_are_skipped(train, monkeypatch, caplog):
 
 def test_a_training_that_stays_not_finite_ends(train, monkeypatch, tmp_path):
     monkeypatch.setattr(PAEDSR, "forward", lambda self, x: self.tail(self.upsample(self.head(x))) * float("inf"))
-    with pytest.raises(TrainingError, match=r"3 steps in a row were not finite, the last at iteration 3 with images"):
+    with pytest.raises(TrainingError, match=r"3 consecutive steps were nonfinite, the last at iteration 3 with images"):
         train(max_nonfinite_steps=3)
     assert read_state_dict(tmp_path / "run/iter_2.pth")["head.weight"].isfinite().all()
 
@@ -318,7 +318,7 @@ def test_weights_that_are_not_finite_replace_no_checkpoint(train, monkeypatch, t
             runner.model.generator.tail.weight.data[0] = float("nan")
 
     monkeypatch.setattr(hooks.SayPatch, "before_train_iter", poison, raising=False)
-    with pytest.raises(TrainingError, match=r"iter_4\.pth is not written: the network's weights are not finite"):
+    with pytest.raises(TrainingError, match=r"iter_4\.pth is not written: the network's weights are nonfinite"):
         train(max_nonfinite_steps=0)
     assert checkpoints(tmp_path / "run") == ["iter_2.pth"]
 
@@ -424,13 +424,11 @@ def test_basicsr_says_which_settings_stay_the_checkpoints(train_basicsr, caplog)
         assert "resumed at" not in caplog.text
         train_basicsr(resume=True, train__total_iter=5, train__optim_g__lr=3e-4, train__scheduler__milestones=[9])
     assert (
-        "resumed at iteration 4: optimizer (learning rate) and schedule are those of the checkpoint; len" in caplog.text
+        "resumed at iteration 4: optimizer (learning rate) and schedule are from the checkpoint; length" in caplog.text
     )
-    assert (
-        "optimizer initial_lr=0.0003 (the checkpoint has 0.0001); schedule milestones=[9] (the checkpo" in caplog.text
-    )
+    assert "optimizer initial_lr=0.0003 (checkpoint: 0.0001); schedule milestones=[9] (checkpo" in caplog.text
     cosine = {"train__scheduler": {"_delete_": True, "type": "CosineAnnealingRestartLR", "eta_min": 0}}
-    with pytest.raises(TrainingError, match=r"schedule of the learning rate has .*milestones.*, expected .*periods"):
+    with pytest.raises(TrainingError, match=r"learning rate schedule is .*milestones.*, expected .*periods"):
         train_basicsr(resume=True, **cosine)
 
 
@@ -446,7 +444,9 @@ def test_basicsr_skips_steps_that_are_not_finite(train_basicsr, monkeypatch, tmp
         model.lq = model.lq * float("nan")
 
     before_step(monkeypatch, 2, poison)
-    with pytest.raises(TrainingError, match=r"2 steps in a row were not finite, the last at iteration 3 with images "):
+    with pytest.raises(
+        TrainingError, match=r"2 consecutive steps were nonfinite, the last at iteration 3 with images "
+    ):
         train_basicsr(logger__save_checkpoint_freq=1, train__max_nonfinite_steps=2)
     first, second = network(tmp_path, 1), network(tmp_path, 2)
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -457,7 +457,7 @@ def test_basicsr_keeps_weights_and_scores_finite(train_basicsr, monkeypatch, tmp
         model.net_g.tail.weight.data[0] = float("nan")
 
     before_step(monkeypatch, 2, poison)
-    with pytest.raises(TrainingError, match=r"net_g_2\.pth is not written: the network's weights are not finite"):
+    with pytest.raises(TrainingError, match=r"net_g_2\.pth is not written: the network's weights are nonfinite"):
         train_basicsr(train__max_nonfinite_steps=0)
     assert not list((tmp_path / "experiments/panet_x2_div2k/models").iterdir())
 

@@ -27,7 +27,7 @@ def picture(div2k):
 
 
 def batch(picture, turn=lambda image: image):
-    """Return a patch of a picture, flipped and transposed, as a batch."""
+    """Return a patch of an image, flipped and transposed, as a batch."""
     patch = turn(read_image(picture)[8:40, 16:40])[::-1].transpose(1, 0, 2)
     return torch.from_numpy(patch.transpose(2, 0, 1) / np.float32(255))[None]
 
@@ -42,12 +42,12 @@ def check(truth, inputs=None, **options):
 
 def test_good_data_passes(picture, caplog):
     good = batch(picture)
-    check(good, picture=str(picture))
+    check(good, path=str(picture))
     check(good, good + 2 * torch.randn(good.shape).clamp(-3, 3))
     check(None, good)
     check(batch(picture, exchanged))  # nothing to compare it with
-    check(batch(picture, exchanged) * 0.99, picture=str(picture))  # not the colors of the file
-    check(good.mean(1, keepdim=True), picture=str(picture))
+    check(batch(picture, exchanged) * 0.99, path=str(picture))  # not the colors of the file
+    check(good.mean(1, keepdim=True), path=str(picture))
     assert not caplog.text
 
 
@@ -55,9 +55,9 @@ def test_good_data_passes(picture, caplog):
 def test_an_exchange_is_found_by_the_file(picture, tmp_path, suffix):
     path = tmp_path / f"picture.{suffix}"
     cv2.imwrite(str(path), exchanged(read_image(picture)))
-    check(batch(path), picture=str(path))
+    check(batch(path), path=str(path))
     with pytest.raises(TrainingError, match=rf"^the first batch is BGR by comparison with {path}, .* RGB: see ORDER$"):
-        check(batch(path, exchanged), picture=str(path))
+        check(batch(path, exchanged), path=str(path))
 
 
 def test_files_that_cannot_be_compared_are_none_of_its_business(picture, tmp_path):
@@ -65,7 +65,7 @@ def test_files_that_cannot_be_compared_are_none_of_its_business(picture, tmp_pat
     (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:500])
     write_image(tmp_path / "deep.png", read_image(picture).astype(np.uint16) * 257)
     for name in ("cut.png", "deep.png", "gone.png"):
-        check(wrong, picture=str(tmp_path / name))
+        check(wrong, path=str(tmp_path / name))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_what_is_wrong_is_an_error_or_a_warning(picture, change, message, caplog
         check(**given, bgr="bgr" in change)
     assert not caplog.text
     check(**given, bgr="bgr" in change, certain=False)
-    assert "right only if the network is for that" in caplog.text
+    assert "this is correct only if the network expects it" in caplog.text
 
 
 def test_what_was_divided_twice_is_a_warning(picture, caplog):
@@ -139,7 +139,7 @@ def test_mmagic(train, caplog):
         train("mmagic", train_dataloader__dataset=folder(), model__data_preprocessor__output_channel_order="BGR")
     with pytest.raises(TrainingError, match=r"is BGR by comparison with .*\.png, .*: see channel_order in train_data"):
         train("mmagic", **wrong)
-    assert "right only if" not in caplog.text
+    assert "correct only if" not in caplog.text
     network = {"_delete_": True, "type": "EDSRNet", "in_channels": 3, "out_channels": 3, "mid_channels": 4}
     train("mmagic", **wrong, model__generator={**network, "num_blocks": 1, "upscale_factor": 2})
     assert "BGR by comparison" in caplog.text

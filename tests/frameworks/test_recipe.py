@@ -105,7 +105,7 @@ def test_the_first_stage_must_be_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="none: no such folder, expected by load_from"):
         framework_of(config).train(config, work_dir=tmp_path, options={"load_from": str(tmp_path / "none")})
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"empty: load_from expects .* no checkpoint yet"):
+    with pytest.raises(FileNotFoundError, match=r"empty: load_from expects .* it contains none"):
         framework_of(config).train(config, work_dir=tmp_path, options={"load_from": str(tmp_path / "empty")})
 
 

@@ -94,7 +94,7 @@ def test_without_the_data_the_command_is_named(config, run_tool, tmp_path):
     output = run_tool("train.py", config, "--work-dir", tmp_path, code=1, DIV2K_ROOT=str(tmp_path / "none"))
     assert "Traceback" not in output
     assert str(tmp_path / "none") in output
-    assert f"data_prep/div2k.py --root {tmp_path / 'none'}\n" in output
+    assert f"data_prep/div2k.py --out {tmp_path / 'none'}\n" in output
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,11 @@ def test_without_the_data_the_command_is_named(config, run_tool, tmp_path):
         (("train.py", "README.md"), ".yml"),
         (("test.py", "configs/panet_x2_div2k.py", "none.pth"), "none.pth"),
         (("test.py", "configs/panet_x2_div2k.py", "README.md"), "README.md"),
-        (("convert_checkpoint.py", "README.md", "out.pth"), "README.md"),
-        (("convert_checkpoint.py", "tests/golden/panet_gray.npz", "README.md/out.pth"), "panet_gray.npz"),
+        (("convert_checkpoint.py", "--weights", "README.md", "--out", "out.pth"), "README.md"),
+        (
+            ("convert_checkpoint.py", "--weights", "tests/golden/panet_gray.npz", "--out", "README.md/out.pth"),
+            "panet_gray.npz",
+        ),
     ],
 )
 def test_wrong_files_are_named(arguments, message, run_tool):

@@ -13,7 +13,7 @@ from panet_plugin.frameworks.spandrel import install
 from panet_plugin.weights import CheckpointError, list_bundled, load_official, write_checkpoint
 
 IDS = ["PANet", "PAEDSR", "RNAN"]
-AS_PUBLISHED = pytest.mark.filterwarnings("ignore:.*taken as published", "ignore:an RNAN without mean shifts")
+AS_PUBLISHED = pytest.mark.filterwarnings("ignore:.*published ones are assumed", "ignore:an RNAN without mean shifts")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -168,7 +168,7 @@ def test_a_basicsr_training_ends_where_a_checkpoint_cannot_be_written(tmp_path, 
 
 
 def test_both_frameworks_score_alike_and_as_published(tmp_path, div2k, monkeypatch):
-    """The same weights on the same pictures: both validators, and our own metrics."""
+    """The same weights on the same images: both validators, and our own metrics."""
     network = PAEDSR(mid_channels=8, num_blocks=2, attention={"levels": 2})
     network.trained_patch = 16
     write_checkpoint(network, tmp_path / "weights.pth")

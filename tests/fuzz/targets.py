@@ -30,16 +30,16 @@ from panet_plugin.archs import PAEDSR
 from panet_plugin.command_line import Overrides
 from panet_plugin.data import BadImageError, CleanImages
 from panet_plugin.data.archives import LARGEST_RATIO, BadArchiveError, extract, is_archive
+from panet_plugin.data.image_reader import read_head
 from panet_plugin.data.images import decode_image, encode_image
 from panet_plugin.data.lmdb_writer import EncodedImage, append_to_lmdb, write_meta_info
-from panet_plugin.data.pictures import read_head
 from panet_plugin.frameworks.configs import ConfigError, override, read_plain
 from panet_plugin.memory import high_water_mark, reset_high_water_mark
 from panet_plugin.tasks import SuperResolution
 from panet_plugin.weights import CheckpointError, load_official, read_mmengine_config, read_patch, read_task
 from panet_plugin.weights import write_checkpoint as write
 
-#: Bytes of memory that no file of the size of the seeds may need, where pictures have less than so many pixels.
+#: Bytes of memory that no file of the size of the seeds may need, where images have less than so many pixels.
 MEMORY, PIXELS = 256 << 20, 1 << 20
 
 
@@ -210,10 +210,10 @@ def _read_checkpoint(suffix: str) -> Callable[[bytes, Path], None]:
     return read
 
 
-# Pictures
+# Images
 
 
-def _good_pictures() -> list[bytes]:
+def _good_images() -> list[bytes]:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (6, 5, 3), np.uint8)
     rgb = Image.fromarray(pixels)
@@ -234,21 +234,22 @@ def _good_pictures() -> list[bytes]:
         *(saved(rgb, "WEBP", lossless=lossless, exif=exif) for lossless in (True, False)),
         *(saved(rgb, "TIFF", compression=name) for name in ("raw", "tiff_lzw", "tiff_deflate", "packbits", "jpeg")),
         *(saved(rgb, kind) for kind in ("BMP", "PPM", "GIF", "JPEG2000")),
-        *(encode_image(deep, suffix) for suffix in (".png", ".tif", ".ppm")),
-        *(encode_image(deep[..., 0], suffix) for suffix in (".png", ".tif", ".pgm")),
+        *(encode_image(image, suffix) for image in (deep, deep[..., 0]) for suffix in (".png", ".tif")),
+        b"P6 5 6 65535\n" + deep.astype(">u2").tobytes(),
+        b"P5 5 6 65535\n" + deep[..., 0].astype(">u2").tobytes(),
         b"P2\n# a comment\n2 2\n1000\n0 1 2 1000\n",
     ]
 
 
-def _bad_pictures() -> list[bytes]:
-    huge = bytearray(_good_pictures()[0])
+def _bad_images() -> list[bytes]:
+    huge = bytearray(_good_images()[0])
     huge[16:24] = struct.pack(">II", 30_000, 30_000)
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 5\n%%EndComments\n(/tmp/executed) (w) file\n%%EOF\n"
     return [bytes(huge), eps, b"P6 40000 40000 255\n", b"P5 4 4 70000\n", b"GIF89a", b""]
 
 
-def _read_picture(content: bytes, folder: Path) -> None:
-    path = folder / "picture.png"
+def _read_image(content: bytes, folder: Path) -> None:
+    path = folder / "image.png"
     path.write_bytes(content)
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, PIXELS
     try:
@@ -261,7 +262,7 @@ def _read_picture(content: bytes, folder: Path) -> None:
 
 # Archives
 
-_FILES = {"set/a.png": b"picture" * 9, "set/deep/b.txt": b"text", "set/.hidden": b""}
+_FILES = {"set/a.png": b"content" * 9, "set/deep/b.txt": b"text", "set/.hidden": b""}
 
 
 def _zip(files: dict[str, bytes], kind: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -415,7 +416,7 @@ TARGETS = {
     "safetensors": Target(
         _read_checkpoint(".safetensors"), lambda: [_written(".safetensors")], lambda: [bytes(9)], (CheckpointError,)
     ),
-    "picture": Target(_read_picture, _good_pictures, _bad_pictures, (BadImageError,)),
+    "image": Target(_read_image, _good_images, _bad_images, (BadImageError,)),
     "archive": Target(_read_archive, _good_archives, _bad_archives, (BadArchiveError, OSError)),
     "lmdb": Target(_read_lmdb, _good_lmdbs, _bad_lmdbs, (BadImageError,)),
     "overrides": Target(_read_overrides, _good_overrides, _bad_overrides, (ConfigError, SystemExit)),

@@ -11,7 +11,7 @@ GRAY = RGB[..., 0]
 
 
 def whole(pixels, *arguments, **options):
-    """Return all of a picture as the network takes it, what turns all of a result back, and the note."""
+    """Return all of an image as the network takes it, what turns all of a result back, and the note."""
     adapted = adapt(pixels, *arguments, **options)
     everything = [slice(0, side) for side in pixels.shape[:2]]
 
@@ -54,7 +54,7 @@ def test_an_rgb_network_is_given_gray_three_times():
     np.testing.assert_array_equal(image, np.stack([GRAY / np.float32(255)] * 3))
     np.testing.assert_allclose(back(image), GRAY / 255, atol=1e-6)
     assert whole(GRAY, 3, scale=2)[0].shape == (3, 6, 8)
-    with pytest.raises(ValueError, match="if it is a mosaic, set --task demosaicing"):
+    with pytest.raises(ValueError, match="set --task demosaicing if it is a mosaic"):
         adapt(GRAY, 3)
 
 
@@ -71,7 +71,7 @@ def test_mosaics_of_one_channel_and_sparse_ones(pattern):
 def test_what_is_no_mosaic():
     with pytest.raises(ValueError, match="not a GRBG mosaic: expected one channel, or RGB with zeros"):
         adapt(RGB, 3, task=DEMOSAICING)
-    with pytest.raises(ValueError, match=r"it is one of BGGR \(--pattern BGGR\)"):
+    with pytest.raises(ValueError, match=r"it fits BGGR \(--pattern BGGR\)"):
         adapt(mosaic_bayer(RGB, "BGGR"), 3, task=DEMOSAICING)
-    with pytest.raises(ValueError, match="a network of 4 channels"):
+    with pytest.raises(ValueError, match="got one with 4 channels"):
         adapt(RGB, 4)

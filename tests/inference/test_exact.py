@@ -127,7 +127,7 @@ def test_a_restorer_cuts_where_memory_asks_for_it_and_nothing_changes(ensemble):
     scarce = Restorer(panet(8), mode="auto", ensemble=ensemble, max_memory=half)
     plan = scarce.plan(150, 170)
     assert plan.layout.mode == "pieces" and plan.parts > 1 and plan.pixels > 150 * 170
-    assert f"{plan.parts} pieces, as the whole" in str(plan)
+    assert f"{plan.parts} pieces with the same result as the whole" in str(plan)
     assert plan.memory <= half
     seen = []
     restored = scarce.restore_batch(image, progress=seen.append)

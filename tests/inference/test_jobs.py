@@ -29,7 +29,7 @@ def test_files_folders_patterns_and_lines(there):
     assert pairs(there, "-", lines=lines) == ([("a.png", "out/a.png"), ("set/deep/c.tiff", "out/c.tiff")], [])
 
 
-def test_a_picture_that_is_named_twice_is_restored_once(there):
+def test_a_image_that_is_named_twice_is_restored_once(there):
     assert pairs(there, "a.png", "./a.png", "*.png") == ([("a.png", "out/a.png")], [])
 
 
@@ -43,34 +43,34 @@ def test_the_format_of_the_results(there):
     assert pairs(there, "b.JPG", out="folder.png") == ([("b.JPG", "folder.png/b.JPG")], [])
 
 
-def test_results_are_no_pictures_to_restore(there):
+def test_results_are_no_images_to_restore(there):
     (there / "set/out").mkdir()
     (there / "set/out/a.png").write_bytes(b"")
     expected = [("set/a.png", "set/out/a.png"), ("set/deep/c.tiff", "set/out/deep/c.tiff")]
     assert pairs(there, "set", out="set/out") == (expected, [])
 
 
-def test_inputs_without_pictures_do_not_stop_the_others(there):
+def test_inputs_without_images_do_not_stop_the_others(there):
     (there / "empty").mkdir()
     jobs, failures = pairs(there, "none.png", "a.png", "*.gif", "empty")
     assert jobs == [("a.png", "out/a.png")]
     assert [(name, reason.split(" (")[0]) for name, reason in failures] == [
         ("none.png", "no such file or folder"),
         ("*.gif", "no file matches this pattern"),
-        ("empty", "no pictures in this folder"),
+        ("empty", "no images in this folder"),
     ]
 
 
 @pytest.mark.parametrize(
     ("inputs", "out", "suffix", "message"),
     [
-        (("a.png", "set/a.png"), "out", None, r"a\.png and .*a\.png would both become .*out/a\.png"),
-        (("a.png", "b.JPG"), "out.png", None, "several pictures need a folder"),
-        (("old",), "out.png", None, "several pictures need a folder"),
-        (("a.png",), ".", None, r"the result of a\.png would replace a picture"),
-        (("a.png", "b.JPG"), "set/..", ".png", "would replace a picture"),
-        (("b.JPG", "set"), "set", None, "would replace a picture"),
-        (("b.JPG",), "a.png", ".webp", r"does not end in \.webp"),
+        (("a.png", "set/a.png"), "out", None, r"a\.png and .*a\.png would both be written to .*out/a\.png"),
+        (("a.png", "b.JPG"), "out.png", None, "expected a folder for several images"),
+        (("old",), "out.png", None, "expected a folder for several images"),
+        (("a.png",), ".", None, r"the result of a\.png would replace an image"),
+        (("a.png", "b.JPG"), "set/..", ".png", "would replace an image"),
+        (("b.JPG", "set"), "set", None, "would replace an image"),
+        (("b.JPG",), "a.png", ".webp", r"expected a name that ends in \.webp"),
     ],
 )
 def test_what_would_destroy_files_is_refused(there, inputs, out, suffix, message):
@@ -84,7 +84,7 @@ def test_a_suffix_may_be_spelled_otherwise(there, name, suffix):
     assert job.target == there / name
 
 
-def test_a_link_to_a_picture_is_that_picture(there):
+def test_a_link_to_an_image_is_that_image(there):
     (there / "link.png").symlink_to(there / "a.png")
-    with pytest.raises(JobError, match="would replace a picture"):
+    with pytest.raises(JobError, match="would replace an image"):
         find_jobs(["a.png"], there / "link.png")

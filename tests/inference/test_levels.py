@@ -1,4 +1,4 @@
-"""What picture files tell about the level of their degradation."""
+"""What image files tell about the level of their degradation."""
 
 import warnings
 
@@ -18,7 +18,7 @@ TABLES = "from its quantization tables"
 
 @pytest.fixture
 def path(tmp_path):
-    return tmp_path / "picture"
+    return tmp_path / "image"
 
 
 @pytest.mark.parametrize("quality", [1, 10, 95, 100])
@@ -26,7 +26,7 @@ def path(tmp_path):
 def test_quality(path, quality, mode):
     Image.fromarray(PICTURE).convert(mode).save(path, "JPEG", quality=quality)
     assert read_level(path, JPEG) == Level(quality, TABLES)
-    # Of the first picture that cameras write.
+    # Of the first image that cameras write.
     Image.fromarray(PICTURE).save(path, "MPO", save_all=True, append_images=[Image.fromarray(PICTURE)], quality=quality)
     assert read_level(path, JPEG) == Level(quality, TABLES)
 
@@ -81,7 +81,7 @@ def test_where_there_is_no_noise(path, shape):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             level = read_level(path, NOISE)
-        assert level == Level(0, "estimated from its pixels, in which there is hardly any noise", exact=False)
+        assert level == Level(0, "estimated from its pixels, which have hardly any noise", exact=False)
 
 
 def test_channels(path):
@@ -96,11 +96,11 @@ def test_channels(path):
 
 
 def test_damaged_files(path):
-    path.write_bytes(b"no picture")
+    path.write_bytes(b"no image")
     for task in (JPEG, NOISE):
-        with pytest.raises(BadImageError, match="picture: not a readable image"):
+        with pytest.raises(BadImageError, match="image: not a readable image"):
             read_level(path, task)
-    with pytest.raises(BadImageError, match="picture: not a readable image"):
+    with pytest.raises(BadImageError, match="image: not a readable image"):
         read_channels(path)
     with pytest.raises(FileNotFoundError):
         read_channels(path.with_name("none"))

@@ -36,7 +36,7 @@ def test_tiles_where_time_or_memory_does_not_allow_it():
     assert (slow.layout.mode, slow.layout.tile, slow.parts) == ("tiles", 192, 49)
     assert slow.pixels == 49 * 192**2
     assert slow.seconds == pytest.approx(49 * (192**2 * 1e-6 + 192**4 * 1e-10))
-    assert "the whole would take about 101 s and 1.1 GB, the limits are 60 s and 1.0 GB" in str(slow)
+    assert "the whole image would take about 101 s and 1.1 GB, the limits are 60 s and 1.0 GB" in str(slow)
     assert restorer(max_seconds=102, max_memory=2e9).plan(1000, 1000).layout.mode == "whole"
     assert restorer(max_seconds=102, max_memory=5e8).plan(1000, 1000).layout.mode == "tiles"
     # Slow, but tiles would not be faster.
@@ -56,7 +56,7 @@ def test_tiles_fit_into_the_memory():
     assert plan.memory == needed(side) <= 40e6 + SLACK < needed(side + 8)
     assert plan.layout.batch == 1
     # What is said to be enough is enough, and no less is.
-    with pytest.raises(TooLargeError, match=r"it takes at least \d+M of memory, and the limit is 20M") as refused:
+    with pytest.raises(TooLargeError, match=r"it requires at least \d+M of memory, the limit is 20M") as refused:
         restorer(max_memory=20e6).plan(500, 500)
     least = float(re.search(r"(\d+)M", str(refused.value))[1]) * 1e6
     assert restorer(max_memory=least).plan(500, 500).layout.tile == 32
@@ -70,7 +70,7 @@ def test_what_images_take_themselves():
     for field in ("reading", "writing"):
         buffers = Buffers(0, 1e6, 0)
         assert made.plan(100, 100, buffers._replace(**{field: 9e8})).memory == SLACK + 9e8
-        with pytest.raises(TooLargeError, match="it takes at least 1032M of memory, and the limit is 1000M"):
+        with pytest.raises(TooLargeError, match="it requires at least 1032M of memory, the limit is 1000M"):
             made.plan(100, 100, buffers._replace(**{field: 1e9}))
     assert made.plan(100, 100, Buffers(0, 3e8, 0)).layout.batch == 3
     # Those that are asked for as a whole are restored, unless a limit is given.
@@ -91,7 +91,7 @@ def test_a_device_with_a_memory_of_its_own():
     assert plan(2.4e8, 6e8).layout.mode == "tiles"
     with pytest.raises(TooLargeError, match="the limit is 500M"):
         plan(2.5e8, 5e8)
-    with pytest.raises(TooLargeError, match="it takes at least 2M of memory, and the limit is 1M"):
+    with pytest.raises(TooLargeError, match="it requires at least 2M of memory, the limit is 1M"):
         plan(1e6, 6e8)
 
 
@@ -101,7 +101,9 @@ def test_pieces_that_give_the_whole_come_before_tiles():
     assert (plan.layout.mode, plan.layout.grid, plan.layout.reach, plan.parts) == ("pieces", (2, 2), 40, 4)
     assert plan.pixels == 4 * 540 * 540
     assert plan.memory == SLACK + 3 * 4 * (2 * 1000 * 1000 + 3 * 540 * 540) + 540 * 540 * 1000
-    assert "4 pieces, as the whole, about 1.2 s and 358 MB each; the whole would take" in str(plan)
+    assert "4 pieces with the same result as the whole, about 1.2 s and 358 MB each; the whole image would take" in str(
+        plan
+    )
     assert restorer(time=(1e-6, 0), reach=40, max_memory=limit).plan(100, 6000).layout.grid == (1, 2)
     # Where pieces would see much more than themselves there are tiles; where the whole fits, it is not cut.
     assert restorer(time=(1e-6, 0), reach=300, max_memory=2e8).plan(1000, 1000).layout.mode == "tiles"
@@ -116,7 +118,7 @@ def test_what_is_asked_for_is_done():
     assert restorer(mode="tiles", tile=50, overlap=5).plan(20, 90).pixels == 2 * 20 * 50
     plan = restorer(mode="chop").plan(169, 152)
     assert (plan.layout.mode, plan.parts, plan.pixels) == ("chop", 16, 16 * 57 * 53)
-    assert "cut into 16 pieces as the original does" in str(plan)
+    assert "chopped into 16 pieces as by the original" in str(plan)
 
 
 def test_eight_views_take_eight_times_as_long():

@@ -10,12 +10,12 @@ from PIL import ExifTags, Image, ImageCms
 from torch import nn
 
 from panet_plugin.data import read_image, write_image
-from panet_plugin.data.pictures import Picture, read_head, read_picture
+from panet_plugin.data.image_reader import StoredImage, read_head, read_stored
+from panet_plugin.data.image_writer import encode_stored
 from panet_plugin.degradations import imresize
 from panet_plugin.inference import Restorer, find_jobs, restore_files
 from panet_plugin.inference.cost import Cost
 from panet_plugin.inference.jobs import Job
-from panet_plugin.inference.pictures import encode_picture
 from panet_plugin.memory import high_water_mark, reset_high_water_mark
 from panet_plugin.tasks import make_task
 
@@ -55,7 +55,7 @@ def assert_halved(path, image):
     assert np.abs(read_image(path).astype(int) - image.astype(int) / 2).max() <= 0.51
 
 
-def test_pictures_of_one_size_are_restored_together(tmp_path):
+def test_images_of_one_size_are_restored_together(tmp_path):
     images = {f"{index}.png": picture(index, width=8 if index % 2 else 9) for index in range(5)}
     for name, image in images.items():
         write_image(tmp_path / "in" / name, image)
@@ -66,12 +66,12 @@ def test_pictures_of_one_size_are_restored_together(tmp_path):
     for name, image in images.items():
         assert_halved(tmp_path / "out" / name, image)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(images)
-    assert [line.split(", ")[0] for line in lines] == ["3 pictures of 9x6: whole", "2 pictures of 8x6: whole"]
+    assert [line.split(", ")[0] for line in lines] == ["3 images of 9x6: whole", "2 images of 8x6: whole"]
     assert "about" in lines[0]
 
 
 def test_what_goes_wrong_does_not_stop_the_rest(tmp_path):
-    """One picture is empty, one is cut off, one is too large for the memory, one is of 32 bits."""
+    """One image is empty, one is cut off, one is too large for the memory, one is of 32 bits."""
     folder = tmp_path / "in"
     for name in ("a", "d", "z"):
         write_image(folder / f"{name}.png", picture(0))
@@ -90,7 +90,7 @@ def test_what_goes_wrong_does_not_stop_the_rest(tmp_path):
     assert reasons["b.png"].startswith("out of memory; try --max-memory or a smaller --tile")
     assert "truncated" in reasons["c.png"]
     assert "the file is empty" in reasons["e.png"]
-    assert "no known image format" in reasons["f.txt.tif"]
+    assert "unknown image format" in reasons["f.txt.tif"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "d.png", "z.png"]
     assert_halved(tmp_path / "out/z.png", picture(0))
 
@@ -100,34 +100,34 @@ def test_alpha_is_enlarged_along_and_metadata_stays(tmp_path, dtype):
     pixels, alpha = picture(0, dtype=dtype), picture(1, channels=1, dtype=dtype)
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     with (tmp_path / "in.png").open("wb") as stream:
-        encode_picture(Picture(pixels, alpha, icc=profile), ".png", stream)
+        encode_stored(StoredImage(pixels, alpha, icc=profile), ".png", stream)
     lines = []
     jobs = [Job(tmp_path / "in.png", tmp_path / "out" / name) for name in ("a.png", "a.jpg")]
     assert restore_files(make(Halve(2)), jobs, report=lines.append) == []
-    found = read_picture(tmp_path / "out/a.png")
+    found = read_stored(tmp_path / "out/a.png")
     assert found.pixels.dtype == dtype
     assert found.icc == profile
     assert np.abs(found.pixels.astype(int) - pixels.repeat(2, 0).repeat(2, 1) / 2).max() <= 0.51
     np.testing.assert_array_equal(found.alpha, imresize(alpha, 2))
-    assert read_picture(tmp_path / "out/a.jpg").pixels.shape == (12, 16, 3)
-    assert "note: JPEG has no alpha: it was dropped" in lines
+    assert read_stored(tmp_path / "out/a.jpg").pixels.shape == (12, 16, 3)
+    assert "note: JPEG does not support alpha: it was dropped" in lines
 
 
-def test_gray_pictures_and_mosaics(tmp_path):
+def test_gray_images_and_mosaics(tmp_path):
     gray = picture(0, channels=1)
     write_image(tmp_path / "gray.png", gray)
     jobs, _ = find_jobs([str(tmp_path / "gray.png")], tmp_path / "out")
     restorer = make(Halve())
     assert "set --task demosaicing" in restore_files(restorer, jobs, report=lambda line: None)[0].reason
     assert restore_files(restorer, jobs, make_task("denoising"), report=lambda line: None) == []
-    assert read_picture(tmp_path / "out/gray.png").pixels.ndim == 2
+    assert read_stored(tmp_path / "out/gray.png").pixels.ndim == 2
     assert restore_files(restorer, jobs, make_task("demosaicing"), report=lambda line: None) == []
-    mosaic = read_picture(tmp_path / "out/gray.png").pixels
+    mosaic = read_stored(tmp_path / "out/gray.png").pixels
     assert mosaic.shape == (6, 8, 3)
     assert np.abs(mosaic[0, 0].astype(int) - [0, gray[0, 0] / 2, 0]).max() <= 0.51
 
 
-def test_large_pictures_are_restored_in_tiles(tmp_path):
+def test_large_images_are_restored_in_tiles(tmp_path):
     write_image(tmp_path / "large.png", picture(0, 60, 90))
     network, lines = Halve(), []
     restorer = make(network, max_seconds=0, tile=40, overlap=4)
@@ -147,12 +147,12 @@ def test_a_result_that_is_too_large_for_its_format_is_told_before_any_work(tmp_p
     jobs, _ = find_jobs([str(tmp_path / "in")], tmp_path / "out", ".webp")
     ((name, reason),) = restore_files(restorer, jobs, report=lambda line: None)
     assert name.endswith("wide.png")
-    assert reason == "the result would have 18000x4 pixels, and WEBP holds 16383 along a side at most"
+    assert reason == "the result would have 18000x4 pixels, expected at most 16383 per side for WEBP"
     assert network.seen == [(1, 3, 6, 8)]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["small.webp"]
 
 
-def test_a_picture_of_more_pixels_than_pillow_allows(tmp_path, monkeypatch):
+def test_a_image_of_more_pixels_than_pillow_allows(tmp_path, monkeypatch):
     write_image(tmp_path / "large.png", picture(0, 40, 50))
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 999)
     job = [Job(tmp_path / "large.png", tmp_path / "out.png")]
@@ -164,10 +164,10 @@ def test_a_picture_of_more_pixels_than_pillow_allows(tmp_path, monkeypatch):
 
 
 def refused(restorer, job):
-    """Return what the picture is said to take at least, since the restorer's limit does not allow it."""
+    """Return what the image is said to take at least, since the restorer's limit does not allow it."""
     ((name, reason),) = restore_files(restorer, [job], make_task("denoising"), report=lambda line: None)
     assert name == str(job.source)
-    found = re.fullmatch(r"it takes at least (\d+)M of memory, and the limit is 1M \(--max-memory\)", reason)
+    found = re.fullmatch(r"it requires at least (\d+)M of memory, the limit is 1M \(--max-memory\)", reason)
     assert not job.target.exists()
     return int(found[1]) * 1e6
 
@@ -204,48 +204,48 @@ def test_the_limit_is_kept_by_what_is_said_to_be_enough(pictures, tmp_path, sour
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Return a folder of large pictures: noise, so that files are large, but what is compressed for long."""
+    """Return a folder of large images: noise, so that files are large, but what is compressed for long."""
     folder = tmp_path_factory.mktemp("pictures")
     deep, alpha = picture(0, 1500, 1500, dtype=np.uint16), picture(1, 1500, 1500, 1, np.uint16)
-    write(folder / "deep.tif", Picture(deep, alpha))
+    write(folder / "deep.tif", StoredImage(deep, alpha))
     pixels, alpha = ((layers >> 8).astype(np.uint8) for layers in (deep, alpha))
-    write(folder / "rgb.png", Picture(pixels))
+    write(folder / "rgb.png", StoredImage(pixels))
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     Image.fromarray(pixels).save(folder / "turned.jpg", exif=exif, progressive=True)
     pixels, alpha = (layers[:75, :75].repeat(20, 0).repeat(20, 1) for layers in (pixels, alpha))
-    write(folder / "gray.tif", Picture(alpha))
-    write(folder / "alpha.webp", Picture(pixels, alpha))
+    write(folder / "gray.tif", StoredImage(alpha))
+    write(folder / "alpha.webp", StoredImage(pixels, alpha))
     return folder
 
 
 def write(path, content):
     with path.open("wb") as stream:
-        encode_picture(content, path.suffix, stream)
+        encode_stored(content, path.suffix, stream)
 
 
-def test_the_limit_fails_the_picture_that_exceeds_it_alone(pictures, tmp_path):
+def test_the_limit_fails_the_image_that_exceeds_it_alone(pictures, tmp_path):
     write_image(tmp_path / "small.png", picture(0))
     network = Halve()
     jobs = [Job(path, tmp_path / "out" / path.name) for path in (pictures / "rgb.png", tmp_path / "small.png")]
     (failure,) = restore_files(make(network, max_memory=40e6), jobs, report=lambda line: None)
-    assert failure.name.endswith("rgb.png") and "and the limit is 40M" in failure.reason
+    assert failure.name.endswith("rgb.png") and "the limit is 40M" in failure.reason
     assert network.seen == [(1, 3, 6, 8)]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["small.png"]
 
 
 @pytest.mark.parametrize("scale", [1, 2])
 @pytest.mark.parametrize("options", [{"mode": "whole"}, {"mode": "tiles", "tile": 40, "overlap": 0}])
-def test_bands_of_a_picture_give_what_it_gives_at_once(tmp_path, monkeypatch, options, scale):
+def test_bands_of_an_image_give_what_it_gives_at_once(tmp_path, monkeypatch, options, scale):
     """Alpha and chroma are enlarged, and of a tile as of the whole."""
     pixels, alpha = picture(0, 61, 50), picture(1, 61, 50, 1)
-    write(tmp_path / "in.png", Picture(pixels, alpha))
+    write(tmp_path / "in.png", StoredImage(pixels, alpha))
     jobs = [Job(tmp_path / "in.png", tmp_path / name) for name in ("at_once.png", "banded.png")]
     network = Gray(scale)
     assert restore_files(Restorer(network, **options), jobs[:1], report=lambda line: None) == []
     monkeypatch.setattr("panet_plugin.pixels.BAND", 300)
     assert restore_files(Restorer(network, **options), jobs[1:], report=lambda line: None) == []
-    at_once, banded = (read_picture(job.target) for job in jobs)
+    at_once, banded = (read_stored(job.target) for job in jobs)
     np.testing.assert_array_equal(at_once.alpha, imresize(alpha, scale))
     np.testing.assert_array_equal(banded.alpha, at_once.alpha)
     assert np.abs(banded.pixels.astype(int) - at_once.pixels).max() <= 1  # rounding errors of float32

@@ -80,7 +80,7 @@ def test_half_precision(dtype, tolerance):
     assert 0 < difference < tolerance * expected.abs().max()
 
 
-def test_what_is_not_finite_is_no_picture():
+def test_what_is_not_finite_is_no_image():
     class Overflow(nn.Module):
         def forward(self, x):
             return x * 1e6
@@ -129,9 +129,9 @@ def test_our_networks_take_any_image():
     assert restorer.traits(1) == (1, 1, 2)
 
 
-def test_a_network_that_takes_no_picture():
+def test_a_network_that_takes_no_image():
     restorer = Restorer(nn.Conv2d(2, 2, 1), mode="tiles")
-    with pytest.raises(ValueError, match="takes no image with 3, 1 or 4 channels"):
+    with pytest.raises(ValueError, match="does not accept images with 3, 1 or 4 channels"):
         _ = restorer.channels
     with pytest.raises(ValueError, match="does not restore images of 3 channels"):
         restorer.restore(np.zeros((4, 4, 3), np.uint8))

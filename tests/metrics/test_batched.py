@@ -71,11 +71,11 @@ def test_equal_images():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match=r"expected two batches \(N, C, H, W\) of one size"):
+    with pytest.raises(ValueError, match=r"expected two batches \(N, C, H, W\) with the same shape"):
         batched_psnr(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 5))
     with pytest.raises(ValueError, match="leaves nothing of a 4x4 image"):
         batched_psnr(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4), 2)
-    with pytest.raises(ValueError, match="SSIM needs 11 pixels a side"):
+    with pytest.raises(ValueError, match="SSIM requires at least 11 pixels per side"):
         batched_ssim(torch.zeros(1, 3, 10, 40), torch.zeros(1, 3, 10, 40))
     with pytest.raises(ValueError, match="expected RGB images"):
         batched_rgb_to_y(torch.zeros(1, 1, 4, 4))

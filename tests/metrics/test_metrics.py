@@ -82,7 +82,7 @@ def test_unrounded_predictions_are_refused(pair):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda a: psnr(a, a[1:]), "one size"),
+        (lambda a: psnr(a, a[1:]), "the same shape"),
         (lambda a: psnr(a, a, 20), "leaves nothing"),
         (lambda a: ssim(a[:9], a[:9]), "11 pixels"),
         (lambda a: ssim(a, a, window="box"), "'box'"),

@@ -135,7 +135,7 @@ def checkpoints(framework, work_dir):
         "basicsr": (work_dir / "experiments/panet_x2_div2k/models", r"net_g_(\d+)\.pth"),
     }[framework]
     found = {int(match[1]): path for path in folder.glob("*.pth") if (match := re.fullmatch(pattern, path.name))}
-    if framework == "basicsr":  # to resume it takes the state, which is written afterwards
+    if framework == "basicsr":  # to resume it takes the state, which is written afterward
         states = folder.with_name("training_states")
         found = {number: path for number, path in found.items() if (states / f"{number}.state").exists()}
     return found
@@ -172,6 +172,6 @@ def test_two_hosts_train_as_one_process(framework, hosts, div2k, tmp_path):
     assert max(value.abs().max() for value in expected.values()) > 0
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6, msg=name)
-    # Each picture once: another mean otherwise.
+    # Each image once: another mean otherwise.
     scores = [re.findall(r"psnr: ([\d.]+)", text.lower()) for text in (first, done.stdout + done.stderr)]
     assert scores[0] and scores[0][-1] == scores[1][-1]

@@ -12,7 +12,7 @@ SIZE = st.tuples(st.integers(1, 5), st.integers(1, 5))
 
 
 def dense(query, key, value):
-    """The definition with one matrix, written as the original has it: queries x keys, normalised over dim 1."""
+    """The definition with one matrix, written as the original has it: queries x keys, normalized over dim 1."""
     scores = query.flatten(2).transpose(1, 2) @ key.flatten(2)
     output = scores.softmax(dim=1) @ value.flatten(2).transpose(1, 2)
     return output.transpose(1, 2).reshape(*value.shape[:2], *query.shape[2:])

@@ -58,5 +58,5 @@ def test_what_a_part_cannot_be():
         with pytest.raises(ValueError, match="without a window"):
             PyramidAttention(8)(features)
     assert block(features).shape == features.shape
-    with pytest.raises(ValueError, match=r"a part of 2x2 has no pixel of a level of scale 0\.5"):
+    with pytest.raises(ValueError, match=r"a part of 2x2 has no pixel of the level with scale 0\.5"):
         build_part_pyramid(features[..., :2, :2], [0.5], Part(1, 1, 2, 2, (16, 16)))

@@ -45,5 +45,5 @@ def test_gradients_are_those_of_the_function():
 
 
 def test_it_is_soft():
-    with pytest.raises(ValueError, match="'sdpa': it does hard=False only"):
+    with pytest.raises(ValueError, match="'sdpa': it supports only hard=False"):
         pyramid_attention(*make_inputs((4, 4), 1), hard=True, implementation="sdpa")

@@ -227,7 +227,7 @@ def test_a_package_that_does_not_load_is_an_error(installer, own, capfd):
 def test_exec_writes_into_the_locals_of_a_function(installer, monkeypatch):
     """As BasicSR's setup.py expects, and only where the caller named no scope."""
     monkeypatch.setattr(sys, "version_info", (3, 13))
-    monkeypatch.setattr(builtins, "exec", exec)  # put back afterwards
+    monkeypatch.setattr(builtins, "exec", exec)  # put back afterward
     namespace = {}
     exec(
         installer.SITECUSTOMIZE

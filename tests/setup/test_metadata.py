@@ -83,7 +83,7 @@ def test_the_command_runs_what_the_scripts_run(tmp_path):
         m for m, _ in COMMANDS.values()
     }
     wrong = run(sys.executable, "-m", "panet_plugin", "restroe")
-    assert wrong.returncode == 1 and "no command 'restroe'; expected one of restore, train" in wrong.stderr
+    assert wrong.returncode == 1 and "unknown command 'restroe'; expected one of restore, train" in wrong.stderr
     usage = run(sys.executable, "-m", "panet_plugin", "restore")
     assert usage.returncode == 2 and usage.stderr.startswith("usage: panet restore ")
 

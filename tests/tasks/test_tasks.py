@@ -62,7 +62,7 @@ def test_degradations_are_the_published_ones():
     assert np.array_equal(Denoising(10, gray=True).reference(PICTURE), luma(PICTURE))
 
 
-def test_a_gray_picture_is_its_own_luma_however_it_was_stored():
+def test_a_gray_image_is_its_own_luma_however_it_was_stored():
     gray = PICTURE[..., :1]
     for stored in (gray, np.repeat(gray, 3, axis=2), np.repeat(gray.astype(np.uint16) * 257, 3, axis=2)):
         np.testing.assert_array_equal(ArtifactReduction(10).reference(stored), gray)

@@ -66,7 +66,7 @@ def test_compare(run_tool, tiny, tmp_path):
     assert (tmp_path / "out/comparison.csv").read_text().count("\n") == 1 + 6 + 3 + 7
 
 
-def test_the_original_cut(tool, tmp_path):
+def test_chopped_as_by_the_original(tool, tmp_path):
     picture = data.astronaut()[:88, 100:196]  # larger than its pieces
     write_image(tmp_path / "set/astronaut.png", picture)
     torch.manual_seed(0)
@@ -74,16 +74,16 @@ def test_the_original_cut(tool, tmp_path):
     write_checkpoint(network, tmp_path / "net.pth")
     arguments = ("compare", *SR, "--data", tmp_path / "set", "--methods", f"net={tmp_path / 'net.pth'}")
     scores = {}
-    for cut in ((), ("--chop",)):
-        tool(*arguments, *cut)  # not what is kept of the other
+    for chop in ((), ("--chop",)):
+        tool(*arguments, *chop)  # not the cached scores of the other
         report = json.loads((tmp_path / "out/comparison.json").read_text())
-        (scores[report["cut"]],) = (score["psnr"] for score in report["scores"])
-    assert "on pieces of less than 6400 pixels" in (tmp_path / "out/comparison.md").read_text()
+        (scores[report["chop"]],) = (score["psnr"] for score in report["scores"])
+    assert "on pieces of fewer than 6400 pixels" in (tmp_path / "out/comparison.md").read_text()
     task = make_task("super_resolution", scale=2)
     reference = task.reference(picture)
-    for cut, layout in ((None, {}), (6400, {"mode": "chop", "limit": 6400})):
+    for chop, layout in ((None, {}), (6400, {"mode": "chop", "limit": 6400})):
         restored = Restorer(network, **layout).restore(task.degrade(reference))
-        assert scores[cut] == pytest.approx(task.protocol.psnr(restored, reference, 2))
+        assert scores[chop] == pytest.approx(task.protocol.psnr(restored, reference, 2))
     assert scores[None] != scores[6400]
 
 
@@ -141,7 +141,7 @@ def test_a_checkpoint_with_its_config(tool, tiny, tmp_path):
     torch.save({"params": PAEDSR(**arguments).state_dict()}, tmp_path / "net.pth")
     (tmp_path / "net.yml").write_text(json.dumps({"network_g": {"type": "PAEDSR", **arguments}}))
     bare = ("compare", *SR, "--data", tiny, "--methods", f"net={tmp_path / 'net.pth'}")
-    tool(*bare, message="give the config that it was trained with")
+    tool(*bare, message="pass the config with which it was trained")
     tool(*bare, "--config", f"net={tmp_path / 'net.yml'}")
     assert "| net |" in (tmp_path / "out/comparison.md").read_text()
 
@@ -159,22 +159,22 @@ def test_a_checkpoint_with_its_config(tool, tiny, tmp_path):
         (("--task", "denoising", "--methods", "bicubic"), "error: bicubic is a method of super-resolution"),
         (("--task", "super_resolution"), "error: degraded images of x2 are smaller"),
         (("--task", "denoising", "--methods", "net=none.pth"), "No such file or directory: 'none.pth'"),
-        (("--task", "denoising", "--config", "net=a.py"), "--config names no method: net"),
-        (("--task", "denoising", "--data", "none"), "error: none: no such folder"),
+        (("--task", "denoising", "--config", "net=a.py"), "--config: not in --methods: net"),
+        (("--task", "denoising", "--data", "none"), "error: none: not a folder"),
         (("--task", "denoising", "--figure", "none"), "error: figure 'none': expected auto, NAME or NAME:X,Y,WIDTH"),
-        (("--task", "denoising", "--figure", "coffee:9,9,99,9"), "not within the picture, which has 33x31"),
+        (("--task", "denoising", "--figure", "coffee:9,9,99,9"), "not within the image, which has 33x31"),
     ],
 )
 def test_what_is_wrong_is_said(tool, tiny, arguments, message):
     tool("compare", "--data", tiny, "--methods", "degraded", *arguments, message=message)
 
 
-def test_a_bad_picture_is_named(tool, tiny):
+def test_a_bad_image_is_named(tool, tiny):
     (tiny / "HR/bad.png").write_bytes(b"")
     tool("compare", "--task", "denoising", "--data", tiny, "--methods", "degraded", message="bad.png: not a readable")
 
 
-def test_paper_check_without_pictures(tool, tmp_path):
+def test_paper_check_without_images(tool, tmp_path):
     tool("paper_check", "--data", tmp_path, message=f"error: expected under {tmp_path}:\n  {tmp_path}/classic5/HR: 5")
 
 

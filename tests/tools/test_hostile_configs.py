@@ -20,7 +20,7 @@ GOOD = {"name": "n", "network_g": {"type": "PAEDSR", **ARGUMENTS}, "datasets": {
 #: What the tools that take anybody's checkpoint are given besides the config.
 READERS = {
     "restore.py": ["photo.png", "--weights", "net.pth", "--config"],
-    "convert_checkpoint.py": ["net.pth", "ours.pth", "--config"],
+    "convert_checkpoint.py": ["--weights", "net.pth", "--out", "ours.pth", "--config"],
     "compare.py": [
         "--task",
         "super_resolution",
@@ -57,7 +57,7 @@ OPTIONS = {
     ),
     "JSON as base": ("x.yml: _base_: expected", {"x.yml": "_base_: base.json", "base.json": "{}"}),
     "pickle as base": ("x.yml: _base_: expected", {"x.yml": "_base_: base.pkl", "base.pkl": "cos\nmknod\n(VMARK\ntR."}),
-    "base of itself": ("x.yml: it is a _base_ of itself", {"x.yml": "_base_: x.yml"}),
+    "base of itself": ("x.yml: a _base_ of itself", {"x.yml": "_base_: x.yml"}),
     "network": (
         "no network or layer os.mknod is registered",
         {
@@ -76,7 +76,10 @@ PROGRAMS = {
         "x.py: line 2: expected plain values, found __import__",
         {"x.py": MODEL + "__import__('os').mknod('MARK')"},
     ),
-    "value": ("model is not of plain values", {"x.py": "model = dict(generator=__import__('os').mknod('MARK'))"}),
+    "value": (
+        "model does not consist of plain values",
+        {"x.py": "model = dict(generator=__import__('os').mknod('MARK'))"},
+    ),
     "base": (
         "base.py: line 1: expected plain values",
         {"x.py": "_base_ = ['base.py']\n" + MODEL, "base.py": "import os; os.mknod('MARK')"},
@@ -153,9 +156,9 @@ def test_they_import_nothing_that_a_config_names(tool, tmp_path, monkeypatch, sc
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("name.x=1", r"x\.\w+: it has no place for the override name\.x=1"),
-        ("numbers.7=1", "it has no place for the override numbers.7=1"),
-        ("a=" + "[" * 400 + "]" * 400, "it has no place for the override a="),
+        ("name.x=1", r"x\.\w+: cannot apply the override name\.x=1"),
+        ("numbers.7=1", "cannot apply the override numbers.7=1"),
+        ("a=" + "[" * 400 + "]" * 400, "cannot apply the override a="),
     ],
 )
 def test_overrides_that_do_not_fit_are_named(tool, tmp_path, config, override, message):

@@ -30,7 +30,7 @@ def gray_network():
 
 @pytest.fixture
 def tool(monkeypatch, capsys, tmp_path):
-    """Return a function that runs the script in this process in a folder with a picture and a checkpoint."""
+    """Return a function that runs the script in this process in a folder with an image and a checkpoint."""
     script = str(Path("tools/restore.py").resolve())
     write_image(tmp_path / "photo.png", COLOR)
     write_checkpoint(gray_network(), tmp_path / "car20.safetensors", make_task("artifact_reduction", quality=20))
@@ -68,14 +68,14 @@ def test_out_of_the_box(tool):
     assert "PANet, JPEG artifact reduction q20; on " in output
     assert "photo.png of 40x30: whole, about " in output
     assert "luma (BT.601)" in output
-    assert "no bundled weights for artifact_reduction quality=10" in tool(
+    assert "no bundled model for artifact_reduction quality=10" in tool(
         "photo.png", "--task", "artifact_reduction", "--quality", "10", code=1
     )
-    assert "no bundled weights for denoising" in tool("photo.png", "--task", "denoising", code=1)
+    assert "no bundled model for denoising" in tool("photo.png", "--task", "denoising", code=1)
 
 
 def test_the_whole_as_a_process(run_tool, tmp_path):
-    """Two sizes, a list, another format, a picture that is none."""
+    """Two sizes, a list, another format, an image that is none."""
     torch.manual_seed(0)
     network = PAEDSR(2, mid_channels=8, num_blocks=1, attention={"levels": 2})
     write_checkpoint(network, tmp_path / "x2.pth")
@@ -103,7 +103,7 @@ def test_the_whole_as_a_process(run_tool, tmp_path):
 def test_the_ways(tool):
     weights = ("--weights", "car20.safetensors", "-o", "out.png", "--device", "cpu")
     assert "6 tiles of up to 20x20" in tool("photo.png", *weights, "--tile", "20", "--overlap", "4")
-    assert "cut into 4 pieces as the original does" in tool("photo.png", *weights, "--chop", "--self-ensemble")
+    assert "chopped into 4 pieces as by the original" in tool("photo.png", *weights, "--chop", "--self-ensemble")
     assert "in bf16" in tool("photo.png", *weights, "--whole", "--dtype", "bf16", "--max-memory", "1G", "--batch", "2")
     assert "1 skipped" in tool("photo.png", *weights, "--skip-existing")
 
@@ -143,8 +143,8 @@ def test_another_task_than_the_checkpoints_is_warned_of(tool):
     assert "JPEG artifact reduction q20" in output
 
 
-def test_the_level_is_read_from_every_picture_and_chooses_its_network(tool, tmp_path, monkeypatch):
-    """Of pictures of quality 20, 60 and 97 and of one without, by networks for 20 alone and for 30 to 95."""
+def test_the_level_is_read_from_every_image_and_chooses_its_network(tool, tmp_path, monkeypatch):
+    """Of images of quality 20, 60 and 97 and of one without, by networks for 20 alone and for 30 to 95."""
     torch.manual_seed(1)
     blind = PANet(1, 4, 0, attention={"levels": 1})
     write_checkpoint(blind, tmp_path / "car.safetensors", make_task("artifact_reduction", quality=(30, 95)))
@@ -200,7 +200,7 @@ def test_noise_is_estimated(tool, tmp_path):
     write_image(tmp_path / "flat.png", flat)
     write_image(tmp_path / "gray.png", add_gaussian_noise(flat[..., 0], 10, 0))
     output = tool("flat.png", "gray.png", "photo.png", "--task", "denoising", "--device", "cpu")
-    assert "flat.png: sigma 0 (estimated from its pixels, in which there is hardly any noise)" in output
+    assert "flat.png: sigma 0 (estimated from its pixels, which have hardly any noise)" in output
     assert re.search(r"gray\.png: sigma (9|10|11) \(estimated from its pixels\)", output)
     sigma = int(re.search(r"photo\.png: sigma (\d+)", output)[1])
     assert sigma > 50
@@ -218,7 +218,7 @@ def test_noise_is_estimated(tool, tmp_path):
         (("--task", "artifact_reduction", "--config", "a.py"), "set --weights CHECKPOINT"),
         (("--sigma", "30", "--weights", "car20.safetensors"), "sigma: parameters require their task in --task"),
         (("--weights", "none.pth"), "none.pth: no such checkpoint file"),
-        (("--task", "artifact_reduction", "-o", "."), "would replace a picture"),
+        (("--task", "artifact_reduction", "-o", "."), "would replace an image"),
         (("--task", "artifact_reduction", "--tile", "20"), "an overlap of 16"),
         (("--task", "artifact_reduction", "--tile", "0"), "expected a whole number above 0"),
         (("--task", "artifact_reduction", "--chop", "9"), "limit must be at least 1024"),
@@ -245,4 +245,4 @@ def test_chop_takes_the_tasks_limit(tool, tmp_path):
     write_image(tmp_path / "big.png", big)
     write_checkpoint(PANet(3, 2, 0, attention={"levels": 1}), tmp_path / "rgb.pth")
     for task, count in (("denoising", 4), ("demosaicing", 16)):
-        assert f"cut into {count} pieces" in tool("big.png", "--weights", "rgb.pth", "--task", task, "--chop")
+        assert f"chopped into {count} pieces" in tool("big.png", "--weights", "rgb.pth", "--task", task, "--chop")

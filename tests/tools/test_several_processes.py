@@ -21,7 +21,7 @@ DENOISING = make_task("denoising", sigma=30)
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Eleven pictures of two sizes, and one that is none; a network for them."""
+    """Eleven images of two sizes, and one that is none; a network for them."""
     draw = np.random.default_rng(0)
     for number in range(11):
         height, width = (24, 20) if number % 3 else (16, 40)
@@ -82,7 +82,7 @@ def test_restoring_in_two_processes(run_tool, pictures):
     assert left < restored < 11
     assert done.returncode == 1
     assert f"{restored} of 12 restored by 2 processes" in done.stdout
-    # The file that is no picture was the second's, too.
+    # The file that is no image was the second's, too.
     assert (
         done.stderr.count("process 1 exited early; run the same command with --skip-existing to restore")
         == 12 - restored

@@ -18,7 +18,7 @@ from panet_plugin.weights import write_checkpoint
 
 @pytest.fixture
 def run(monkeypatch, tmp_path, capsys):
-    """Return a function that runs the tool on a picture with a gray network, and returns what it printed."""
+    """Return a function that runs the tool on an image with a gray network, and returns what it printed."""
     torch.manual_seed(0)
     network = PANet(1, 8, 2, attention={"levels": 2}).eval()
     network.trained_patch = 9
@@ -66,7 +66,7 @@ def test_figures_and_a_page(run, tmp_path):
     assert first.shape[1] == 13 * 30
     assert (first != second).any()
     found = read_page(tmp_path)
-    assert found["title"] == "chelsea.png: where body.blocks.1 looks"
+    assert found["title"] == "chelsea.png: attention of body.blocks.1"
     grid = [(x, y) for y in (0, 10, 20, 30) for x in (3, 13, 23)]
     assert [tuple(point["at"]) for point in found["points"]] == sorted(
         [*grid, (3, 4), (20, 31)], key=lambda at: at[::-1]
@@ -94,8 +94,8 @@ def test_the_window(run, tmp_path):
         (("--at", 3, 4, "--dpi", "nan"), "--dpi must be from 1 to 1000, got nan"),
         (("--at", 28, 4), "error: pixel (28, 4) is outside the image: expected x from 0 to 27 and y from 0 to 31"),
         (("--at", 1, 1, 5, -1), "error: pixel (5, -1) is outside"),
-        (("--html", "--every", 0), "error: expected a grid of every 1st pixel or fewer, got 0"),
-        (("--at", 3, 4, "--html", "--matches", 21), "error: a page has 1 to 20 matches, got 21"),
+        (("--html", "--every", 0), "error: the distance of the grid's pixels must be at least 1, got 0"),
+        (("--at", 3, 4, "--html", "--matches", 21), "error: a page can have 1 to 20 matches, got 21"),
         (("--at", 3, 4, "--block", "tail"), "PANet has no pyramid attention 'tail': choose one of body.blocks.1"),
         (("--at", 3, 4, "--weights", "none.pth"), "error: none.pth: no such checkpoint file"),
     ],
@@ -105,14 +105,14 @@ def test_what_is_wrong_is_said(run, arguments, message):
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)<script>.png", '"><img onerror=alert(1)>.png', "$\\x$.png"])
-def test_names_of_pictures_are_text(run, tmp_path, name):
+def test_names_of_images_are_text(run, tmp_path, name):
     (tmp_path / "chelsea.png").rename(tmp_path / name)
     run("--at", 3, 4, "--html", "--dpi", 30, picture=name)
     page = (tmp_path / f"out/{name[:-4]}.html").read_text(encoding="utf-8")
     assert name not in page
-    assert json.loads(re.search(r'id="data">(.*?)</script>', page)[1])["title"].startswith(f"{name}: where")
+    assert json.loads(re.search(r'id="data">(.*?)</script>', page)[1])["title"].startswith(f"{name}: attention")
 
 
-def test_the_picture_is_named(run, tmp_path):
+def test_the_image_is_named(run, tmp_path):
     (tmp_path / "chelsea.png").write_bytes(b"GIF89a")
     run("--at", 1, 1, message="chelsea.png: not a readable image")

@@ -32,7 +32,7 @@ def test_demo_at_a_tiny_size(run_tool, tmp_path):
     output = run_tool("demo.py", "--work-dir", work_dir, "--cfg-options", *options, SAMPLE_ROOT=str(sample))
     assert "$ python data_prep/sample.py" in output
     assert "$ python tools/train.py configs/panet/panet_lite_x2_sample.py" in output
-    assert "dB from bicubic" in output
+    assert "dB over bicubic" in output
     pictures = sorted(path.name for path in (sample / "DIV2K_valid_HR").iterdir())
     assert sorted(path.name for path in (work_dir / "restored").iterdir()) == pictures
     for name in pictures:
@@ -55,7 +55,9 @@ def test_convert_checkpoint(name, suffix, rgb_range, run_tool, tmp_path):
     official = golden.state_dict(name)
     torch.save(official, tmp_path / "official.pt")
     options = ["--rgb-range", rgb_range] if rgb_range else []
-    output = run_tool("convert_checkpoint.py", tmp_path / "official.pt", tmp_path / f"ours.{suffix}", *options)
+    output = run_tool(
+        "convert_checkpoint.py", "--weights", tmp_path / "official.pt", "--out", tmp_path / f"ours.{suffix}", *options
+    )
     network = load_official(official, rgb_range)
     assert type(network).__name__ in output
     converted = read_state_dict(tmp_path / f"ours.{suffix}")
@@ -71,7 +73,14 @@ def test_convert_what_mmengine_trained(monkeypatch, tmp_path, capsys):
     torch.save({"meta": {"cfg": text}, "state_dict": state}, tmp_path / "iter_4.pth")
 
     def convert(*options):
-        command = ["convert_checkpoint", tmp_path / "iter_4.pth", tmp_path / "ours.safetensors", *options]
+        command = [
+            "convert_checkpoint",
+            "--weights",
+            tmp_path / "iter_4.pth",
+            "--out",
+            tmp_path / "ours.safetensors",
+            *options,
+        ]
         monkeypatch.setattr(sys, "argv", [*map(str, command)])
         runpy.run_path("tools/convert_checkpoint.py", run_name="__main__")
         loaded = load_official(tmp_path / "ours.safetensors")
@@ -82,7 +91,7 @@ def test_convert_what_mmengine_trained(monkeypatch, tmp_path, capsys):
 
     assert convert() == make_task("super_resolution", scale=2)
     assert "PAEDSR, 0.0" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="a network of scale 2 is not for Denoising s25"):
+    with pytest.raises(SystemExit, match="a network with scale 2 does not fit Denoising s25"):
         convert("--task", "denoising", "--sigma", "25")
     network = PANet(1, 4, 1, attention={"reduction": 2})
     write_checkpoint(network, tmp_path / "iter_4.pth")
@@ -94,7 +103,7 @@ def test_convert_what_mmengine_trained(monkeypatch, tmp_path, capsys):
 
 def test_a_converted_checkpoint_is_loaded_by_both_frameworks_own_loaders(run_tool, tmp_path):
     torch.save(golden.state_dict("pa_edsr_x2"), tmp_path / "official.pt")
-    run_tool("convert_checkpoint.py", tmp_path / "official.pt", tmp_path / "ours.pth")
+    run_tool("convert_checkpoint.py", tmp_path / "official.pt", tmp_path / "ours.pth")  # the former command line
     expected = load_official(golden.state_dict("pa_edsr_x2")).state_dict()
     arguments = {"type": "PAEDSR", "scale": 2, "num_blocks": 4}
 

@@ -199,7 +199,7 @@ def test_a_block_is_chosen(two_blocks):
 @pytest.mark.parametrize(
     ("block", "message"),
     [
-        (None, "Sequential has several blocks of pyramid attention: choose one of 0.py.*, 1.pyramid_attention"),
+        (None, "Sequential has several pyramid attention blocks: choose one of 0.py.*, 1.pyramid_attention"),
         ("2", "Sequential has no pyramid attention '2': choose one of 0.pyramid_attention, 1.pyramid_attention"),
     ],
 )
@@ -211,7 +211,7 @@ def test_blocks_are_listed(two_blocks, block, message):
 def test_networks_that_cannot_be_shown():
     with pytest.raises(VisualizationError, match="Conv2d has no pyramid attention"):
         AttentionProbe(nn.Conv2d(3, 3, 1), image(8, 8))
-    with pytest.raises(VisualizationError, match=r"PANet does not take this image \(8x8x3\): .*channels"):
+    with pytest.raises(VisualizationError, match=r"PANet does not accept this image \(8x8x3\): .*channels"):
         AttentionProbe(PANet(1, 8, 2), image(8, 8))
     with pytest.raises(VisualizationError, match=r"body.blocks.1: a pyramid level .* has no pixel"):
         AttentionProbe(PANet(3, 8, 2, attention={"levels": 9}), image(3, 8))

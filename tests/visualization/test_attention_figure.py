@@ -41,10 +41,10 @@ def test_what_the_figure_shows(probe, tmp_path):
         assert colors.shape == (*weights.shape, 4)
         # One scale for all levels: a patch has the color that the bar has at its weight.
         row, column = np.unravel_index(weights.argmax(), weights.shape)
-        # What the pixel does not see is left as it is in the picture.
+        # What the pixel does not see is left as it is in the image.
         assert (axis.images[1].get_alpha()[weights == 0] == 0).all() and (weights == 0).any()
         np.testing.assert_allclose(colors[row, column], colormaps["inferno"](scale(weights.max())), atol=0.02)
-        # The map lies over the whole picture, whatever its own size.
+        # The map lies over the whole image, whatever its own size.
         assert axis.get_xlim() == (-0.5, 15.5)
         assert [tuple(image.get_extent()) for image in axis.images] == [(-0.5, 15.5, 11.5, -0.5)] * 2
         numbers = [text.get_text() for text in axis.texts]

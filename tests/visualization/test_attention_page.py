@@ -48,7 +48,7 @@ def test_it_holds_what_is_computed():
         assert [match[:3] for match in point["matches"]] == [[m.level, m.row, m.column] for m in view.matches]
         assert [m[3] for m in point["matches"]] == pytest.approx([m.weight for m in view.matches], rel=0.005)
         assert point["shares"] == pytest.approx([float(level.sum()) for level in view.weights], rel=0.005)
-    head, _, picture = found["picture"].partition(",")
+    head, _, picture = found["image"].partition(",")
     assert head == "data:image/png;base64"
     np.testing.assert_array_equal(decode_image(base64.b64decode(picture), "picture"), probe.image)
 
@@ -101,7 +101,7 @@ def test_names_are_text(name):
     page = attention_page(probe, [(0, 0)], name)
     found = Elements(page.encode().decode())
     assert found.found == harmless.found
-    assert json.loads(found.data)["title"] == f"{name}: where {name} looks"
+    assert json.loads(found.data)["title"] == f"{name}: attention of {name}"
 
 
 def test_it_needs_no_other_file():
@@ -124,10 +124,10 @@ def test_its_size_is_bounded():
 @pytest.mark.parametrize(
     ("points", "matches", "message"),
     [
-        ([], 3, "a page has 1 to 5,000 pixels to point at, got 0"),
-        ([(0, 0)] * 5001, 3, "a page has 1 to 5,000 pixels to point at, got 5,001"),
-        ([(0, 0)], 0, "a page has 1 to 20 matches, got 0"),
-        ([(0, 0)], 21, "a page has 1 to 20 matches, got 21"),
+        ([], 3, "a page can have 1 to 5,000 selectable pixels, got 0"),
+        ([(0, 0)] * 5001, 3, "a page can have 1 to 5,000 selectable pixels, got 5,001"),
+        ([(0, 0)], 0, "a page can have 1 to 20 matches, got 0"),
+        ([(0, 0)], 21, "a page can have 1 to 20 matches, got 21"),
         ([(0, 12)], 3, r"pixel \(0, 12\) is outside the image"),
     ],
 )
@@ -136,9 +136,9 @@ def test_what_is_too_much(points, matches, message):
         attention_page(make_probe(), points, "photo.png", matches)
 
 
-def test_large_pictures(monkeypatch):
+def test_large_images(monkeypatch):
     monkeypatch.setattr("panet_plugin.visualization.attention_pages.MAX_PIXELS", 191)
-    with pytest.raises(VisualizationError, match="a page has 1 to 191 pixels in the image, got 192"):
+    with pytest.raises(VisualizationError, match="a page can have 1 to 191 pixels in the image, got 192"):
         attention_page(make_probe(), [(0, 0)], "photo.png")
 
 

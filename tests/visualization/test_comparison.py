@@ -68,7 +68,7 @@ def test_names_are_no_formulas(tmp_path):
 
 
 def test_what_the_figure_shows(tmp_path):
-    figure = comparison_figure([comparison(), comparison(name="again")], "scores of " + "whole pictures " * 30)
+    figure = comparison_figure([comparison(), comparison(name="again")], "scores of " + "all the images " * 30)
     whole, truth, *panels = figure.axes[:6]
     assert whole.get_xlabel() == "noise"
     assert figure.axes[6].get_xlabel() == "again"
@@ -92,7 +92,7 @@ def test_what_the_figure_shows(tmp_path):
 
 
 def test_pixels_of_crops_in_the_file(tmp_path):
-    """The crop of a picture with one color in the box has that color, and none of what is around it."""
+    """The crop of an image with one color in the box has that color, and none of what is around it."""
     picture = np.zeros((40, 40, 3), np.uint8)
     picture[..., 2] = 255
     picture[10:20, 20:30] = [0, 255, 0]
@@ -108,11 +108,14 @@ def test_pixels_of_crops_in_the_file(tmp_path):
     ("shown", "message"),
     [
         ([], "at least one"),
-        ([comparison(Box(40, 4, 9, 5))], r"noise: the box of 9x5 pixels at \(40, 4\) is not within .* 48x36"),
-        ([comparison(Box(-1, 4, 9, 5))], "not within"),
-        ([comparison(Box(0, 0, 0, 5))], "not within"),
-        ([comparison(panels=[Panel("odd", TRUTH[:35])])], "noise: odd has 48x35 pixels, of which 48x36 is no multiple"),
-        ([comparison(panels=[Panel("larger", np.zeros((72, 96)))])], "no multiple"),
+        ([comparison(Box(40, 4, 9, 5))], r"noise: the box of 9x5 pixels at \(40, 4\) is not inside .* 48x36"),
+        ([comparison(Box(-1, 4, 9, 5))], "not inside"),
+        ([comparison(Box(0, 0, 0, 5))], "not inside"),
+        (
+            [comparison(panels=[Panel("odd", TRUTH[:35])])],
+            "noise: odd has 48x35 pixels, of which 48x36 is not a multiple",
+        ),
+        ([comparison(panels=[Panel("larger", np.zeros((72, 96)))])], "not a multiple"),
     ],
 )
 def test_what_cannot_be_shown(shown, message):

@@ -36,10 +36,10 @@ def test_a_file_is_found_by_its_task(folder):
         write_checkpoint(PANet(task.channels, 4, 1), folder / f"{name}.safetensors", task)
     assert bundled("denoising") == bundled("denoising", sigma=30.0, gray=False) == folder / "dn30.safetensors"
     assert bundled("artifact_reduction", quality=10) == folder / "car10.safetensors"
-    message = r"no bundled weights for denoising sigma=50; .*has artifact_reduction quality=10.*denoising sigma=30"
+    message = r"no bundled model for denoising sigma=50; .*available: artifact_reduction quality=10.*denoising sigma=30"
     with pytest.raises(CheckpointError, match=message):
         bundled("denoising", sigma=50)
-    with pytest.raises(CheckpointError, match="no bundled weights for demosaicing"):
+    with pytest.raises(CheckpointError, match="no bundled model for demosaicing"):
         bundled("demosaicing")
     write_checkpoint(PANet(1, 4, 1), folder / "silent.safetensors")
     with pytest.raises(CheckpointError, match=r"silent\.safetensors: .*a bundled file without a task"):
@@ -65,15 +65,15 @@ def test_a_network_for_a_range_is_one_for_its_levels(folder):
     ):
         assert bundled("denoising", **parameters) == folder / f"{name}.safetensors"
     assert bundled("artifact_reduction") == bundled("artifact_reduction", quality=5) == folder / "car.safetensors"
-    with pytest.raises(CheckpointError, match=r"no bundled weights for denoising sigma=61.*sigma=\(0, 60\)"):
+    with pytest.raises(CheckpointError, match=r"no bundled model for denoising sigma=61.*sigma=\(0, 60\)"):
         bundled("denoising", sigma=61)
-    with pytest.raises(CheckpointError, match="no bundled weights for artifact_reduction quality=10 luma_only=False"):
+    with pytest.raises(CheckpointError, match="no bundled model for artifact_reduction quality=10 luma_only=False"):
         bundled("artifact_reduction", quality=10, luma_only=False)
     with pytest.raises(ValueError, match="denoising has the parameters sigma, gray, got quality"):
         bundled("denoising", quality=3)
 
 
-def test_a_network_is_found_by_the_level_and_the_channels_of_a_picture(folder):
+def test_a_network_is_found_by_the_level_and_the_channels_of_an_image(folder):
     tasks = {
         "blind": make_task("artifact_reduction", quality=(20, 80)),
         "q10": make_task("artifact_reduction", quality=10),
@@ -105,5 +105,5 @@ def test_a_network_is_found_by_the_level_and_the_channels_of_a_picture(folder):
 
 
 def test_nothing_is_there(folder):
-    with pytest.raises(CheckpointError, match="no bundled weights for denoising; the package has nothing"):
+    with pytest.raises(CheckpointError, match="no bundled model for denoising; available: nothing"):
         bundled("denoising")

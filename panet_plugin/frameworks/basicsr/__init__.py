@@ -1,4 +1,4 @@
-"""The bridge to BasicSR: importing it repairs BasicSR where needed and registers our classes with it."""
+"""The bridge to BasicSR: importing it patches BasicSR where needed and registers this package's classes."""
 
 from panet_plugin.archs import PAEDSR, RNAN, PANet
 from panet_plugin.frameworks.compat import enable_basicsr

@@ -14,7 +14,7 @@ from panet_plugin.frameworks.with_attention import make_with_pyramid_attention
 def build_arch(arch: Mapping[str, Any]) -> nn.Module:
     """Build a registered arch of BasicSR from ``{"type": name, **arguments}``.
 
-    Unlike BasicSR's ``build_network`` it does not start the log, whose place only BasicSR's pipelines know.
+    Unlike BasicSR's ``build_network``, it does not start logging, which only BasicSR's pipelines configure.
 
     Raises:
         KeyError: If there is no such arch.
@@ -24,11 +24,11 @@ def build_arch(arch: Mapping[str, Any]) -> nn.Module:
 
 
 def initialize(network: nn.Module) -> None:
-    """Do nothing: BasicSR's archs initialize themselves when they are built."""
+    """Do nothing: BasicSR's archs are initialized when they are built."""
 
 
 def registered_names() -> set[str]:
-    """Return the names of all registered archs; BasicSR looks for ``NAME_basicsr`` too."""
+    """Return the names of all registered archs; BasicSR also looks up ``NAME_basicsr``."""
     names = ARCH_REGISTRY.keys()
     return {*names, *(name.removesuffix("_basicsr") for name in names)}
 
@@ -42,11 +42,11 @@ def own_archs() -> Iterator[str]:
 
 @ARCH_REGISTRY.register()
 def MMagicArch(arch: Mapping[str, Any]) -> nn.Module:
-    """Build an arch of MMagic by its own name and arguments: that network itself, with the names of its weights.
+    """Build an arch of MMagic: the network itself, with its own names of weights.
 
     Args:
-        arch: ``{"type": name, **arguments}``, as ``model.generator`` in a config of MMagic. It is initialized as
-            MMagic does at the start of a training.
+        arch: ``{"type": name, **arguments}``, as ``model.generator`` in a config of MMagic. It is initialized as by
+            MMagic at the start of training.
 
     Raises:
         ImportError: If MMagic is not installed.

@@ -16,9 +16,9 @@ from panet_plugin.tasks import image_rng, make_task
 
 @DATASET_REGISTRY.register()
 class PairedLMDBDataset(Dataset):
-    """Low-quality images and ground truth of two LMDBs, which may be in shards, or folders, with equal names.
+    """Pairs of images with the same names from two LMDBs, which may be sharded, or folders.
 
-    BasicSR's ``PairedImageDataset`` gives the same patches, but its errors do not say which record is damaged.
+    BasicSR's ``PairedImageDataset`` returns the same patches, but its errors do not name the damaged record.
 
     Args:
         opt: Options of a BasicSR dataset, with
@@ -26,14 +26,14 @@ class PairedLMDBDataset(Dataset):
             - ``dataroot_gt``, ``dataroot_lq``: the LMDBs;
             - ``gt_size``: side of the patches of the ground truth in pixels, in training;
             - ``use_hflip``, ``use_rot``: flips, and flips with transposition, in training;
-            - ``max_bad_images``: how many records that cannot be read every loading process may pass over in
-              training; 0 if not given;
-            - ``shuffle_buffer``: images that are shuffled at a time in training, so that the disk is read in sequence,
-              see :func:`panet_plugin.data.sequential_order`; all of them if not given.
+            - ``max_bad_images``: maximum number of unreadable records that each loading process skips in training;
+              default 0;
+            - ``shuffle_buffer``: number of images shuffled at a time in training, so that the disk is read
+              sequentially, see :func:`panet_plugin.data.sequential_order`; default: all.
 
     Raises:
         FileNotFoundError: If one of the LMDBs does not exist.
-        ValueError: If a key is in one of them alone.
+        ValueError: If a key is in only one of them.
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
@@ -61,20 +61,20 @@ class PairedLMDBDataset(Dataset):
 
 @DATASET_REGISTRY.register()
 class CleanImageDataset(Dataset):
-    """Pairs of degraded and clean images, made by a task from clean images alone.
+    """Pairs of degraded and clean images, made by a task from clean images.
 
-    In training (``phase: train``) patches are cut, flipped and transposed before they are degraded anew each time; in
-    validation whole images are degraded, the same way in every run.
+    In training (``phase: train``), patches are cropped, flipped and transposed, and degraded differently each time; in
+    validation, whole images are degraded identically in every run.
 
     Args:
         opt: Options of a BasicSR dataset, with
 
-            - ``dataroot_gt``: a folder of images or an LMDB, which may be in shards;
+            - ``dataroot_gt``: a folder of images or an LMDB, which may be sharded;
             - ``task``: its name and the parameters of :func:`panet_plugin.tasks.make_task`;
             - ``gt_size``: side of the patches of clean images in pixels, in training;
             - ``use_hflip``, ``use_rot``: flips, and flips with transposition, in training;
             - ``shuffle_buffer``: as for ``PairedLMDBDataset``;
-            - ``seed``: what the noise in validation depends on, besides the image's name; 0 if not given.
+            - ``seed``: seed of the noise in validation, which also depends on the image's name; default 0.
 
     Raises:
         FileNotFoundError: If there are no images.
@@ -109,5 +109,5 @@ class CleanImageDataset(Dataset):
 
 
 def _to_tensor(image: np.ndarray) -> Tensor:
-    """Return 8 or 16-bit ``(H, W, C)`` as float32 ``(C, H, W)`` in [0, 1]."""
+    """Convert 8- or 16-bit ``(H, W, C)`` to float32 ``(C, H, W)`` in [0, 1]."""
     return torch.from_numpy(image.transpose(2, 0, 1) / np.float32(np.iinfo(image.dtype).max))

@@ -1,4 +1,4 @@
-"""What an option file of BasicSR says of its network."""
+"""Describing the network of a BasicSR option file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +18,9 @@ def describe(values: Mapping[str, Any], source: Path) -> Description:
 
 
 def patch_of_options(options: Mapping[str, Any]) -> int | None:
-    """Return the side in pixels of the patches of the input; the options' ``gt_size`` is that of the ground truth.
+    """Return the side in pixels of the input patches; the options' ``gt_size`` is that of the ground truth.
 
-    None where nothing of that kind is said, whatever there is instead.
+    None if the options do not specify it validly.
     """
     train = as_mapping(as_mapping(options.get("datasets")).get("train"))
     return positive_side(train.get("patch_size")) or positive_side(train.get("gt_size"), options.get("scale", 1))

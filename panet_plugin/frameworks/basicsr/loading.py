@@ -1,4 +1,4 @@
-"""Training data for BasicSR's trainer that can be entered anywhere: a sample depends on its number alone."""
+"""Training data for BasicSR's trainer that can be resumed at any sample: a sample depends only on its number."""
 
 import itertools
 import random
@@ -17,15 +17,15 @@ from panet_plugin.frameworks.configs import ConfigError
 
 @contextmanager
 def numbered_samples(seed: int, iteration: int = 0, epoch: int = 0) -> Iterator[None]:
-    """Let BasicSR's trainer load :class:`SampleStream` for a while, in the place of epochs that begin anew.
+    """Temporarily make BasicSR's trainer load a :class:`SampleStream` instead of epochs.
 
-    Its own epochs shuffle by their number and give every worker the same random numbers again, so that a training
+    Its own epochs are shuffled by their number and give every worker the same random numbers again, so that training
     cannot be resumed within one.
 
     Args:
-        seed: Of the order of the images and of all that is random about the samples.
-        iteration: Where the training goes on.
-        epoch: That of the trainer there, which is the only one now.
+        seed: Seed of the order of the images and of all random values of the samples.
+        iteration: Iteration at which training continues.
+        epoch: The trainer's epoch at that iteration, which is now the only one.
     """
     before = {
         name: getattr(basicsr.train, name)
@@ -52,17 +52,17 @@ def numbered_samples(seed: int, iteration: int = 0, epoch: int = 0) -> Iterator[
 
 
 class SampleStream(Sampler):
-    """Passes over a dataset without end, each in an order of its own, shared out among processes.
+    """Infinite passes over a dataset, each in a new random order, distributed among processes.
 
     Args:
-        size: Images of the dataset.
-        seed: Of the orders, and of the seeds of the samples.
+        size: Number of images in the dataset.
+        seed: Seed of the orders, and of the seeds of the samples.
         world_size: Number of processes.
-        rank: That of this one.
-        start: Samples that this process has had before.
-        buffer: Images that are shuffled at a time, where the disk is to be read in sequence; see
+        rank: Number of this process.
+        start: Number of samples that this process has already read.
+        buffer: Number of images shuffled at a time, to read the disk sequentially; see
             :func:`~panet_plugin.data.sequential_order`.
-        shards: With ``buffer``, the number of the shard of every image.
+        shards: With ``buffer``, the number of each image's shard.
     """
 
     def __init__(
@@ -93,23 +93,23 @@ class SampleStream(Sampler):
         return sequential_order(self.shards, self.buffer, rng, self.world_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Do nothing: BasicSR's trainer tells its samplers that an epoch begins."""
+        """Do nothing: BasicSR's trainer calls this at the start of an epoch."""
 
 
 class SeededIndex(int):
-    """The index of an image, with the seed of what is random about the sample, in 32 bits."""
+    """The index of an image, with a 32-bit seed for the random values of the sample."""
 
     seed: int
 
     def __new__(cls, index: int, seed: int = 0) -> "SeededIndex":
-        """Return the number ``index`` with an attribute."""
+        """Return the number ``index`` with the seed as an attribute."""
         self = super().__new__(cls, index)
         self.seed = seed
         return self
 
 
 class _Seeded(Dataset):
-    """A dataset whose samples are random by their seed alone, whichever process makes them, and what it made before."""
+    """A dataset whose samples depend only on their seeds, not on the process or on earlier samples."""
 
     def __init__(self, dataset: Any, buffer: int | None = None) -> None:
         self.dataset, self.buffer = dataset, buffer

@@ -1,4 +1,4 @@
-"""Metrics of BasicSR's validators that follow the protocols of the published tables."""
+"""Metrics for BasicSR's validation that follow the protocols of published tables."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,11 +17,11 @@ def _make(metric: str) -> Callable[..., float]:
         """Return a metric by one of :data:`panet_plugin.metrics.PROTOCOLS`.
 
         Args:
-            img: Restored image as BasicSR's validators give it: ``(H, W)`` or ``(H, W, 3)`` BGR, rounded to 8 bit.
+            img: Restored image from BasicSR's validation: ``(H, W)`` or ``(H, W, 3)`` BGR, rounded to 8 bits.
             img2: Ground truth, likewise.
             protocol: A key of ``PROTOCOLS``.
             scale: Upscaling factor.
-            better: Not for us: BasicSR gives every metric the option by which it keeps the best checkpoint.
+            better: Ignored: BasicSR passes the option by which it keeps the best checkpoint.
 
         Raises:
             ValueError: If there is no such protocol.

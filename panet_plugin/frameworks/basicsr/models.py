@@ -1,4 +1,4 @@
-"""BasicSR's SRModel with checkpoints that are whole or not there, and with the attention's window in validation."""
+"""BasicSR's SRModel with atomic checkpoints, and with the attention's window in validation."""
 
 import functools
 import io
@@ -30,31 +30,31 @@ from panet_plugin.weights import PATCH
 
 @MODEL_REGISTRY.register()
 class RestorationModel(SRModel):
-    """BasicSR's SRModel, to be named by ``model_type``, with the same options.
+    """BasicSR's SRModel, selected by ``model_type``, with the same options.
 
-    Pyramid attention without a window of its own validates with one of the side of the training's patches, so that
-    every pixel of a whole image sees what it saw in training; ``window`` of the options gives all blocks another,
-    or, with ``null``, none. Checkpoints say the side of the patches, and an error in writing one ends the training
-    with the last ones unharmed, where SRModel goes on without. On SIGTERM, SIGINT or SIGUSR1 the step
-    is finished and saved. A step with a gradient that is not finite is skipped; ``max_nonfinite_steps`` of ``train``
-    (10, 0 for any number) of them in a row end the training.
+    In validation, pyramid attention without its own window uses one of the size of the training patches, so that every
+    pixel of a whole image is matched as in training; the option ``window`` sets another window for all blocks, or none
+    with ``null``. Checkpoints record the size of the patches. An error while writing a checkpoint ends training, with
+    earlier ones intact, whereas SRModel continues. On SIGTERM, SIGINT or SIGUSR1, the step is finished and saved. Steps
+    with a nonfinite gradient are skipped; ``max_nonfinite_steps`` of ``train`` (default 10, 0 for no limit) in a row
+    end training.
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
         super().__init__(opt)
-        # Options for testing have no training data left.
+        # Options for testing have no training data.
         self._patch = opt.get("trained_patch") or patch_of_options(opt)
 
     def init_training_settings(self) -> None:
-        """Prepare the training as SRModel does, and watch the optimizer's steps."""
+        """Prepare training as SRModel does, and monitor the optimizer's steps."""
         super().init_training_settings()
         self._iteration, self._checked = 0, False
         steps = NonFinite(self.opt["train"].get("max_nonfinite_steps", MAX_NONFINITE_STEPS))
         step = self.optimizer_g.step
 
-        @functools.wraps(step)  # with what the schedulers have noted on it
+        @functools.wraps(step)  # keeps the attributes that schedulers set on it
         def watched_step(*args: Any, **kwargs: Any) -> None:
-            # The average over all processes, which so agree.
+            # Averaged over all processes, so that they agree.
             finite = all_finite(parameter.grad for parameter in self.net_g.parameters())
             if not steps.skips(finite, self._iteration, self._images):
                 step(*args, **kwargs)
@@ -65,7 +65,7 @@ class RestorationModel(SRModel):
         """Take the images of a batch.
 
         Raises:
-            TrainingError: If it is the first of a training, and not RGB in [0, 1].
+            TrainingError: If it is the first batch of training, and not RGB in [0, 1].
         """
         super().feed_data(data)
         self._images = data.get("gt_path") or data.get("lq_path") or []
@@ -78,14 +78,14 @@ class RestorationModel(SRModel):
                 getattr(self, "gt", None),
                 range_key=f"datasets.train with {given}",
                 order_key=f"datasets.train with {given}",
-                picture=next(iter(data.get("gt_path") or ()), None),
+                path=next(iter(data.get("gt_path") or ()), None),
             )
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """Train for a step, then save and leave if a signal came.
+        """Train for a step; after a signal, save and exit.
 
         Raises:
-            TrainingError: If too many steps in a row were not finite.
+            TrainingError: If too many steps in a row were nonfinite.
         """
         self._iteration = current_iter
         super().optimize_parameters(current_iter)
@@ -94,14 +94,14 @@ class RestorationModel(SRModel):
             self._save_and_leave(interruption)
 
     def _save_and_leave(self, interruption: Interruption) -> NoReturn:
-        self.save(0, self._iteration)  # BasicSR's epochs have no part in resuming
+        self.save(0, self._iteration)  # BasicSR's epochs do not matter for resuming
         interruption.leave(Path(self.opt["path"]["training_states"], f"{self._iteration}.state"))
 
     def resume_training(self, resume_state: Mapping[str, Any]) -> None:
-        """Go on from a training state, and log which settings are the state's and which the options'.
+        """Resume from a training state, and log which settings are from the state and which from the options.
 
         Raises:
-            TrainingError: If the schedule cannot be gone on with.
+            TrainingError: If the schedule cannot be continued.
         """
         report_resumed(
             resume_state["iter"],
@@ -115,26 +115,26 @@ class RestorationModel(SRModel):
             if schedule.get("cumulative_period", [total])[-1] < total:
                 raise TrainingError(
                     f"the schedule of the training state ends at iteration {schedule['cumulative_period'][-1]}, "
-                    f"expected one of train.total_iter={total}: lower that, or start a new training with "
+                    f"expected {total} as set by train.total_iter: lower that, or start a new training run with "
                     "path.pretrain_network_g"
                 )
         super().resume_training(resume_state)
 
     def test(self) -> None:
-        """Restore the images of ``feed_data``; in a validation, first save and leave if a signal came.
+        """Restore the images of ``feed_data``; in validation after a signal, save and exit first.
 
         Raises:
             TrainingError: If the output is not finite.
         """
         interruption = Interruption.current
-        # Of several processes one alone validates, so they wait for the next step to leave together.
+        # With several processes, only one validates, so they exit together after the next step.
         if interruption is not None and interruption.number and not self.opt["dist"]:
             self._save_and_leave(interruption)
         network = self.net_g_ema if hasattr(self, "net_g_ema") else self.net_g
         with attention_window(network, self.opt.get("window", "trained"), self._patch):
             super().test()
         if not all_finite([self.output]):
-            # In 8 bit, NaN would pass for a color.
+            # In 8 bits, NaN would become a valid color.
             raise TrainingError(f"the output for {', '.join(self._images)} is not finite")
 
     @master_only
@@ -145,7 +145,7 @@ class RestorationModel(SRModel):
         current_iter: int,
         param_key: str | Sequence[str] = "params",
     ) -> None:
-        """Write the weights of networks as SRModel does.
+        """Write the weights of networks in SRModel's format.
 
         Raises:
             OSError: If they cannot be written.
@@ -166,7 +166,7 @@ class RestorationModel(SRModel):
 
     @master_only
     def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Write what a training is resumed from, as SRModel does.
+        """Write the training state in SRModel's format.
 
         Raises:
             OSError: If it cannot be written.

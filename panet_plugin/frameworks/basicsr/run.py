@@ -38,19 +38,19 @@ def train(
     launcher: str = "none",
     options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Train as a BasicSR option file says.
+    """Train from a BasicSR option file.
 
     Args:
-        config: A ``.yml`` file; ``_base_`` and ``{{$VARIABLE:default}}`` are understood as in MMEngine's configs.
-        work_dir: Where ``experiments/<name>`` and ``tb_logger/<name>`` go; otherwise the working directory.
-        resume: Continue from the last whole training state in ``work_dir``, if there is one.
-        launcher: ``"none"``, or what started the processes of distributed training: ``"pytorch"`` or ``"slurm"``.
+        config: A ``.yml`` file; ``_base_`` and ``{{$VARIABLE:default}}`` are supported as in MMEngine's configs.
+        work_dir: Folder for ``experiments/<name>`` and ``tb_logger/<name>``; by default the working directory.
+        resume: Continue from the last complete training state in ``work_dir``, if there is one.
+        launcher: ``"none"``, or the launcher of distributed training: ``"pytorch"`` or ``"slurm"``.
         options: Overrides of the options, by dotted name.
 
     Raises:
         FileNotFoundError: If a dataset does not exist.
-        TrainingError: If another training uses the experiment's folder; see also ``RestorationModel``.
-        CheckpointError: If a checkpoint or training state is damaged, or holds more than data.
+        TrainingError: If another training run uses the experiment's folder; see also ``RestorationModel``.
+        CheckpointError: If a checkpoint or training state is damaged, or contains more than data.
         SystemExit: With 128 + the signal's number after SIGTERM, SIGINT or SIGUSR1, once a ``RestorationModel`` has
             been saved.
     """
@@ -64,8 +64,8 @@ def train(
         logger.warning("%s has no training state to resume from; training starts from scratch", experiment)
     for key, weights in opt["path"].items():
         if key.startswith("pretrain_network") and weights:
-            _read(weights)  # before BasicSR makes or renames folders
-    # All processes have to shuffle alike: where the options leave the seed to chance, not by that.
+            _read(weights)  # before BasicSR creates or renames folders
+    # All processes must shuffle equally, even if the options do not set a seed.
     samples = numbered_samples(opt.get("manual_seed") or 0, *_position(opt["path"].get("resume_state")))
     log = logged_by(logging.getLogger("basicsr"))
     with alone_in(experiment), Interruption().noted(), _command_line(config, opt, launcher), samples, log:
@@ -86,23 +86,23 @@ def test(
     Args:
         config: A ``.yml`` file.
         checkpoint: Weights of ``network_g``, in any form that :func:`panet_plugin.weights.read_state_dict` reads.
-        work_dir: Where ``results/<name>`` goes.
-        launcher: What started the processes.
+        work_dir: Folder for ``results/<name>``.
+        launcher: Launcher of the processes.
         options: Overrides of the options.
-        window: Of attention, see :class:`~panet_plugin.inference.Restorer`; only for ``RestorationModel``.
+        window: Window of attention, see :class:`~panet_plugin.inference.Restorer`; only for ``RestorationModel``.
 
     Raises:
         FileNotFoundError: If the file or a dataset does not exist.
-        CheckpointError: If the file is not a checkpoint, or not that of ``network_g``.
+        CheckpointError: If the file is not a checkpoint, or not of ``network_g``.
     """
     opt = load_options(config, options)
-    # The model reads both.
+    # The model reads both keys.
     opt["trained_patch"] = read_patch(checkpoint) or patch_of_options(opt)
     if window != "trained":
         opt["window"] = window
     opt["datasets"] = {name: dataset for name, dataset in opt["datasets"].items() if not name.startswith("train")}
     network = build_arch(opt["network_g"])
-    load_weights(network, checkpoint)  # here for its error
+    load_weights(network, checkpoint)  # for its errors
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder, "network_g.pth")
         torch.save({"params": network.state_dict()}, weights)
@@ -112,22 +112,22 @@ def test(
 
 
 def load_options(config: Path, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Read an option file with its ``_base_`` files and overrides, and check that its data exists.
+    """Read an option file with its ``_base_`` files and overrides, and check that the data exist.
 
-    What depends on the task is said once, by ``task`` with the parameters of :func:`panet_plugin.tasks.make_task`: the
-    degradation of clean images, the scale, the protocol of our metrics. What depends on the scale follows it:
-    ``{scale}`` in a dataset's paths, ``gt_size`` from the ``patch_size`` of the low-quality images. ``{data_root}`` in
-    these paths is ``data_root``. A ``CosineAnnealingRestartLR`` without ``periods`` has one, the whole training.
+    ``task``, with the parameters of :func:`panet_plugin.tasks.make_task`, sets everything that depends on the task: the
+    degradation of clean images, the scale and the protocol of our metrics. The scale determines ``{scale}`` in paths of
+    datasets, and ``gt_size`` from the ``patch_size`` of the low-quality images. ``{data_root}`` in these paths stands
+    for ``data_root``. A ``CosineAnnealingRestartLR`` without ``periods`` has a single one, the whole training.
 
     Raises:
         FileNotFoundError: If a dataset does not exist.
-        ConfigError: If a file holds more than plain values, or names what is not registered.
+        ConfigError: If a file contains more than plain values, or an unregistered name.
         TaskError: If there is no such task, or its parameters are out of range.
     """
     cfg = Config(read_plain(config))
     changed = task_overrides(options or {})
     if changed and "task" not in cfg:
-        raise ConfigError(f"{config}: it has no task that task.{next(iter(changed))} can override")
+        raise ConfigError(f"{config}: no task to override with task.{next(iter(changed))}")
     override(cfg, options or {}, config)
     opt = cfg.to_dict()
     for name, network in opt.items():
@@ -141,7 +141,7 @@ def load_options(config: Path, options: Mapping[str, Any] | None = None) -> dict
     data_root = opt.pop("data_root", "")
     for name, dataset in opt["datasets"].items():
         if "sys_path" in (dataset.get("io_backend") or {}):
-            # BasicSR imports a module from there.
+            # BasicSR would import a module from there.
             raise ConfigError(f"{config}: datasets.{name}.io_backend.sys_path is not allowed: set PYTHONPATH instead")
         if task and dataset["type"] == "CleanImageDataset":
             dataset["task"] = {**dataset.get("task", opt["task"]), **changed}
@@ -164,12 +164,12 @@ def load_options(config: Path, options: Mapping[str, Any] | None = None) -> dict
 
 
 def _scale_learning_rates(config: Path, opt: dict[str, Any], launcher: str) -> None:
-    """Scale learning rates with the batch of all processes, where ``auto_scale_lr`` asks for it as MMEngine's does."""
+    """Scale learning rates with the total batch size if ``auto_scale_lr`` is set, as in MMEngine."""
     scaling = opt.pop("auto_scale_lr", None) or {}
     if not scaling.get("enable"):
         return
     if "base_batch_size" not in scaling:
-        raise ConfigError(f"{config}: auto_scale_lr: expected base_batch_size, the batch of the learning rates")
+        raise ConfigError(f"{config}: auto_scale_lr: expected base_batch_size, the batch size of the learning rates")
     if launcher != "none":
         gpus = Rank.of().world
     else:  # all in one process
@@ -181,7 +181,7 @@ def _scale_learning_rates(config: Path, opt: dict[str, Any], launcher: str) -> N
 
 
 def last_state(experiment: Path) -> Path | None:
-    """Return the newest training state of an experiment that was written to its end, or None."""
+    """Return the newest complete training state of an experiment, or None."""
     states = sorted(experiment.glob("training_states/*.state"), key=lambda path: float(path.stem), reverse=True)
     for state in states:
         network = experiment / "models" / f"net_g_{state.stem}.pth"
@@ -192,7 +192,7 @@ def last_state(experiment: Path) -> Path | None:
 
 
 def _position(state: str | None) -> tuple[int, int]:
-    """Return iteration and epoch of a training state, zeros without one."""
+    """Return iteration and epoch of a training state; zeros without one."""
     if not state:
         return 0, 0
     found = _read(state)
@@ -210,8 +210,8 @@ def _read(checkpoint: str) -> Any:
 
 @contextmanager
 def _command_line(config: Path, opt: Mapping[str, Any], launcher: str) -> Iterator[None]:
-    """Say the options in the only way that BasicSR listens to: a file and ``sys.argv``."""
-    # Asking fixes the platform's own start method; BasicSR would change it to spawn for distributed training.
+    """Pass the options to BasicSR, which reads them only from a file and ``sys.argv``."""
+    # Reading the start method fixes it; BasicSR would change it to spawn for distributed training.
     multiprocessing.get_start_method()
     before = sys.argv
     with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,8 @@
-"""What BasicSR 1.4.2 and MMagic 1.2.0 need to import and run on today's PyTorch, NumPy and OpenCV.
+"""Patches with which BasicSR 1.4.2 and MMagic 1.2.0 run on current versions of PyTorch, NumPy and OpenCV.
 
-Each repair is a function of its own, with the symptom, the cause and the condition under which it does nothing.
-Processes that are spawned start afresh: scripts call these functions at their top level, before any import of the
-frameworks, and guard ``__main__``.
+Each patch is a function with the symptom, the cause and the condition under which it does nothing. Spawned processes
+import everything again: scripts should call these functions at the top level, before importing the frameworks, and
+guard ``__main__``.
 """
 
 import functools
@@ -21,7 +21,7 @@ _MMAGIC_PACKAGES = (
 
 @functools.cache
 def enable_basicsr() -> None:
-    """Make BasicSR import and run; further calls do nothing.
+    """Patch BasicSR so that it can be imported and run; further calls do nothing.
 
     Raises:
         ImportError: BasicSR is not installed.
@@ -37,9 +37,9 @@ def enable_basicsr() -> None:
 
 @functools.cache
 def enable_mmagic() -> None:
-    """Make MMagic, with mmcv and MMEngine, import and run; further calls do nothing.
+    """Patch MMagic, mmcv and MMEngine so that they can be imported and run; further calls do nothing.
 
-    MMagic's packages are imported here: it looks into all of them as soon as a registry is asked for a class.
+    MMagic's packages are imported here: it imports all of them on the first lookup in a registry.
 
     Raises:
         ImportError: MMagic, mmcv or MMEngine is not installed.
@@ -50,7 +50,7 @@ def enable_mmagic() -> None:
     repairs_mmagic.checkpoint_globals()
     repairs_mmagic.plain_files()
     repairs_mmagic.whole_files()
-    # It registers an optimizer of transformers, which must be the real one or none.
+    # It registers an optimizer of transformers, which must not be a placeholder.
     importlib.import_module("mmengine.optim")
     with (
         repairs_mmagic.numpy_bool8(),

@@ -1,4 +1,4 @@
-"""Placeholders: let a module import packages that are absent, and fail where they are used."""
+"""Placeholders: modules can import missing packages, and fail only when they use them."""
 
 import importlib
 import sys
@@ -12,30 +12,30 @@ from typing import Any
 
 
 def importable(needs: Mapping[str, Iterable[str]]) -> bool:
-    """Tell whether every name can be imported from its module.
+    """Return whether every name can be imported from its module.
 
     Args:
         needs: Names by module, ``{"package.module": ("Name", ...)}``.
 
     Returns:
-        False if a module or a name is absent or its import fails in any way.
+        False if a module or a name is missing, or an import raises any error.
     """
     try:
         return all(hasattr(importlib.import_module(module), name) for module, names in needs.items() for name in names)
-    except Exception:  # a package that is too new may raise anything, not only ImportError
+    except Exception:  # an incompatible package may raise any error
         return False
 
 
 @contextmanager
 def placeholders(packages: Iterable[str], called_at_import: Mapping[str, Any]) -> Iterator[None]:
-    """Serve placeholder modules for packages while the context is open.
+    """Provide placeholder modules for packages inside the context.
 
-    Packages of these names that are already imported are hidden, and restored afterwards. No placeholder stays in
-    ``sys.modules``; modules imported meanwhile keep those that they took, and using one raises ImportError.
+    Already imported packages with these names are hidden, and restored afterward. No placeholder stays in
+    ``sys.modules``; modules imported meanwhile keep theirs, and using one raises ImportError.
 
     Args:
-        packages: Dotted names; their submodules are served too.
-        called_at_import: What to serve instead for names that modules call while they are imported.
+        packages: Dotted names; their submodules are included.
+        called_at_import: Replacements for names that modules call while they are imported.
     """
     packages = tuple(packages)
     hidden = _remove_modules(packages)
@@ -50,7 +50,7 @@ def placeholders(packages: Iterable[str], called_at_import: Mapping[str, Any]) -
 
 
 def _remove_modules(packages: tuple[str, ...]) -> dict[str, ModuleType]:
-    """Take packages out of ``sys.modules`` and return what was taken."""
+    """Remove packages from ``sys.modules`` and return them."""
     removed = {name: sys.modules.pop(name) for name in list(sys.modules) if _belongs(name, packages)}
     for name, module in removed.items():
         parent, _, child = name.rpartition(".")
@@ -65,7 +65,7 @@ def _belongs(name: str, packages: tuple[str, ...]) -> bool:
 
 
 class _Absent(ABCMeta):
-    """Class of all placeholders: they can be subclassed and annotated with, but neither called nor looked into.
+    """Metaclass of placeholders: they can be used as base classes and annotations, but not called or accessed.
 
     Derived from ABCMeta so that a class may inherit from a placeholder and from a module with abstract methods.
     """
@@ -75,7 +75,7 @@ class _Absent(ABCMeta):
             raise AttributeError(name)
         if "_package" in vars(cls):
             raise cls._error()
-        # A module's own class on top of a placeholder: decorators ask it for attributes while it is made.
+        # A class derived from a placeholder: decorators access its attributes while it is created.
         raise AttributeError(f"{cls.__name__} has no attribute {name!r}: {cls._error()}")
 
     def __dir__(cls) -> list[str]:
@@ -88,14 +88,14 @@ class _Absent(ABCMeta):
         origin = next(base for base in cls.__mro__ if "_package" in vars(base))
         package = vars(origin)["_package"].partition(".")[0]
         return ImportError(
-            f"{cls.__name__} needs {origin.__module__}.{origin.__name__}, but the package '{package}' "
-            "is not installed, or not in a version or build that has it",
+            f"{cls.__name__} requires {origin.__module__}.{origin.__name__}, but the package '{package}' "
+            "is not installed, or its version or build does not provide it",
             name=package,
         )
 
 
 class _PlaceholderModule(ModuleType):
-    """A module that has every name."""
+    """A module with placeholders for all names."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

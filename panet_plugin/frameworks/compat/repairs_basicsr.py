@@ -1,4 +1,4 @@
-"""What BasicSR 1.4.2 needs on today's torchvision, and on machines without a GPU."""
+"""Patches of BasicSR 1.4.2 for current versions of torchvision, and for machines without a GPU."""
 
 import contextlib
 import functools

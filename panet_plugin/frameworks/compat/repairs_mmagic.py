@@ -1,4 +1,4 @@
-"""What MMagic 1.2.0, mmcv 2.1 and MMEngine 0.10 need on today's PyTorch and NumPy."""
+"""Patches of MMagic 1.2.0, mmcv 2.1 and MMEngine 0.10 for current versions of PyTorch and NumPy."""
 
 import codecs
 import importlib
@@ -16,7 +16,7 @@ import torch
 
 from panet_plugin.frameworks.compat.placeholders import importable, placeholders
 
-# What MMagic imports at the top of its modules and its image restoration does without.
+# Packages that MMagic's modules import, but that image restoration does not need.
 _OPTIONAL = {
     "albumentations": {"albumentations": ("Compose",)},
     "huggingface_hub": {"huggingface_hub": ("snapshot_download",)},
@@ -25,7 +25,7 @@ _OPTIONAL = {
     "resize_right": {"resize_right": ("resize",)},
     "safetensors": {"safetensors": ("safe_open",)},
 }
-# These import each other, so that a placeholder for one would spoil the others.
+# These import each other, so that a placeholder for one would break the others.
 _DIFFUSION: dict[str, dict[str, tuple[str, ...]]] = {
     "diffusers": {
         "diffusers.models.unet_2d_condition": ("UNet2DConditionOutput",),
@@ -135,13 +135,13 @@ def _is_installed(package: str) -> bool:
 
 
 def _get_installed_path(package: str) -> str:
-    """Return the folder of a module, given its name or that of its distribution."""
+    """Return the folder of a module, by its name or that of its distribution."""
     modules = (name for name, owners in packages_distributions().items() if package in owners)
     spec = importlib.util.find_spec(package) or importlib.util.find_spec(next(modules, package))
     if spec is None:
         raise ModuleNotFoundError(f"No package named {package!r}", name=package)
     if spec.origin is None:
-        raise RuntimeError(f"{package} is a namespace package: it has no one folder")
+        raise RuntimeError(f"{package} is a namespace package without a single folder")
     return str(Path(spec.origin).parent)
 
 
@@ -165,14 +165,14 @@ def plain_files() -> None:
 
     class NoPickleHandler(PickleHandler):
         def load_from_fileobj(self, file: IO[bytes], **kwargs: Any) -> Any:
-            raise ConfigError(f"{_name_of(file)}: a pickle can run any program, expected .json or .yml")
+            raise ConfigError(f"{_name_of(file)}: pickles can run code, expected .json or .yml")
 
     register_handler(["yaml", "yml"])(PlainYamlHandler)
     register_handler(["pickle", "pkl"])(NoPickleHandler)
 
 
 def whole_files() -> None:
-    """Write every file of MMEngine's on a local disk whole or not at all.
+    """Make MMEngine write files on local disks atomically.
 
     Symptom: a process that is killed while it saves, or a full disk, leaves half a checkpoint under its final name.
     Cause: ``LocalBackend.put`` opens the file itself and writes into it.
@@ -188,7 +188,7 @@ def whole_files() -> None:
 
 
 def _name_of(file: IO[Any]) -> Any:
-    # MMEngine's `load` knows the name and gives its handlers the content alone.
+    # MMEngine's `load` has the name, but passes only the content to its handlers.
     return sys._getframe(2).f_locals.get("file", file)
 
 
@@ -207,9 +207,9 @@ def checkpoint_globals() -> None:
         HistoryBuffer,
         np.ndarray,
         np.dtype,
-        codecs.encode,  # of the bytes of a number; PyTorch 2.4 does not allow it by itself
+        codecs.encode,  # for the bytes of a number; PyTorch 2.4 does not allow it by default
         _named("builtins", "getattr", _history_buffer_method),
-        # Files written with NumPy 1 say numpy.core, those written with NumPy 2 numpy._core.
+        # Files refer to numpy.core if written with NumPy 1, to numpy._core if written with NumPy 2.
         *(_named(f"numpy.{core}.multiarray", "_reconstruct", rebuild_array) for core in ("core", "_core")),
         *(_named(f"numpy.{core}.multiarray", "scalar", rebuild_scalar) for core in ("core", "_core")),
         *{type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"},
@@ -218,7 +218,7 @@ def checkpoint_globals() -> None:
 
 
 def _named(module: str, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of another name: PyTorch before 2.6 looks there, and takes no pair of both."""
+    """Return a copy of a function with another name: PyTorch before 2.6 does not accept pairs of function and name."""
 
     def renamed(*args: Any) -> Any:
         return function(*args)

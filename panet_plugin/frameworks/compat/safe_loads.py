@@ -1,4 +1,4 @@
-"""What both frameworks need: that a checkpoint is data, not a program, on every version of PyTorch."""
+"""Patches for both frameworks: checkpoints are loaded as data on every version of PyTorch, and never run code."""
 
 import functools
 import importlib
@@ -14,7 +14,7 @@ from panet_plugin.weights.files import refusal
 
 
 class _SafeTorch(ModuleType):
-    """PyTorch with a ``load`` that takes data alone."""
+    """PyTorch with a ``load`` that accepts only data."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
@@ -27,7 +27,7 @@ class _SafeTorch(ModuleType):
 
 
 def safe_loads(*modules: str) -> None:
-    """Let modules that call ``torch.load`` read data alone, and refuse any other file by name.
+    """Make ``torch.load`` in modules load only data; errors name other files.
 
     Symptom: a checkpoint with a program in it runs the program, or ends in a traceback with advice on how to run it.
     Cause: ``weights_only`` is left to its default, which is False before PyTorch 2.6.
@@ -37,7 +37,7 @@ def safe_loads(*modules: str) -> None:
 
 
 def safe_downloads(module: str) -> None:
-    """Do the same for a module that calls ``load_url`` of ``torch.hub``, whose default is False in every version."""
+    """Do the same for ``torch.hub.load_url`` in a module, whose default is False in every version."""
     namespace = vars(importlib.import_module(module))
     upstream = namespace["load_url"]
 

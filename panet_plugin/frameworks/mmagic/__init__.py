@@ -1,6 +1,6 @@
-"""The bridge to MMagic: importing it repairs MMagic where needed and registers our classes with MMEngine.
+"""The bridge to MMagic: importing it patches MMagic where needed and registers this package's classes with MMEngine.
 
-They go to MMEngine's root registries, which every OpenMMLab package looks into. In a config::
+They are added to MMEngine's root registries, which every OpenMMLab package searches. In a config::
 
     custom_imports = dict(imports=["panet_plugin.frameworks.mmagic"], allow_failed_imports=False)
 """

@@ -15,22 +15,22 @@ from panet_plugin.frameworks.with_attention import make_with_pyramid_attention
 
 
 def build_arch(arch: Mapping[str, Any]) -> nn.Module:
-    """Build a registered arch of MMagic, or one of ours, from ``{"type": name, **arguments}``.
+    """Build a registered arch of MMagic or this package from ``{"type": name, **arguments}``.
 
     Raises:
         KeyError: If there is no such arch.
     """
-    # Some archs look for their parts in the default scope, which is not MMagic where BasicSR trains.
+    # Some archs look up their parts in the default scope, which is not MMagic when BasicSR trains.
     return MODELS.build({"_scope_": "mmagic", **arch})
 
 
 def initialize(network: nn.Module) -> None:
-    """Initialize a network as MMEngine's Runner does before a training, without its log of every parameter."""
+    """Initialize a network as MMEngine's Runner does before training, without logging every parameter."""
     init_weights = getattr(network, "init_weights", None)
     if getattr(network, "is_init", False) or init_weights is None:
         return
     if any(parameter.is_meta for parameter in network.parameters()):
-        return  # there are no values
+        return  # no values to initialize
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel("WARNING")
@@ -47,7 +47,7 @@ def registered_names() -> set[str]:
 
 
 def own_archs() -> Iterator[str]:
-    """Yield the names of MMagic's own networks and their parts, not of losses and trainers."""
+    """Yield the names of MMagic's own networks and their parts, without losses and trainers."""
     homes = ("mmagic.models.archs.", "mmagic.models.editors.")
     for name, entry in MODELS.children["mmagic"].module_dict.items():
         if inspect.isclass(entry) and entry.__module__.startswith(homes) and not issubclass(entry, BaseModel):
@@ -56,7 +56,7 @@ def own_archs() -> Iterator[str]:
 
 @MODELS.register_module()
 def BasicSRArch(arch: Mapping[str, Any]) -> nn.Module:
-    """Build an arch of BasicSR by its own name and arguments: that network itself, with the names of its weights.
+    """Build an arch of BasicSR: the network itself, with its own names of weights.
 
     Args:
         arch: ``{"type": name, **arguments}``, as ``network_g`` in the options of BasicSR.
@@ -76,8 +76,8 @@ class PyramidAttention(archs.PyramidAttention):
     """Pyramid attention as a plugin layer of mmcv.
 
     Args:
-        in_channels: Channels of the features, as mmcv says it.
-        **attention: Arguments of :class:`panet_plugin.archs.PyramidAttention`; ``channels`` stands for ``in_channels``.
+        in_channels: Channels of the features, in mmcv's terms.
+        **attention: Arguments of :class:`panet_plugin.archs.PyramidAttention`; ``channels`` replaces ``in_channels``.
     """
 
     _abbr_: ClassVar[str] = "pyramid_attention"
@@ -89,14 +89,14 @@ class PyramidAttention(archs.PyramidAttention):
 
 @MODELS.register_module()
 class PyramidNonLocal2d(PyramidAttention):
-    """Pyramid attention that takes the place of mmcv's ``NonLocal2d``: its name among layers, its start as identity.
+    """Pyramid attention as a replacement of mmcv's ``NonLocal2d``: registered as a layer, and initially the identity.
 
     Args:
         in_channels: Channels of the features.
         reduction: The embeddings have ``in_channels // reduction`` channels, at least one.
         zeros_init: Start as the identity.
-        **attention: Other arguments of :class:`panet_plugin.archs.PyramidAttention`. Those of ``NonLocal2d`` that have
-            no meaning here (``mode``, ``use_scale``, ``sub_sample``, ``conv_cfg``, ``norm_cfg``, ``std``) are errors.
+        **attention: Other arguments of :class:`panet_plugin.archs.PyramidAttention`. Those of ``NonLocal2d`` without an
+            equivalent (``mode``, ``use_scale``, ``sub_sample``, ``conv_cfg``, ``norm_cfg``, ``std``) are errors.
     """
 
     _abbr_: ClassVar[str] = "nonlocal_block"

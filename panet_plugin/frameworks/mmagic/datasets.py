@@ -12,29 +12,29 @@ from mmengine.registry import DATASETS
 from panet_plugin.data import CleanImages, ImagePool, PairedImages, Tolerance, fresh_rng, random_patches
 from panet_plugin.tasks import make_task
 
-#: What MMagic's transforms and preprocessor ask of an image.
+#: Keys of images that MMagic's transforms and preprocessor expect.
 _ORDER = {"channel_order": "rgb", "color_type": "color"}
 
 
 @DATASETS.register_module()
 class PairedLMDBDataset(BaseDataset):
-    """Low-quality images ``img`` and ground truth ``gt`` of two LMDBs, which may be in shards, with equal keys, as RGB.
+    """Pairs of low-quality ``img`` and ground truth ``gt``, RGB, with equal keys in two LMDBs, which may be sharded.
 
-    Cropping, if asked for, is put before ``pipeline``: what depends on the paths and on the scale is so said once.
+    Cropping, if enabled, precedes ``pipeline``, so that paths and scale are set in one place.
 
     Args:
         data_root: Folder of both LMDBs.
-        img: LMDB of the low-quality images; ``{scale}`` in it stands for the scale.
+        img: LMDB of the low-quality images; ``{scale}`` is replaced by the scale.
         gt: LMDB of the ground truth.
-        scale: Factor from the sides of the low-quality images to those of the ground truth.
+        scale: Ratio of the sides of the ground truth to those of the low-quality images.
         pipeline: Transforms after loading and cropping.
-        patch_size: Side in pixels of the random patch cut from the low-quality image; ``None`` keeps the whole.
-        max_bad_images: How many records that cannot be read every loading process may pass over.
+        patch_size: Side in pixels of the random crop of the low-quality image; ``None`` for whole images.
+        max_bad_images: Maximum number of unreadable records that each loading process skips.
         **kwargs: Further arguments of ``mmengine.dataset.BaseDataset``, such as ``indices`` and ``test_mode``.
 
     Raises:
         FileNotFoundError: If one of the LMDBs does not exist.
-        ValueError: If a key is in one of them alone.
+        ValueError: If a key is in only one of them.
     """
 
     METAINFO: ClassVar = {"dataset_type": "paired_lmdb", "task_name": "restoration"}
@@ -57,7 +57,7 @@ class PairedLMDBDataset(BaseDataset):
         super().__init__(data_root=data_root, pipeline=[*crop, *pipeline], **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Return the keys of the images, with the scale that MMagic's paired transforms ask for."""
+        """Return the keys of the images, with the scale that MMagic's paired transforms require."""
         lq, gt = self.images.lq.root, self.images.gt.root
         about = {"scale": self.images.scale}
         return [
@@ -80,11 +80,11 @@ class CleanImageDataset(BaseDataset):
 
     Args:
         data_root: Folder of ``gt``.
-        gt: A folder of images or an LMDB, which may be in shards.
+        gt: A folder of images or an LMDB, which may be sharded.
         task: Its name and the parameters of :func:`panet_plugin.tasks.make_task`.
         pipeline: Transforms after loading and cropping.
-        patch_size: Side in pixels of random patches of the degraded image; ``None`` keeps the whole.
-        memory: MiB of decoded images that every loading process keeps to cut patches from; see
+        patch_size: Side in pixels of random patches of the degraded image; ``None`` for whole images.
+        memory: MiB of decoded images that each loading process keeps for cropping patches; see
             :class:`~panet_plugin.data.ImagePool`.
         **kwargs: Further arguments of ``mmengine.dataset.BaseDataset``, such as ``indices`` and ``test_mode``.
 
@@ -108,7 +108,7 @@ class CleanImageDataset(BaseDataset):
         self.task = make_task(**task)
         self.images = CleanImages(Path(data_root, gt))
         self.gt_size = patch_size and patch_size * self.task.scale
-        # No method of the dataset, which would keep itself and its LMDB alive.
+        # Not a method of the dataset, which would keep the dataset and its LMDB alive.
         self.pool = ImagePool(partial(_read_patchable, self.images, self.gt_size), memory << 20)
         super().__init__(data_root=data_root, pipeline=pipeline, **kwargs)
 

@@ -1,4 +1,4 @@
-"""Hooks of MMEngine's Runner that keep a training from losing anything."""
+"""Hooks of MMEngine's Runner for fault-tolerant training."""
 
 import functools
 import logging
@@ -32,21 +32,21 @@ from panet_plugin.weights import PATCH, CheckpointError
 
 logger = logging.getLogger(__name__)
 
-#: Where samples say the order of their channels.
+#: Keys for the order of a sample's channels.
 _ORDERS = ("img_channel_order", "gt_channel_order")
-#: Where samples say which image they are of, the best first.
+#: Keys for the name of a sample's image, in order of preference.
 _NAMES = ("key", "gt_path", "img_path")
 
 
 @HOOKS.register_module()
 class WholeCheckpointHook(CheckpointHook):
-    """MMEngine's CheckpointHook, with the same arguments, that loses nothing wherever it is stopped.
+    """MMEngine's CheckpointHook, with the same arguments, that can be killed at any time without losing checkpoints.
 
-    Files are written whole or not at all, under a temporary name that is renamed; those that ``max_keep_ckpts`` or
-    a better score make superfluous are removed afterwards; weights that are not finite are not written.
+    Files are written atomically, by renaming; those that ``max_keep_ckpts`` or a better score make obsolete are removed
+    afterward. Nonfinite weights are not written.
 
     Raises:
-        OSError: If a checkpoint cannot be written; those before are unharmed.
+        OSError: If a checkpoint cannot be written; earlier ones are kept.
         TrainingError: If the weights are not finite.
     """
 
@@ -56,7 +56,7 @@ class WholeCheckpointHook(CheckpointHook):
         must_be_finite(_bare(runner), Path(self.out_dir, self.filename_tmpl.format(step)))
         work_dir = runner.work_dir
         with self._removing_afterwards(), TemporaryDirectory() as elsewhere:
-            # MMEngine writes `last_checkpoint` there in place, empty at first.
+            # MMEngine writes `last_checkpoint` in place, truncating it first.
             runner._work_dir = elsewhere
             try:
                 super()._save_checkpoint_with_step(runner, step, meta)
@@ -83,7 +83,7 @@ class WholeCheckpointHook(CheckpointHook):
 
 
 class _Keeping:
-    """A file backend that only notes what it is to remove."""
+    """A file backend that only records the files to remove."""
 
     def __init__(self, backend: Any, removed: list) -> None:
         self._backend, self._removed = backend, removed
@@ -96,9 +96,9 @@ class _Keeping:
 
 
 def newest_checkpoint(work_dir: Path) -> Path | None:
-    """Return the newest checkpoint of a training that was written to its end, None if there is none.
+    """Return the newest complete checkpoint of a work dir, None if there is none.
 
-    It is not asked for in ``last_checkpoint``, which may name one that is gone.
+    ``last_checkpoint`` is not used: it may name a missing file.
     """
     numbered = [(re.fullmatch(r"(?:iter|epoch)_(\d+)\.pth", path.name), path) for path in work_dir.glob("*.pth")]
     for _, path in sorted(((int(found[1]), path) for found, path in numbered if found), reverse=True):
@@ -109,32 +109,32 @@ def newest_checkpoint(work_dir: Path) -> Path | None:
 
 
 class SayPatch(Hook):
-    """Let checkpoints say the side in pixels of the patches of the training."""
+    """Records the size of the training patches in checkpoints."""
 
     def __init__(self, patch: int | None) -> None:
         self._patch = patch
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add it."""
+        """Add the size."""
         if self._patch is not None:
             checkpoint[PATCH] = self._patch
 
 
 class ReportResumed(Hook):
-    """Log which settings of a resumed training are the checkpoint's, and which the config's."""
+    """Logs which settings of resumed training are from the checkpoint and which from the config."""
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare both, before the checkpoint's are loaded.
 
         Raises:
-            CheckpointError: If a training cannot be resumed from it.
-            TrainingError: If its schedule is of another kind than the config's.
+            CheckpointError: If training cannot be resumed from it.
+            TrainingError: If its schedule has another type than the config's.
         """
         if not runner._resume:
             return
         if missing := {"meta", "message_hub", "optimizer", "param_schedulers"} - checkpoint.keys():
             raise CheckpointError(
-                f"{runner._load_from}: a training cannot be resumed without {', '.join(sorted(missing))}: expected a "
+                f"{runner._load_from}: cannot resume training without {', '.join(sorted(missing))}: expected a "
                 "checkpoint of MMEngine with optimizer and schedule"
             )
         wrapper: Any = runner.optim_wrapper
@@ -149,10 +149,10 @@ class ReportResumed(Hook):
 
 
 class CheckFirstBatch(Hook):
-    """Look at the first batch as the data preprocessor gives it."""
+    """Checks the first batch after the data preprocessor."""
 
     def before_train(self, runner: Runner) -> None:
-        """Wait for it."""
+        """Install the check."""
         model = _bare(runner)
         preprocessor: Any = model.data_preprocessor
         certain = type(getattr(model, "generator", None)).__module__.startswith(f"{archs.__name__}.")
@@ -168,10 +168,10 @@ class CheckFirstBatch(Hook):
             check_first_batch(
                 batch["inputs"],
                 getattr(batch["data_samples"], "gt_img", None),
-                range_key=f"model.data_preprocessor with mean={mean} std={std}, of which 8 bit needs [0.0] and [255.0]",
+                range_key=f"model.data_preprocessor with mean={mean} std={std}; 8-bit images require [0.0] and [255.0]",
                 order_key="channel_order in train_dataloader.dataset, and model.data_preprocessor.output_channel_order",
                 bgr="BGR" in orders,
-                picture=about.get("gt_path"),
+                path=about.get("gt_path"),
                 certain=certain,
             )
 
@@ -179,7 +179,7 @@ class CheckFirstBatch(Hook):
 
 
 class SaveWhenAsked(Hook):
-    """On a signal, finish the step, save and leave. Processes of a distributed training leave together."""
+    """After a signal, finishes the step, saves and exits. Processes of distributed training exit together."""
 
     priority = "LOWEST"
 
@@ -187,18 +187,18 @@ class SaveWhenAsked(Hook):
         self._interruption = interruption
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Look whether a signal came."""
+        """Check for a signal."""
         if self._interruption.asked(runner.iter + 1):
             self._save_and_leave(runner)
 
     def after_val_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Look in a validation, too, unless other processes take part in it."""
+        """Check for a signal in validation, unless other processes take part in it."""
         if not self._interruption.number or is_distributed() or not hasattr(runner.train_loop, "dataloader_iterator"):
             return
         for hook in runner.hooks:
             if isinstance(hook, EMAHook):
-                hook.after_val_epoch(runner)  # it has put the averaged weights in the place of the others
-        runner.train_loop._iter -= 1  # hooks save in an iteration, and it is over
+                hook.after_val_epoch(runner)  # it has swapped in the averaged weights
+        runner.train_loop._iter -= 1  # hooks save during an iteration, which is over
         self._save_and_leave(runner)
 
     def _save_and_leave(self, runner: Runner) -> NoReturn:
@@ -206,11 +206,11 @@ class SaveWhenAsked(Hook):
             if isinstance(hook, CheckpointHook):
                 hook._save_checkpoint(runner)
                 self._interruption.leave(hook.last_ckpt)
-        self._interruption.leave("the last checkpoint: there is no CheckpointHook")
+        self._interruption.leave("the last checkpoint, since there is no CheckpointHook")
 
 
 class SkipNonFinite(Hook):
-    """Skip steps whose loss or gradient is not finite, and end the training after some in a row.
+    """Skips steps with a nonfinite loss or gradient, and ends training after a number of them in a row.
 
     Args:
         most: See :class:`~panet_plugin.frameworks.trainings.NonFinite`.
@@ -222,21 +222,21 @@ class SkipNonFinite(Hook):
         self._loss: Tensor | None = None
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Note the images."""
+        """Record the names of the images."""
         self._batch = data_batch
 
     def before_train(self, runner: Runner) -> None:
-        """Watch the optimizer."""
+        """Monitor the optimizer."""
         wrapper: Any = runner.optim_wrapper
         if getattr(wrapper, "loss_scaler", None) is not None:
-            return  # it skips such steps itself, to find its scale
+            return  # it skips such steps itself to find its scale
         update, step = wrapper.update_params, wrapper.step
 
         def watched_update(loss: Tensor, *args: Any, **kwargs: Any) -> None:
             self._loss = loss.detach()
             update(loss, *args, **kwargs)
 
-        @functools.wraps(step)  # with what the schedulers have noted on it
+        @functools.wraps(step)  # keeps the attributes that schedulers set on it
         def watched_step(**kwargs: Any) -> None:
             gradients = (p.grad for group in wrapper.optimizer.param_groups for p in group["params"])
             finite = torch.tensor(int(all_finite([self._loss, *gradients])))

@@ -1,4 +1,4 @@
-"""Metrics of MMagic's validators that follow the protocols of the published tables."""
+"""Metrics for MMagic's validation that follow the protocols of published tables."""
 
 import math
 from typing import Any
@@ -14,14 +14,14 @@ from panet_plugin.metrics import PROTOCOLS, Protocol, quantize
 
 
 class _ProtocolMetric(BaseSampleWiseMetric):
-    """Score every image by one of :data:`panet_plugin.metrics.PROTOCOLS`, on the CPU in float64.
+    """Scores every image with one of :data:`panet_plugin.metrics.PROTOCOLS`, on the CPU in float64.
 
-    Predictions are rounded to 8 bit, and one that is not finite scores NaN; the ground truth is cut to the size of the
-    prediction; the scale is that of the sample; channels are ordered as the sample says.
+    Predictions are rounded to 8 bits, and nonfinite ones score NaN. The ground truth is cropped to the size of the
+    prediction. Scale and order of channels are those of the sample.
 
     Args:
-        protocol: A key of ``PROTOCOLS``; ``None`` is that of the task of the sample, which
-            ``PackInputs(meta_keys=["task"])`` keeps.
+        protocol: A key of ``PROTOCOLS``; ``None`` for the protocol of the sample's task, which
+            ``PackInputs(meta_keys=["task"])`` passes on.
         **kwargs: Arguments of MMagic's ``BaseSampleWiseMetric``, such as ``prefix``.
 
     Raises:
@@ -37,14 +37,14 @@ class _ProtocolMetric(BaseSampleWiseMetric):
     def process(self, data_batch: Any, data_samples: list[dict]) -> None:
         """Score the images of a batch."""
         for sample in data_samples:
-            # The order of the ground truth, which MMagic's data preprocessor has brought the prediction to as well.
+            # The order of the ground truth, to which MMagic's data preprocessor has converted the prediction.
             order = sample.get(f"{self.gt_key}_output_channel_order")
             restored = _to_rgb(sample["output"][self.pred_key], order)
             height, width = restored.shape[:2]
             reference = _to_rgb(sample[self.gt_key], order)[:height, :width]
             scale = round(height / sample["input"].shape[-2])
             protocol = self._protocol_of(sample)
-            # In 8 bit, NaN would pass for a color.
+            # In 8 bits, NaN would become a valid color.
             finite = bool(sample["output"][self.pred_key].isfinite().all())
             score = protocol.score(self.metric, restored, reference, scale) if finite else math.nan
             self.results.append({self.metric: score})
@@ -53,7 +53,7 @@ class _ProtocolMetric(BaseSampleWiseMetric):
         if self.protocol is not None:
             return PROTOCOLS[self.protocol]
         if "task" not in sample:
-            raise KeyError(f'{type(self).__name__}: give a protocol, or keep the task: PackInputs(meta_keys=["task"])')
+            raise KeyError(f'{type(self).__name__}: set a protocol, or keep the task: PackInputs(meta_keys=["task"])')
         return sample["task"].protocol
 
 
@@ -73,5 +73,5 @@ def _to_rgb(image: Tensor, order: str | None) -> NDArray[np.uint8]:
         return array
     name = str(order).upper()
     if name not in ("RGB", "BGR"):
-        raise ValueError(f"the sample does not say the channel order of its images: expected RGB or BGR, got {order!r}")
+        raise ValueError(f"channel order of the sample: expected RGB or BGR, got {order!r}")
     return array[..., ::-1] if name == "BGR" else array

@@ -1,4 +1,4 @@
-"""What MMEngine lacks for training in bfloat16 on CPUs as on GPUs."""
+"""Training in bfloat16 with MMEngine on CPUs and GPUs."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,11 +15,11 @@ from torch import nn
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
-    """An ``OptimWrapper`` whose forward passes run under autocast to bfloat16, on devices that compute in it.
+    """An ``OptimWrapper`` whose forward passes run under autocast to bfloat16, on devices that support it natively.
 
-    On others, such as a CPU without AVX512-BF16 or AMX, where bfloat16 is many times slower, they stay float32.
-    Weights, gradients and the optimizer's state are float32 in any case. Bfloat16 has the range of float32, so no loss
-    is scaled. MMEngine's ``AmpOptimWrapper`` refuses CPUs.
+    On other devices, such as CPUs without AVX512-BF16 or AMX, where bfloat16 is many times slower, they stay in
+    float32. Weights, gradients and the optimizer's state are always float32. Bfloat16 has the range of float32, so the
+    loss is not scaled. MMEngine's ``AmpOptimWrapper`` does not support CPUs.
     """
 
     @contextmanager
@@ -31,11 +31,11 @@ class BFloat16OptimWrapper(OptimWrapper):
 
 
 def computes_bfloat16(device: str) -> bool:
-    """Return whether a type of device has instructions for bfloat16, instead of emulating it."""
+    """Return whether a device type has instructions for bfloat16 instead of emulating it."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device == "cpu":
-        # Earlier versions of PyTorch cannot tell.
+        # Older versions of PyTorch do not provide this information.
         has: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         return any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
     return torch.amp.is_autocast_available(device)
@@ -43,9 +43,9 @@ def computes_bfloat16(device: str) -> bool:
 
 @HOOKS.register_module()
 class ChannelsLastHook(Hook):
-    """Keep the convolutions' weights in the memory format ``channels_last``, which is faster in bfloat16."""
+    """Keeps the weights of convolutions in the memory format ``channels_last``, which is faster in bfloat16."""
 
     def before_run(self, runner: Runner) -> None:
-        """Convert the model; a checkpoint that is loaded later is copied into this format."""
+        """Convert the model; checkpoints that are loaded later are copied into this format."""
         model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
         nn.Module.to(model, memory_format=torch.channels_last)

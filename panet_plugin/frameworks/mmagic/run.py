@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-import panet_plugin.frameworks.mmagic  # noqa: F401 - a config that does not import the bridge finds it all the same
+import panet_plugin.frameworks.mmagic  # noqa: F401 - for configs that do not import the bridge
 from panet_plugin.archs import attention_window
 from panet_plugin.errors import ConfigError
 from panet_plugin.frameworks.configs import override
@@ -41,25 +41,26 @@ def train(
     launcher: str = "none",
     options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Train as a config says.
+    """Train from a config.
 
     Args:
-        config: A MMEngine config.
-        work_dir: Where logs and checkpoints go; otherwise the config's, or ``work_dirs/<name of the config>``, with
-            the overrides of its task in the name.
-        resume: Continue from the newest whole checkpoint in ``work_dir``, if there is one. Otherwise ``load_from`` of
-            the config may be a checkpoint or the work dir of another training, whose newest checkpoint it stands for.
-        launcher: ``"none"``, or what started the processes of distributed training: ``"pytorch"`` or ``"slurm"``.
-        options: Overrides of the config, by dotted name. What depends on ``task`` follows ``task.<parameter>``.
+        config: An MMEngine config.
+        work_dir: Folder for logs and checkpoints; by default the config's, or ``work_dirs/<name of the config>`` with
+            the overrides of the task in the name.
+        resume: Continue from the newest complete checkpoint in ``work_dir``, if there is one. Otherwise, ``load_from``
+            of the config may be a checkpoint, or a work dir whose newest checkpoint is loaded.
+        launcher: ``"none"``, or the launcher of distributed training: ``"pytorch"`` or ``"slurm"``.
+        options: Overrides of the config, by dotted name. Everything that depends on the task follows
+            ``task.<parameter>``.
 
     Raises:
-        FileNotFoundError: If ``load_from`` is no checkpoint and no work dir with one.
-        CheckpointError: If a checkpoint is damaged, or holds more than data.
-        TrainingError: If another training uses ``work_dir``, the first batch for a network of ours is not RGB in
-            [0, 1], or ``max_nonfinite_steps`` of the config (10, 0 for any number) steps in a row had a loss or
-            gradient that is not finite.
-        SystemExit: With 128 + the signal's number after SIGTERM, SIGINT or SIGUSR1, once the step is done and a
-            checkpoint is written. A second SIGTERM or SIGINT ends the process at once.
+        FileNotFoundError: If ``load_from`` is neither a checkpoint nor a work dir with one.
+        CheckpointError: If a checkpoint is damaged, or contains more than data.
+        TrainingError: If another training run uses ``work_dir``, the first batch for a network of this project is not
+            RGB in [0, 1], or ``max_nonfinite_steps`` of the config (default 10, 0 for no limit) steps in a row had a
+            nonfinite loss or gradient.
+        SystemExit: With 128 + the signal's number after SIGTERM, SIGINT or SIGUSR1, when the step is done and a
+            checkpoint is written. A second SIGTERM or SIGINT ends the process immediately.
     """
     cfg = _load(config, work_dir, options)
     asked = resume or cfg.get("resume", False)
@@ -74,7 +75,7 @@ def train(
     most = cfg.pop("max_nonfinite_steps", MAX_NONFINITE_STEPS)
     with alone_in(Path(cfg.work_dir)), Interruption().noted() as interruption:
         runner = _runner(cfg, launcher)
-        # What training sees in its patches is what its validation sees in whole images.
+        # Validation on whole images uses attention windows of the size of the training patches.
         patch = patch_of_loader(cfg.get("train_dataloader"))
         hooks = (CheckFirstBatch(), SayPatch(patch), SkipNonFinite(most), SaveWhenAsked(interruption), ReportResumed())
         for hook in hooks:
@@ -95,20 +96,20 @@ def test(
     """Score a checkpoint on a config's test data; arguments as :func:`train`.
 
     Args:
-        config: A MMEngine config.
+        config: An MMEngine config.
         checkpoint: Weights of the config's generator, in any form that
             :func:`panet_plugin.weights.read_state_dict` reads.
-        work_dir: Where logs go.
-        launcher: What started the processes.
+        work_dir: Folder for logs.
+        launcher: Launcher of the processes.
         options: Overrides of the config.
-        window: Of attention, see :class:`~panet_plugin.inference.Restorer`.
+        window: Window of attention, see :class:`~panet_plugin.inference.Restorer`.
 
     Returns:
         The metrics by name.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If it is not a checkpoint, or not that of the config's generator.
+        CheckpointError: If it is not a checkpoint, or not of the config's generator.
     """
     cfg = _load(config, work_dir, options)
     runner = _runner(cfg, launcher)
@@ -122,20 +123,20 @@ def test(
 
 
 def _last_checkpoint(path: Path) -> Path:
-    """Return a checkpoint, or the newest one of a training, whose work dir may be given instead."""
+    """Return a checkpoint, or the newest one in a work dir."""
     if not path.is_dir():
         if not path.suffix:
             raise FileNotFoundError(
-                f"{path}: no such folder, expected by load_from: train what this config starts from"
+                f"{path}: no such folder, expected by load_from: train the config from which this one starts"
             )
         return path
     if (newest := newest_checkpoint(path)) is None:
-        raise FileNotFoundError(f"{path}: load_from expects the work dir of a training, but there is no checkpoint yet")
+        raise FileNotFoundError(f"{path}: load_from expects a work dir with a checkpoint, but it contains none")
     return newest
 
 
 class _Scores(Hook):
-    """Keep what a test found: MMagic's test loop tells it to hooks alone."""
+    """Keeps the results of a test, which MMagic's test loop passes only to hooks."""
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self.metrics = metrics or {}
@@ -144,21 +145,21 @@ class _Scores(Hook):
 def _load(config: Path, work_dir: Path | None, options: Mapping[str, Any] | None) -> Config:
     cfg = Config.fromfile(config)
     if data_root := (options or {}).get("data_root"):
-        # A variable of the configs; MMEngine has put its value in place already.
+        # A variable of the configs, which MMEngine has already substituted.
         for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
             if loader in cfg:
                 cfg[loader].dataset.data_root = str(data_root)
     changed = task_overrides(options or {})
     if changed and "task" not in cfg:
-        raise ConfigError(f"{config}: it has no task that task.{next(iter(changed))} can override")
+        raise ConfigError(f"{config}: no task to override with task.{next(iter(changed))}")
     override(cfg, options or {}, config)
     if changed:
         _follow_task(cfg, changed)
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
         if cfg.get(name) and not cfg[name].get("num_workers"):
-            cfg[name].persistent_workers = False  # PyTorch has no such thing without worker processes
+            cfg[name].persistent_workers = False  # PyTorch does not allow it without worker processes
     if cfg.get("optim_wrapper", {}).get("paramwise_cfg"):
-        # PANet's residual blocks share one PReLU: MMEngine meets it once for each.
+        # PANet's residual blocks share one PReLU, which MMEngine finds once for each.
         cfg.optim_wrapper.paramwise_cfg.setdefault("bypass_duplicate", True)
     _shorten_warm_up(cfg)
     checkpoint = cfg.get("default_hooks", {}).get("checkpoint")
@@ -169,7 +170,7 @@ def _load(config: Path, work_dir: Path | None, options: Mapping[str, Any] | None
 
 
 def _follow_task(cfg: Config, changed: Mapping[str, Any]) -> None:
-    """Change the data and the network with the parameters of the task, which MMEngine has put in place already."""
+    """Update the data and the network for the parameters of the task, which MMEngine has already overridden."""
     task = make_task(**cfg.task)
     for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
         dataset: Any = innermost_dataset(cfg.get(loader))
@@ -181,7 +182,7 @@ def _follow_task(cfg: Config, changed: Mapping[str, Any]) -> None:
 
 
 def _shorten_warm_up(cfg: Config) -> None:
-    """Let a warm-up that would last more than half of the training be a tenth of it; what comes after begins there."""
+    """Shorten a warm-up of more than half of the training to a tenth; later schedules begin there."""
     iterations, schedulers = (cfg.get("train_cfg") or {}).get("max_iters"), cfg.get("param_scheduler")
     if not iterations or not isinstance(schedulers, list):
         return
@@ -197,7 +198,7 @@ def _shorten_warm_up(cfg: Config) -> None:
 def _runner(cfg: Config, launcher: str) -> Runner:
     cfg.launcher = launcher
     if launcher != "none" and not torch.cuda.is_available():
-        # MMEngine picks a CUDA device for every process; joining the group first keeps it from that.
+        # MMEngine would select a CUDA device for every process unless the group exists.
         init_gloo(launcher)
         cfg.model_wrapper_cfg = {
             "type": "MMDistributedDataParallel",

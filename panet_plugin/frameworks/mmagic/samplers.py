@@ -1,4 +1,4 @@
-"""A sampler for MMEngine's loaders of sets that are larger than the memory."""
+"""A sampler of MMEngine for sets that are larger than memory."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,16 +12,16 @@ from panet_plugin.data import sequential_order
 
 @DATA_SAMPLERS.register_module()
 class SequentialSampler(InfiniteSampler):
-    """``InfiniteSampler`` that reads the disk in sequence; see :func:`~panet_plugin.data.sequential_order`.
+    """``InfiniteSampler`` that reads the disk sequentially; see :func:`~panet_plugin.data.sequential_order`.
 
     Args:
-        dataset: One of ours, of LMDBs.
-        buffer: Images that are shuffled at a time, in every process.
-        shuffle: False gives the order of the names.
-        seed: The same in all processes; drawn if it is not given.
+        dataset: A dataset of this package with LMDBs.
+        buffer: Number of images shuffled at a time, per process.
+        shuffle: False for the order of the names.
+        seed: The same in all processes; random by default.
 
     Raises:
-        ValueError: If ``buffer`` is below 1, or the dataset is another one or a part of one.
+        ValueError: If ``buffer`` is below 1, or the dataset is not supported or a subset.
     """
 
     def __init__(self, dataset: Any, buffer: int, shuffle: bool = True, seed: int | None = None) -> None:
@@ -33,7 +33,7 @@ class SequentialSampler(InfiniteSampler):
                 "SequentialSampler: expected a whole PairedLMDBDataset or CleanImageDataset, "
                 f"got {type(dataset).__name__} of {len(dataset)} images"
             )
-        sequential_order(self.shards[:1], buffer, np.random.default_rng())  # for its error
+        sequential_order(self.shards[:1], buffer, np.random.default_rng())  # for its errors
 
     def _infinite_indices(self) -> Iterator[int]:
         if not self.shuffle:

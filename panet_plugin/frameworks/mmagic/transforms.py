@@ -1,4 +1,4 @@
-"""Transforms for MMagic's pipelines that make the degraded image from the clean one."""
+"""Transforms for MMagic's pipelines that degrade clean images."""
 
 from typing import Any, ClassVar
 
@@ -12,14 +12,14 @@ from panet_plugin.tasks import Task, image_rng, make_task
 
 @TRANSFORMS.register_module()
 class DegradeByTask(BaseTransform):
-    """Make ``img`` from ``gt`` as the task of the sample says, which ``CleanImageDataset`` puts there.
+    """Makes ``img`` from ``gt`` with the sample's task, which ``CleanImageDataset`` adds.
 
-    ``gt`` becomes the task's reference: luma for gray tasks, cut to a multiple of the scale for super-resolution. Put
-    it behind crops, flips and transpositions, which not every degradation survives: a Bayer pattern has a phase.
+    ``gt`` becomes the task's reference: luma for gray tasks, cropped to a multiple of the scale for super-resolution.
+    Use it after crops, flips and transposition, which would change some degradations, such as a Bayer pattern.
 
     Args:
-        seed: For validation: what is random depends on the name of the image and on this alone. ``None`` draws anew
-            for every sample, for training.
+        seed: For validation: random values depend only on this and the name of the image. ``None``, for training,
+            draws new values for every sample.
     """
 
     def __init__(self, seed: int | None = None) -> None:
@@ -54,10 +54,10 @@ class DegradeByTask(BaseTransform):
 
 
 class _Degradation(DegradeByTask):
-    """One degradation, whatever the dataset.
+    """A single degradation for any dataset.
 
     Args:
-        seed: As :class:`DegradeByTask`.
+        seed: See :class:`DegradeByTask`.
         **parameters: Fields of the task.
 
     Raises:
@@ -71,7 +71,7 @@ class _Degradation(DegradeByTask):
         self.task = make_task(self.name, **parameters)
 
     def task_of(self, results: dict[str, Any]) -> Task:
-        """Return the task that was named."""
+        """Return the task of the transform."""
         return self.task
 
     def __repr__(self) -> str:

@@ -41,7 +41,7 @@ class QueryTiles {
         parallel(rows, p.threads, [&](i64 row) { fill(row, log_sums); });
     }
 
-    // The walk over the queries of a tile; what is of a level is missing.
+    // The walk over the queries of a tile; the images of a level are missing.
     Walk walk(i64 item, i64 tile) const {
         const i64 first = (item * tiling_.tiles + tile) * problem_.height;
         const Borders borders(tiling_, problem_.width, tile);
@@ -91,7 +91,7 @@ class QueryTiles {
 };
 
 // First pass: the mean of the weights' gradients under the weights, per query. A logarithm in 32 bits is too coarse
-// to normalise the weights of a large softmax scale, so their sum is taken again.
+// to normalize the weights of a large softmax scale, so their sum is taken again.
 template <class T, bool WINDOWED>
 bool take_means(const Problem& p, const Tiling& tiling, const QueryTiles<T>& queries, const Images<T>& keys,
                 const Images<T>& values) {

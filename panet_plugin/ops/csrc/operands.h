@@ -7,7 +7,7 @@
 
 namespace {
 
-// A slot of an operand holds TERMS numbers that are neighbours along the dimension a product sums over. Slots come in
+// A slot of an operand holds TERMS numbers that are neighbors along the dimension a product sums over. Slots come in
 // whole SLOTS and the rows of a product in whole ROWS, filled up with zeros.
 struct Single {
     static constexpr i64 TERMS = 1, SLOTS = 1, ROWS = 1;
@@ -32,7 +32,7 @@ struct BFloat16Pair {
                                                                      11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
         return (Vec)_mm512_permutexvar_epi16(_mm512_load_si512(interleaved), (__m512i)_mm512_cvtne2ps_pbh(high, low));
     }
-    // Neighbouring lanes share a slot.
+    // Neighboring lanes share a slot.
     static PANET_INLINE void store_lanes(float* p, Vec v) {
         _mm256_store_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(v));
     }

@@ -1,4 +1,4 @@
-// What the compiler and the processor can do.
+// Features of the compiler and the processor.
 
 #pragma once
 

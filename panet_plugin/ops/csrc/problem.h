@@ -1,4 +1,4 @@
-// What is computed, and which keys a query sees.
+// The problem, and which keys a query sees.
 
 #pragma once
 
@@ -49,7 +49,7 @@ struct Sight {
             all = {std::min(all.begin, row_begin[y] - y), std::max(all.end, row_end[y] - y)};
         return all;
     }
-    // The most keys that queries as many as `columns` see side by side.
+    // Maximum number of keys in a row that `columns` neighboring queries see.
     i64 reach(i64 width, i64 columns) const {
         i64 most = 0;
         for (i64 x = 0; x < width; ++x)

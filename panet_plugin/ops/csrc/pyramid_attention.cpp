@@ -7,11 +7,11 @@
 //
 // Blocks are stored with query columns contiguous: softmax statistics then live in vector lanes.
 //
-// The operands of the products are float32, or on request, where the processor multiplies these, bfloat16: then two
-// neighbours along the dimension that is summed share one slot of 32 bits. Processors with a matrix unit (Intel's AMX)
+// The operands of the products are float32 or, on request and if the processor supports it, bfloat16: then two
+// neighbors along the dimension that is summed share one slot of 32 bits. Processors with a matrix unit (Intel's AMX)
 // multiply these in tiles of 16 x 16. All sums and all else stay float32.
 //
-// All is one translation unit, in unnamed namespaces: what is called once or in a loop is inlined.
+// Everything is one translation unit in unnamed namespaces, so that functions can be inlined.
 
 #include <new>
 #include <type_traits>
@@ -47,10 +47,9 @@ int run(bool bfloat16, bool windowed, const Task& task) {
 }  // namespace
 
 // All tensors are contiguous float32 in (N, C, H, W) order; outputs and gradients must arrive zeroed. `log_sums` are
-// the base-2 logarithms of the softmax's denominators. Without effect on processors that cannot, `bfloat16` rounds the
-// operands of the products. `visible` is null, or points to four tables per level: for every row of queries the first
-// row of keys that it sees and the one after the last, and the same for every column. Returns 0, or 1 when memory ran
-// out.
+// the base-2 logarithms of the softmax's denominators. `bfloat16` rounds the operands of the products, if the processor
+// supports it. `visible` is null, or points to four tables per level: for every row of queries the first row of keys
+// that it sees and the end, and the same for every column. Returns 0, or 1 if memory ran out.
 extern "C" {
 
 int panet_has_bfloat16() { return PANET_BFLOAT16; }

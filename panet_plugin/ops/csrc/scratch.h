@@ -1,4 +1,4 @@
-// What a thread keeps of the pairs of rows it has just visited.
+// Intermediate results of a thread for the pairs of rows that it has just visited.
 
 #pragma once
 
@@ -12,8 +12,8 @@
 
 namespace {
 
-// Of the pairs of a row of queries and a row of keys, (key columns of a block x query columns of a tile). Those that
-// the rows after it need, too, are two planes, taken by the rows of a diagonal in turn.
+// Matrices of (key columns of a block x query columns of a tile) for a row of queries and a row of keys. Those that
+// later rows also need are two planes, used alternately by the rows of a diagonal.
 enum class Plane {
     zeros,
     key_products,                  // with the queries, two planes

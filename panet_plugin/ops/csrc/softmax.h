@@ -11,10 +11,10 @@ PANET_INLINE Vec diagonal(const float* p, i64 ld) {
     return load_unaligned(p - ld - 1) + load(p) + load_unaligned(p + ld + 1);
 }
 
-// In the place of scores that a query does not see: weighs exactly 0 beside any real score, and is none to other keys.
+// Replaces scores that a query does not see: its weight is exactly 0 beside any real score.
 constexpr float HIDDEN = -1e30f;
 
-// Chosen and not added, so that what is not finite stays where it is seen.
+// Selected instead of added, so that nonfinite scores stay visible where a query sees them.
 template <bool WINDOWED>
 PANET_INLINE Vec seen(const float* hidden, Vec v, float otherwise) {
     if constexpr (!WINDOWED) return v;

@@ -1,4 +1,4 @@
-// How the work is cut: queries into tiles, keys into blocks, and both into parts for the threads.
+// Division of the work: queries into tiles, keys into blocks, and both into parts for the threads.
 
 #pragma once
 
@@ -14,9 +14,9 @@ namespace {
 // Measured: larger planes (in floats) and strips of more query rows than these are slower, outgrowing the caches.
 constexpr i64 PLANE = 20000, STRIP = 64;
 
-// How query columns are cut into tiles and key columns into blocks. Both pay for a border of one: a tile of
-// queries also by rounding up to vectors. With a window, tiles of many queries also pay for keys that few of them see,
-// and narrow ones for products that wait for their operands.
+// Division of query columns into tiles and of key columns into blocks. Both have the cost of a border of one, tiles of
+// queries also that of rounding up to vectors. With a window, wide tiles have the cost of keys that few of them see,
+// and narrow ones that of products that wait for their operands.
 struct Tiling {
     i64 tiles, tile_width /* with borders, in whole vectors */, key_block /* without borders */;
 

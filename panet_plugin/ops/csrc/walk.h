@@ -19,7 +19,7 @@ namespace {
 enum class Pass { statistics, output, dot, gradient };
 
 // Everything one walk over a set of row pairs reads and writes. Query-side arrays are those of one tile and
-// start at query row 0 (or `first`, where said).
+// start at query row 0, or at `first` if noted.
 struct Walk {
     const Problem* problem;
     i64 item, tile_width, key_block;
@@ -119,7 +119,7 @@ class Walker {
     }
 
     // Products of query row `row`, weights of the row before, pasted values of the one before that: a row of weights
-    // needs the products of both its neighbours. Cut into windows of key columns, each stage one column behind.
+    // needs the products of both its neighbors. Cut into windows of key columns, each stage one column behind.
     void step(i64 row, i64 shift) {
         const bool weights = first_ <= row - 1 && row - 1 <= last_, box = has_box && begin_ <= row - 2;
         const i64 columns = columns_.size();
@@ -281,7 +281,7 @@ class Walker {
     }
 
     // Makes operands of rows begin..end of a plane: with key columns in slots, [column slot][query]; of pairs, for the
-    // gradients, also with queries in slots, [key column][query slot]. Only the last row may be without a neighbour.
+    // gradients, also with queries in slots, [key column][query slot]. Only the last row may be without a neighbor.
     void sum_diagonals(const Window& from, float* plane, i64 begin, i64 end) {
         const i64 ld = from.ld(), width = walk_.tile_width;
         for (i64 r = begin; r < end; r += T::TERMS)

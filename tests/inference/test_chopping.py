@@ -1,4 +1,4 @@
-"""The recursive cut against the original's outputs."""
+"""Recursive chopping against the original's outputs."""
 
 import golden_networks as golden
 import pytest
@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panet_plugin.inference.cut import chop, count_pieces, piece_limit
+from panet_plugin.inference.chopping import chop, count_pieces, piece_limit
 from panet_plugin.tasks import make_task
 from panet_plugin.weights import load_official
 
@@ -57,7 +57,7 @@ def test_a_local_function_does_not_notice(height, width, scale, limit):
 
 
 def test_too_small_a_limit():
-    with pytest.raises(ValueError, match="must be allowed 1024 pixels, got a limit of 1000"):
+    with pytest.raises(ValueError, match="must be at least 1024 pixels, got 1000"):
         chop(enlarge(1), torch.zeros(1, 1, 9, 9), limit=1000)
 
 

@@ -1,4 +1,4 @@
-"""Every format, with what belongs to a picture."""
+"""Every format, with what belongs to an image."""
 
 from dataclasses import replace
 from io import BytesIO
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
-from panet_plugin.data.pictures import UPRIGHT, BadImageError, Picture, read_head, read_picture
-from panet_plugin.inference.pictures import FORMATS, encode_picture
+from panet_plugin.data.image_reader import UPRIGHT, BadImageError, StoredImage, read_head, read_stored
+from panet_plugin.data.image_writer import FORMATS, encode_stored
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GRAY_ICC = ICC[:16] + b"GRAY" + ICC[20:]
@@ -16,7 +16,7 @@ GRAY_ICC = ICC[:16] + b"GRAY" + ICC[20:]
 
 def encode(picture, suffix):
     stream = BytesIO()
-    notes = encode_picture(picture, suffix, stream)
+    notes = encode_stored(picture, suffix, stream)
     return stream.getvalue(), notes
 
 
@@ -37,7 +37,7 @@ def layers(channels, dtype, seed=0):
 
 def read(content, tmp_path, suffix):
     (tmp_path / f"picture{suffix}").write_bytes(content)
-    head, picture = read_head(tmp_path / f"picture{suffix}"), read_picture(tmp_path / f"picture{suffix}")
+    head, picture = read_head(tmp_path / f"picture{suffix}"), read_stored(tmp_path / f"picture{suffix}")
     assert head[:2] == picture.pixels.shape[:2] == (5, 7)
     assert (head.channels == 1, head.alpha) == (picture.pixels.ndim == 2, picture.alpha is not None)
     assert head.depth == picture.pixels.itemsize
@@ -51,14 +51,14 @@ def read(content, tmp_path, suffix):
 def test_round_trip(suffix, channels, dtype, alpha, tmp_path):
     pixels, cover = layers(channels, dtype), layers(1, dtype, 1) if alpha else None
     icc = ICC if channels == 3 else GRAY_ICC
-    content, notes = encode(Picture(pixels, cover, exif=exif_data(), icc=icc), suffix)
+    content, notes = encode(StoredImage(pixels, cover, exif=exif_data(), icc=icc), suffix)
     found = read(content, tmp_path, suffix)
     kind = FORMATS[suffix]
     no_gray = channels == 1 and (kind == "WEBP" or (alpha and dtype == np.uint16 and kind in ("PNG", "TIFF")))
     lost = [
         *(["alpha"] if alpha and kind in ("JPEG", "BMP") else []),
-        *(["16 were rounded"] if dtype == np.uint16 and kind in ("JPEG", "BMP", "WEBP") else []),
-        *(["no EXIF data and no ICC"] if kind == "BMP" else []),
+        *(["they were rounded to 8"] if dtype == np.uint16 and kind in ("JPEG", "BMP", "WEBP") else []),
+        *(["does not support EXIF data and ICC"] if kind == "BMP" else []),
         *(["profile is not for RGB"] if no_gray else []),
     ]
     assert [any(word in note for note in notes) for word in lost] == [True] * len(notes)
@@ -93,17 +93,17 @@ def test_round_trip(suffix, channels, dtype, alpha, tmp_path):
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
 @pytest.mark.parametrize(("suffix", "dtype"), [(".png", np.uint8), (".png", np.uint16), (".tif", np.uint8)])
-def test_a_picture_is_turned_upright_and_no_more_says_how(orientation, suffix, dtype, tmp_path):
+def test_a_image_is_turned_upright_and_no_more_says_how(orientation, suffix, dtype, tmp_path):
     pixels = layers(3, np.uint8)
     stored = BytesIO()
     Image.fromarray(pixels).save(stored, FORMATS[suffix], exif=exif_data(orientation))
     (tmp_path / f"stored{suffix}").write_bytes(stored.getvalue())
-    picture = read_picture(tmp_path / f"stored{suffix}")
+    picture = read_stored(tmp_path / f"stored{suffix}")
     picture = replace(picture, pixels=picture.pixels.astype(dtype))
     upright = np.array(ImageOps.exif_transpose(Image.open(stored)))
     content, _ = encode(picture, suffix)
     (tmp_path / f"new{suffix}").write_bytes(content)
-    found = read_picture(tmp_path / f"new{suffix}")
+    found = read_stored(tmp_path / f"new{suffix}")
     np.testing.assert_array_equal(found.pixels, upright)
     assert found.orientation == 1
     with Image.open(BytesIO(content)) as file:
@@ -123,7 +123,7 @@ def test_a_picture_is_turned_upright_and_no_more_says_how(orientation, suffix, d
 )
 def test_other_modes(image, shape, alpha, tmp_path):
     image.save(tmp_path / "picture.png")
-    found = read_picture(tmp_path / "picture.png")
+    found = read_stored(tmp_path / "picture.png")
     assert found.pixels.shape == shape
     wanted = image.convert(("LA" if alpha else "L") if len(shape) == 2 else "RGBA" if alpha else "RGB")
     expected = np.array(wanted)
@@ -134,38 +134,38 @@ def test_other_modes(image, shape, alpha, tmp_path):
 
 def test_cmyk_loses_its_profile(tmp_path):
     Image.fromarray(layers(4, np.uint8), "CMYK").save(tmp_path / "cmyk.jpg", icc_profile=ICC[:16] + b"CMYK" + ICC[20:])
-    picture = read_picture(tmp_path / "cmyk.jpg")
+    picture = read_stored(tmp_path / "cmyk.jpg")
     assert picture.pixels.shape == (5, 7, 3)
     content, notes = encode(picture, ".png")
-    assert notes == ["its ICC profile is not for RGB pictures: it was dropped"]
+    assert notes == ["its ICC profile is not for RGB images: it was dropped"]
     assert Image.open(BytesIO(content)).info.get("icc_profile") is None
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_damaged_profile_costs_no_picture(dtype, tmp_path):
+def test_a_damaged_profile_costs_no_image(dtype, tmp_path):
     pixels = layers(3, dtype)
-    content, notes = encode(Picture(pixels, icc=bytes(16) + b"RGB " + bytes(8)), ".png")
+    content, notes = encode(StoredImage(pixels, icc=bytes(16) + b"RGB " + bytes(8)), ".png")
     np.testing.assert_array_equal(read(content, tmp_path, ".png").pixels, pixels)
     assert notes == (["its ICC profile is damaged: it was dropped"] if dtype == np.uint16 else [])
 
 
-def test_several_pictures_in_a_file(tmp_path):
+def test_several_images_in_a_file(tmp_path):
     pages = [Image.fromarray(layers(3, np.uint8, seed)) for seed in (0, 1)]
     pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
-    found = read_picture(tmp_path / "pages.tif")
+    found = read_stored(tmp_path / "pages.tif")
     np.testing.assert_array_equal(found.pixels, pages[0])
-    assert found.notes == ("only the first of 2 pictures in the file was read",)
+    assert found.notes == ("only the first of 2 images in the file was read",)
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_the_resolution_is_kept(suffix, dtype, orientation, tmp_path):
-    content, notes = encode(Picture(layers(3, dtype), dpi=(300, 150), orientation=orientation), suffix)
+    content, notes = encode(StoredImage(layers(3, dtype), dpi=(300, 150), orientation=orientation), suffix)
     (tmp_path / f"picture{suffix}").write_bytes(content)
-    found = read_picture(tmp_path / f"picture{suffix}").dpi
+    found = read_stored(tmp_path / f"picture{suffix}").dpi
     if suffix == ".webp":
-        assert found is None and "WEBP has no resolution: it was dropped" in notes
+        assert found is None and "WEBP does not support a resolution: it was dropped" in notes
     else:
         assert found == pytest.approx((300, 150) if orientation == 1 else (150, 300), abs=0.02)
 
@@ -173,7 +173,7 @@ def test_the_resolution_is_kept(suffix, dtype, orientation, tmp_path):
 def test_exif_data_that_a_jpeg_cannot_hold():
     exif = Image.Exif()
     exif[ExifTags.Base.ImageDescription] = "x" * 70_000
-    content, notes = encode(Picture(layers(3, np.uint8), exif=exif.tobytes()), ".jpg")
+    content, notes = encode(StoredImage(layers(3, np.uint8), exif=exif.tobytes()), ".jpg")
     assert notes == ["its EXIF data is too long for JPEG: it was dropped"]
     assert not Image.open(BytesIO(content)).getexif()
 
@@ -182,21 +182,21 @@ def test_exif_data_that_a_jpeg_cannot_hold():
     ("spoil", "message"),
     [
         (lambda content: b"", "the file is empty"),
-        (lambda content: b"no picture", "no known image format"),
+        (lambda content: b"no image", "unknown image format"),
         (lambda content: content[:-40], "truncated"),
     ],
 )
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_bad_files_are_named(spoil, message, dtype, tmp_path):
-    content, _ = encode(Picture(layers(3, dtype)), ".png")
+    content, _ = encode(StoredImage(layers(3, dtype)), ".png")
     (tmp_path / "bad.png").write_bytes(spoil(content))
     with pytest.raises(BadImageError, match=rf"bad\.png: not a readable image: .*{message}"):
-        read_picture(tmp_path / "bad.png")
+        read_stored(tmp_path / "bad.png")
 
 
 def test_32_bits_and_unknown_formats(tmp_path):
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tif")
     with pytest.raises(BadImageError, match="32 bits per channel"):
-        read_picture(tmp_path / "float.tif")
+        read_stored(tmp_path / "float.tif")
     with pytest.raises(ValueError, match=r"cannot write \.gif: expected one of \.png"):
-        encode(Picture(layers(3, np.uint8)), ".gif")
+        encode(StoredImage(layers(3, np.uint8)), ".gif")

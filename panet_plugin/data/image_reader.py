@@ -1,4 +1,4 @@
-"""The one reader of picture files: pixels of 8 or 16 bit, alpha, and what else belongs to a picture."""
+"""The reader of image files: pixels of 8 or 16 bits, alpha and metadata."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from PIL.ExifTags import Base
 from panet_plugin.errors import PanetError
 from panet_plugin.pixels import bands
 
-# Of files that are looked for among others.
+#: Suffixes of files that are listed as images.
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 
-#: Formats of Pillow's that are read. Others run programs: what calls itself EPS would be given to Ghostscript.
+#: Formats that are read. Others of Pillow's run programs: a file that claims to be EPS would be given to Ghostscript.
 READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "GIF", "JPEG2000")
 
-#: What turns a stored picture upright, by EXIF's orientation.
+#: Functions that turn a stored image upright, by its EXIF orientation.
 UPRIGHT: dict[int, Callable[[NDArray], NDArray]] = {
     1: lambda image: image,
     2: lambda image: image[:, ::-1],
@@ -38,22 +38,22 @@ UPRIGHT: dict[int, Callable[[NDArray], NDArray]] = {
     8: lambda image: image[:, ::-1].swapaxes(0, 1),
 }
 
-#: TIFF's tags that say how pixels are stored: they are no news about a picture that is stored anew.
+#: TIFF tags that describe how pixels are stored, which are not copied to another file.
 _STRUCTURE = frozenset({
     *(254, 255, 256, 257, 258, 259, 262, 263, 266, 273, 274, 277, 278, 279, 284, 301, 317, 318, 319, 320, 321, 322),
     *(323, 324, 325, 330, 332, 338, 339, 340, 341, 342, 347, 512, 513, 514, 529, 530, 531, 532),
     *(700, 33723, 34377, 34675),
 })  # fmt: skip
 
-#: TIFF's tags for what the values stand for, and their values that matter here.
+#: TIFF tags that describe the meaning of values, and the tags' values that matter here.
 _BITS, _PHOTOMETRIC, _EXTRA = 258, 262, 338
 _WHITE_IS_ZERO, _PREMULTIPLIED, _ALPHA = 0, 1, 2
 
-#: Bytes per pixel that Pillow keeps of a picture by its mode, where these are not 4; I;16 and its like have 2.
+#: Bytes per pixel in Pillow's memory by mode, where these are not 4; I;16 and the like have 2.
 _STORED = {"1": 1, "L": 1, "P": 1}
 
-#: Bytes per pixel that decoders take besides, at most: measured. A progressive JPEG's coefficients are kept, and the
-#: strip of a TIFF may be as large as the picture.
+#: Upper bounds of further bytes per pixel that decoders allocate: measured. A progressive JPEG's coefficients are kept,
+#: and the strip of a TIFF may be as large as the image.
 _DECODERS = {**dict.fromkeys(("PNG", "BMP", "PPM", "GIF", "JPEG", "MPO"), 0), "TIFF": 8, "WEBP": 16, "AVIF": 10}
 _PROGRESSIVE, _OTHER_DECODERS = 8, 30
 
@@ -62,21 +62,21 @@ _Read = TypeVar("_Read")
 
 
 class BadImageError(PanetError, ValueError):
-    """An image file that is damaged, no image at all, or unfit for its purpose."""
+    """An image file is damaged, not an image, or unsuitable for its purpose."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture as its file stores it.
+class StoredImage:
+    """An image as it is stored in a file.
 
     Attributes:
         pixels: ``(H, W)`` gray or ``(H, W, 3)`` RGB, uint8 or uint16.
-        alpha: ``(H, W)`` of the same type, or None.
-        orientation: EXIF's, 1 to 8: how it is to be turned to be upright.
+        alpha: ``(H, W)`` of the same dtype, or None.
+        orientation: EXIF orientation, 1 to 8.
         exif: EXIF data without the orientation, as a JPEG file holds it; empty if there is none.
         icc: Color profile; empty if there is none.
-        dpi: Horizontal and vertical resolution in pixels per inch; None if it is not known.
-        notes: What was lost in reading it.
+        dpi: Horizontal and vertical resolution in pixels per inch; None if unknown.
+        notes: Descriptions of what was lost while reading it.
     """
 
     pixels: NDArray
@@ -89,18 +89,18 @@ class Picture:
 
 
 def files_in(folder: Path) -> Iterator[Path]:
-    """Return the files in a folder, whatever they are, but for hidden ones; in no order."""
+    """Return all files in a folder except hidden ones, unordered."""
     return (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
-def list_pictures(folder: str | os.PathLike, recursive: bool = False) -> list[Path]:
-    """Return the pictures in a folder by their suffixes, sorted; none if there is no such folder.
+def list_images(folder: str | os.PathLike, recursive: bool = False) -> list[Path]:
+    """Return the image files in a folder, by their suffixes, sorted; empty if there is no such folder.
 
-    What begins with a dot is left out, such as the ``._NAME`` that macOS leaves beside files on foreign disks.
+    Names that begin with a dot are skipped, such as the ``._NAME`` that macOS writes beside files.
 
     Args:
-        folder: Where to look.
-        recursive: Look into folders in it, too.
+        folder: The folder.
+        recursive: Also list images in its subfolders.
     """
     folder = Path(folder)
     found = folder.rglob("*") if recursive else folder.glob("*")
@@ -114,15 +114,15 @@ def list_pictures(folder: str | os.PathLike, recursive: bool = False) -> list[Pa
 
 
 class Head(NamedTuple):
-    """What the head of a file says about its picture.
+    """The properties of an image in a file's header.
 
     Attributes:
-        height: Of the stored picture, in pixels.
-        width: In pixels.
+        height: Height of the stored image, in pixels.
+        width: Width of the stored image, in pixels.
         channels: 1 or 3, without alpha.
-        alpha: Whether there is an alpha.
+        alpha: Whether there is an alpha channel.
         depth: Bytes per value, 1 or 2.
-        reading: Bytes of memory that reading the picture takes at most, the picture included.
+        reading: Upper bound of the memory for reading the image, in bytes, including the image.
     """
 
     height: int
@@ -134,12 +134,12 @@ class Head(NamedTuple):
 
     @property
     def held(self) -> int:
-        """Bytes of the picture."""
+        """Size of the image in bytes."""
         return self.height * self.width * (self.channels + self.alpha) * self.depth
 
 
 def read_head(path: str | os.PathLike) -> Head:
-    """Read the head of a picture file, and no more.
+    """Read only the header of an image file.
 
     Raises:
         BadImageError: If the file is not an image.
@@ -150,8 +150,8 @@ def read_head(path: str | os.PathLike) -> Head:
 
 
 @contextmanager
-def picture_head(path: str | os.PathLike) -> Iterator[ImageFile.ImageFile]:
-    """Open a picture of which only the head of the file is read; errors as :func:`read_head`."""
+def open_head(path: str | os.PathLike) -> Iterator[ImageFile.ImageFile]:
+    """Open an image file, reading only its header; errors as :func:`read_head`."""
     with Path(path).open("rb") as stream:
         try:
             head = Image.open(stream, formats=READABLE)
@@ -161,29 +161,29 @@ def picture_head(path: str | os.PathLike) -> Iterator[ImageFile.ImageFile]:
             yield head
 
 
-def read_picture(path: str | os.PathLike) -> Picture:
-    """Read a picture file; see :func:`decode_picture`.
+def read_stored(path: str | os.PathLike) -> StoredImage:
+    """Read an image file; see :func:`decode_stored`.
 
     Raises:
-        BadImageError: If it is empty, damaged or no image, or holds what cannot be read without loss.
+        BadImageError: If it is empty, damaged or not an image, or cannot be read without loss.
         OSError: If it cannot be read.
     """
     with Path(path).open("rb") as stream:
         return _open(stream, path, _decode)
 
 
-def decode_picture(content: bytes, name: str | os.PathLike) -> Picture:
-    """Decode a picture of one of the :data:`READABLE` formats, gray, RGB, with a palette or alpha.
+def decode_stored(content: bytes, name: str | os.PathLike) -> StoredImage:
+    """Decode an image in one of the :data:`READABLE` formats: gray, RGB, with a palette or alpha.
 
-    Pictures of 9 to 15 bits get 16. Those of other colors, such as CMYK, become RGB. Of several pictures in a file the
-    first is taken. The format is told by the content, not by the file's name.
+    Images of 9 to 15 bits are scaled to 16. Other color spaces, such as CMYK, are converted to RGB. If a file holds
+    several images, the first is decoded. The format is determined by the content, not by the file's name.
 
     Args:
         content: The file's bytes.
-        name: What errors call it.
+        name: Name for error messages.
 
     Raises:
-        BadImageError: If it is empty, damaged or no image, or holds what cannot be read without loss.
+        BadImageError: If it is empty, damaged or not an image, or cannot be read without loss.
     """
     return _open(BytesIO(content), name, _decode)
 
@@ -192,7 +192,7 @@ def _open(stream: BinaryIO, name: str | os.PathLike, read: Callable[[ImageFile.I
     try:
         with Image.open(stream, formats=READABLE) as file:
             return read(file, stream)
-    # Decoders fail in many ways on damaged bytes: OSError, SyntaxError, struct.error ...
+    # Decoders raise many errors on damaged bytes: OSError, SyntaxError, struct.error ...
     except Exception as error:
         raise _bad(name, error, empty=not stream.seek(0, os.SEEK_END)) from error
 
@@ -200,7 +200,7 @@ def _open(stream: BinaryIO, name: str | os.PathLike, read: Callable[[ImageFile.I
 def _bad(name: str | os.PathLike, error: Exception, empty: bool) -> BadImageError:
     reason = str(error) or type(error).__name__
     if isinstance(error, UnidentifiedImageError):
-        reason = "the file is empty" if empty else "no known image format"
+        reason = "the file is empty" if empty else "unknown image format"
     elif isinstance(error, Image.DecompressionBombError) and Image.MAX_IMAGE_PIXELS is not None:
         reason = f"it has more than {2 * Image.MAX_IMAGE_PIXELS} pixels (twice PIL.Image.MAX_IMAGE_PIXELS)"
     return BadImageError(f"{name}: not a readable image: {reason}")
@@ -217,21 +217,21 @@ def _head(file: ImageFile.ImageFile, stream: BinaryIO) -> Head:
     decoder = _PROGRESSIVE if file.info.get("progressive") else _DECODERS.get(str(file.format), _OTHER_DECODERS)
     reading = height * width * (stored + decoder) + head.held
     if deep and not gray:
-        # OpenCV takes the file's bytes, and needs its result twice.
+        # OpenCV needs the file's bytes, and its result twice.
         reading += 2 * head.held + max(head.held, stream.seek(0, os.SEEK_END))
     return head._replace(reading=reading)
 
 
-def _decode(file: ImageFile.ImageFile, stream: BinaryIO) -> Picture:
+def _decode(file: ImageFile.ImageFile, stream: BinaryIO) -> StoredImage:
     notes = []
     if (frames := getattr(file, "n_frames", 1)) > 1:
-        notes.append(f"only the first of {frames} pictures in the file was read")
+        notes.append(f"only the first of {frames} images in the file was read")
     raw = _raw_modes(file)
     tags: Mapping[int, Any] = getattr(file, "tag_v2", {})
-    # Pillow refuses truncated data, which OpenCV would fill up in silence; but it has no 16-bit RGB.
+    # Pillow refuses truncated data, which OpenCV would fill silently; but it has no 16-bit RGB.
     file.load()
     icc = file.info.get("icc_profile") or b""
-    # Pillow and OpenCV both turn TIFFs upright on loading; Pillow then forgets the orientation.
+    # Pillow and OpenCV both turn TIFFs upright when loading; Pillow then drops the orientation.
     exif, orientation = _exif_of(file, notes)
     convert: Callable[[slice], NDArray]
     if file.mode.startswith("I;16") or (file.mode == "I" and file.format in ("PNG", "PPM")):
@@ -242,16 +242,16 @@ def _decode(file: ImageFile.ImageFile, stream: BinaryIO) -> Picture:
         convert = _color_of_16_bit(file, stream, tags, raw, notes)
     else:
         if "RGBX" in raw:
-            notes.append("a fourth channel that is no alpha was dropped")
+            notes.append("a fourth channel that is not alpha was dropped")
         convert = partial(_color_of_8_bit, file)
     pixels, alpha = _assemble(convert, file.height, file.width)
-    return Picture(pixels, alpha, orientation, exif, icc, _dpi_of(file), tuple(notes))
+    return StoredImage(pixels, alpha, orientation, exif, icc, _dpi_of(file), tuple(notes))
 
 
 def _assemble(convert: Callable[[slice], NDArray], height: int, width: int) -> tuple[NDArray, NDArray | None]:
-    """Return pixels and alpha of a picture whose rows ``convert`` returns as gray, gray and alpha, RGB or RGBA.
+    """Return pixels and alpha of an image; ``convert`` returns its rows as gray, gray and alpha, RGB or RGBA.
 
-    No more than a band of it is there twice.
+    At most one band is in memory twice.
     """
     pixels: NDArray
     alpha: NDArray | None
@@ -275,7 +275,7 @@ def _band(file: Image.Image, rows: slice) -> Image.Image:
 
 
 def _raw_modes(file: ImageFile.ImageFile) -> list[str]:
-    """Return how Pillow was going to read each tile, such as ``"RGB;16L"``; it forgets that in loading."""
+    """Return the raw mode of each tile, such as ``"RGB;16L"``, which Pillow drops when it loads the image."""
     modes = []
     for tile in file.tile:
         arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
@@ -284,7 +284,7 @@ def _raw_modes(file: ImageFile.ImageFile) -> list[str]:
 
 
 def _bits_of_color(file: Image.Image, raw: list[str], stream: BinaryIO) -> int:
-    """Return the bits per channel of a color picture, of which Pillow tells only that it will make them 8."""
+    """Return the bits per channel of a color image as stored; Pillow would convert them to 8."""
     if any(";16" in mode for mode in raw):
         return 16
     if file.format == "PPM":
@@ -292,14 +292,14 @@ def _bits_of_color(file: Image.Image, raw: list[str], stream: BinaryIO) -> int:
     if file.format == "JPEG2000":
         stream.seek(0)
         content = stream.read()
-        # The marker of the codestream's size: 2 bytes of length, 2 of capabilities, 32 of sizes, 2 of the count.
+        # The codestream's SIZ marker: 2 bytes of length, 2 of capabilities, 32 of sizes, 2 of the count.
         start = content.index(b"\xff\x51") + 40
         return max((byte & 0x7F) + 1 for byte in content[start : start + 3 * len(file.getbands()) : 3])
     return 8
 
 
 def _maximum_of_ppm(stream: BinaryIO) -> int:
-    """Return the largest value of a PPM file, 1 of the formats that do not say it."""
+    """Return the maximum value declared in a PPM file; 1 for the formats without one."""
     words: list[bytes] = []
     stream.seek(0)
     for line in stream.read(4096).split(b"\n"):
@@ -313,10 +313,10 @@ def _gray_of_16_bit(file: Image.Image, tags: Mapping[int, Any], rows: slice) -> 
     gray = np.asarray(_band(file, rows))
     if not 0 <= gray.min() <= gray.max() <= 65535:
         raise ValueError("32 bits per channel, expected 8 or 16")
-    # Of other formats, Pillow has made them 16.
+    # For other formats, Pillow has scaled them to 16.
     bits = tags.get(_BITS, (16,))[0]
     gray = np.rint(gray * (65535 / (2**bits - 1))).astype(np.uint16) if bits < 16 else gray.astype(np.uint16)
-    # Pillow does so for 8 bits alone.
+    # Pillow inverts only images of 8 bits.
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         gray = 65535 - gray
     transparent = file.info.get("transparency")
@@ -326,20 +326,20 @@ def _gray_of_16_bit(file: Image.Image, tags: Mapping[int, Any], rows: slice) -> 
 def _color_of_16_bit(
     file: Image.Image, stream: BinaryIO, tags: Mapping[int, Any], raw: list[str], notes: list[str]
 ) -> Callable[[slice], NDArray]:
-    """Decode by OpenCV, whose pixels are those that are stored, and make of them what the file says they are."""
+    """Decode with OpenCV, which returns the stored values, and interpret them as the file declares."""
     decoded = None
     if file.mode in ("RGB", "RGBA", "RGBX", "LA") and file.format in ("PNG", "TIFF", "PPM"):
         stream.seek(0)
         decoded = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None or decoded.dtype != np.uint16 or decoded.ndim != 3:
-        raise ValueError("more than 8 bits per channel in an unsupported form; save it as PNG or TIFF")
+        raise ValueError("more than 8 bits per channel in an unsupported format; save it as PNG or TIFF")
     four = decoded.shape[2] == 4
     most = _maximum_of_ppm(stream) if file.format == "PPM" else 65535
     gray = file.format == "PNG" and any(mode.startswith("LA") for mode in raw)
     transparent = file.info.get("transparency") if file.format == "PNG" and not four else None
     extra = (*tags.get(_EXTRA, ()), None)[0] if file.format == "TIFF" and four else _ALPHA
     if extra not in (_PREMULTIPLIED, _ALPHA):
-        notes.append("a fourth channel that is no alpha was dropped")
+        notes.append("a fourth channel that is not alpha was dropped")
 
     def convert(rows: slice) -> NDArray:
         layers = cv2.cvtColor(decoded[rows], cv2.COLOR_BGRA2RGBA if four else cv2.COLOR_BGR2RGB)
@@ -375,14 +375,14 @@ def _to_known_mode(file: Image.Image) -> Image.Image:
 
 
 def _exif_of(file: Image.Image, notes: list[str]) -> tuple[bytes, int]:
-    """Return EXIF data without the tags that a writer sets itself, and the orientation."""
+    """Return EXIF data, without the tags that a writer sets itself, and the orientation."""
     try:
         exif = file.getexif()
         orientation = exif.get(Base.Orientation, 1)
         for tag in _STRUCTURE & set(exif):
             del exif[tag]
         content = exif.tobytes() if len(exif) else b""
-    # Cameras and programs write all sorts of things.
+    # Cameras and programs write invalid data of many kinds.
     except Exception as error:
         notes.append(f"its EXIF data is damaged and was dropped ({type(error).__name__}: {error})")
         return b"", 1
@@ -392,7 +392,7 @@ def _exif_of(file: Image.Image, notes: list[str]) -> tuple[bytes, int]:
 def _dpi_of(file: Image.Image) -> tuple[float, float] | None:
     try:
         across, down = (float(value) for value in file.info["dpi"])
-    # Absent, or whatever a program has written there.
+    # Absent or invalid.
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
     return (across, down) if 0 < across < 1e6 and 0 < down < 1e6 else None

@@ -1,4 +1,4 @@
-"""The original's recursive cut, by which its published scores were computed."""
+"""Recursive chopping, with which the original's published scores were computed."""
 
 from collections.abc import Callable
 
@@ -7,20 +7,20 @@ from torch import Tensor
 
 from panet_plugin.tasks import Task
 
-#: By how many pixels the pieces reach beyond the middle of the image.
+#: Pixels by which pieces extend beyond the center of the image.
 SHAVE = 10
 
-#: The least limit for pieces: sides tend to twice the shave, and getting near takes many times more cuts.
+#: Smallest limit for pieces: sides approach twice the shave, and near it the number of pieces grows quickly.
 LEAST_LIMIT = 1024
 
 
 def piece_limit(task: Task | None) -> int:
-    """Return how many pixels a piece may not reach, as the original has it for a task."""
+    """Return the original's limit for pieces: each has fewer pixels than this."""
     return task.piece_limit if task else 6400
 
 
 def piece_size(height: int, width: int, scale: int = 1, shave: int = SHAVE) -> tuple[int, int]:
-    """Return the height and width of the four pieces of an image; those of a tiny one are the image itself."""
+    """Return height and width of the four pieces of an image; a tiny image is its own piece."""
     sides = [side // 2 + shave for side in (height, width)]
     height_of_piece, width_of_piece = (side + side % scale for side in sides)
     return min(height_of_piece, height), min(width_of_piece, width)
@@ -29,14 +29,14 @@ def piece_size(height: int, width: int, scale: int = 1, shave: int = SHAVE) -> t
 def chop(
     run: Callable[[Tensor], Tensor], images: Tensor, scale: int = 1, limit: int = 6400, shave: int = SHAVE
 ) -> Tensor:
-    """Restore images in pieces: four corners, cut again as long as they have ``limit`` pixels or more.
+    """Restore images in pieces: four corners, chopped again while they have ``limit`` pixels or more.
 
-    Every image is cut at least once. Each quadrant of the result comes from its own piece, without blending.
+    Every image is chopped at least once. Each quadrant of the result comes from its own piece, without blending.
 
     Args:
         run: Restores ``(N, C, h, w)``.
         images: ``(N, C, H, W)``.
-        scale: Factor from the sides of an image to those of what ``run`` returns.
+        scale: Upscaling factor of ``run``.
         limit: See :func:`piece_limit`.
         shave: See :data:`SHAVE`.
 
@@ -47,13 +47,13 @@ def chop(
         ValueError: If the limit is below :data:`LEAST_LIMIT`.
     """
     if limit < LEAST_LIMIT:
-        raise ValueError(f"pieces must be allowed {LEAST_LIMIT} pixels, got a limit of {limit}")
+        raise ValueError(f"the limit for pieces must be at least {LEAST_LIMIT} pixels, got {limit}")
     height, width = images.shape[-2:]
     piece = piece_size(height, width, scale, shave)
     corners = [
         images[..., rows, :][..., columns] for rows in _ends(height, piece[0]) for columns in _ends(width, piece[1])
     ]
-    if is_cut_again(height, width, piece, limit):
+    if is_chopped_again(height, width, piece, limit):
         pieces = [chop(run, corner, scale, limit, shave) for corner in corners]
     else:
         pieces = run(torch.cat(corners)).split(len(images))
@@ -66,15 +66,15 @@ def chop(
     return torch.cat(rows, -2)
 
 
-def is_cut_again(height: int, width: int, piece: tuple[int, int], limit: int) -> bool:
-    """Return whether a piece of an image is cut again: a piece that is the whole image never ends."""
+def is_chopped_again(height: int, width: int, piece: tuple[int, int], limit: int) -> bool:
+    """Return whether a piece is chopped again; a piece that is the whole image would be chopped forever."""
     return piece[0] * piece[1] >= limit and piece != (height, width)
 
 
 def count_pieces(height: int, width: int, scale: int = 1, limit: int = 6400, shave: int = SHAVE) -> tuple[int, int]:
-    """Return into how many pieces an image is cut, all of them equal, and the pixels of one."""
+    """Return the number of pieces of an image, which all have the same size, and the pixels of one."""
     piece = piece_size(height, width, scale, shave)
-    if not is_cut_again(height, width, piece, limit):
+    if not is_chopped_again(height, width, piece, limit):
         return 4, piece[0] * piece[1]
     count, pixels = count_pieces(*piece, scale, limit, shave)
     return 4 * count, pixels

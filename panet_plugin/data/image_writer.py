@@ -1,4 +1,4 @@
-"""Writing picture files with what belongs to them: alpha, EXIF data, ICC profile, resolution."""
+"""The writer of image files, with alpha, EXIF data, ICC profile and resolution."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from PIL import Image, TiffTags
 from PIL.ExifTags import IFD, Base
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from panet_plugin.data.pictures import UPRIGHT, Head, Picture
-from panet_plugin.inference.plan import Buffers
+from panet_plugin.data.image_reader import UPRIGHT, StoredImage
 from panet_plugin.pixels import bands, quantize
 
 #: Formats by suffix.
@@ -28,100 +27,68 @@ WITH_16_BIT = ("PNG", "TIFF")
 WITH_METADATA = ("PNG", "JPEG", "WEBP", "TIFF")
 WITH_DPI = ("PNG", "JPEG", "TIFF", "BMP")
 
-#: The longest side in pixels of pictures that a format holds; of the others it is longer than anything.
+#: Longest side in pixels that a format supports, where that is a limit in practice.
 LONGEST = {"JPEG": 65500, "WEBP": 16383}
 
-#: How a picture is written: JPEG with little loss and all of its colors, the others without loss.
+#: Pillow's options: JPEG with little loss and without chroma subsampling, the others lossless.
 OPTIONS: dict[str, dict[str, Any]] = {
     **{"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True, "exact": True}},
     **{"PNG": {}, "BMP": {}},
 }
 
-#: Bytes per pixel that WebP's encoder takes without loss: measured.
-ENCODER_OF_WEBP = 36
-
-#: The most bytes of EXIF data that a JPEG file holds.
+#: Maximum bytes of EXIF data in a JPEG file.
 LARGEST_EXIF_OF_JPEG = 65533
 
 
-def check_format(suffix: str, height: int, width: int) -> None:
-    """Raise ValueError unless there is a format with this suffix, in any case, that holds pictures of such a size."""
+def check_format(suffix: str, height: int, width: int) -> str:
+    """Return the format of a file suffix, in any case; ValueError if there is none, or it does not support the size."""
     if (kind := FORMATS.get(suffix.lower())) is None:
         raise ValueError(f"cannot write {suffix or 'files without a suffix'}: expected one of {', '.join(FORMATS)}")
     if max(height, width) > (most := LONGEST.get(kind, 2**31 - 1)):
-        raise ValueError(f"the result would have {width}x{height} pixels, and {kind} holds {most} along a side at most")
+        raise ValueError(f"the result would have {width}x{height} pixels, expected at most {most} per side for {kind}")
+    return kind
 
 
-def picture_buffers(head: Head, suffix: str, scale: int = 1, mosaic: bool = False) -> Buffers:
-    """Return what a picture takes that is restored.
-
-    Args:
-        head: Of its file.
-        suffix: Of the result, a key of :data:`FORMATS` in any case.
-        scale: Of the network.
-        mosaic: Whether the result is RGB whatever the picture.
-    """
-    kind = FORMATS[suffix.lower()]
-    result = head._replace(height=head.height * scale, width=head.width * scale)
-    if mosaic:
-        result = result._replace(channels=3)
-    pixels = result.height * result.width
-    deep = head.depth == 2 and kind in WITH_16_BIT
-    if kind == "WEBP":
-        encoder = ENCODER_OF_WEBP * pixels
-    elif kind == "TIFF":
-        encoder = result.held
-    elif deep:
-        # OpenCV's order of the channels, and the file while it grows.
-        encoder = 3 * pixels * head.depth * (4 if head.alpha else result.channels)
-    else:
-        encoder = pixels * (1 if result.channels == 1 and not head.alpha else 4)
-    # A sparse mosaic is made of what was read, and compared with it.
-    held = head.held + (3 * head.height * head.width * head.depth if mosaic else 0)
-    reading = max(head.reading, 3 * held if mosaic else 0)
-    return Buffers(reading, held + result.held, result.held + encoder)
-
-
-def encode_picture(picture: Picture, suffix: str, stream: BinaryIO) -> list[str]:
-    """Encode a picture, turned upright.
+def encode_stored(image: StoredImage, suffix: str, stream: BinaryIO) -> list[str]:
+    """Encode an image, turned upright.
 
     Args:
-        picture: What to encode; 16 bits are rounded to 8 where the format does not hold them.
+        image: The image; 16 bits are rounded to 8 if the format does not support them.
         suffix: A key of :data:`FORMATS`, in any case.
-        stream: Where its bytes go, from the beginning.
+        stream: Destination; it is written from the beginning.
 
     Returns:
-        What the format cannot hold.
+        Descriptions of what the format does not support and was dropped.
 
     Raises:
-        ValueError: If there is no such format, or the picture is too large for it.
+        ValueError: If there is no such format, or the image is too large for it.
         OSError: If the stream cannot be written.
     """
-    check_format(suffix, *picture.pixels.shape[:2])
-    kind, notes = FORMATS[suffix.lower()], []
-    exif, icc, dpi = picture.exif, picture.icc, picture.dpi
-    alpha = picture.alpha is not None
+    kind = check_format(suffix, *image.pixels.shape[:2])
+    notes: list[str] = []
+    exif, icc, dpi = image.exif, image.icc, image.dpi
+    alpha = image.alpha is not None
     if alpha and kind not in WITH_ALPHA:
-        notes.append(f"{kind} has no alpha: it was dropped")
+        notes.append(f"{kind} does not support alpha: it was dropped")
         alpha = False
-    deep = picture.pixels.dtype == np.uint16
+    deep = image.pixels.dtype == np.uint16
     if deep and kind not in WITH_16_BIT:
-        notes.append(f"{kind} has 8 bits per channel: 16 were rounded")
+        notes.append(f"{kind} does not support 16 bits per channel: they were rounded to 8")
         deep = False
     if kind not in WITH_METADATA and (exif or icc):
-        notes.append(f"{kind} has no EXIF data and no ICC profile: they were dropped")
+        notes.append(f"{kind} does not support EXIF data and ICC profiles: they were dropped")
         exif = icc = b""
     if dpi and kind not in WITH_DPI:
-        notes.append(f"{kind} has no resolution: it was dropped")
+        notes.append(f"{kind} does not support a resolution: it was dropped")
         dpi = None
-    # WebP has no gray, and no program reads gray of 16 bits with alpha.
-    gray = picture.pixels.ndim == 2 and not (kind == "WEBP" or (alpha and deep))
+    # WebP has no gray images, and no program reads 16-bit gray with alpha.
+    gray = image.pixels.ndim == 2 and not (kind == "WEBP" or (alpha and deep))
     colors = b"GRAY" if gray else b"RGB "
     if icc and icc[16:20] != colors:
-        notes.append(f"its ICC profile is not for {colors.decode().strip()} pictures: it was dropped")
+        notes.append(f"its ICC profile is not for {colors.decode().strip()} images: it was dropped")
         icc = b""
-    layers = _Layers(picture, gray, alpha, deep)
-    if dpi and picture.orientation > 4:
+    layers = _Layers(image, gray, alpha, deep)
+    if dpi and image.orientation > 4:
         dpi = dpi[::-1]
     exif = _with_size(exif, layers.height, layers.width) if exif else b""
     if kind == "JPEG" and len(exif) > LARGEST_EXIF_OF_JPEG:
@@ -130,7 +97,7 @@ def encode_picture(picture: Picture, suffix: str, stream: BinaryIO) -> list[str]
     try:
         _encode(layers, kind, exif, icc, dpi, stream)
     except ValueError:
-        # One encoder checks profiles, the others do not.
+        # Only some encoders check profiles.
         if not icc:
             raise
         notes.append("its ICC profile is damaged: it was dropped")
@@ -141,12 +108,12 @@ def encode_picture(picture: Picture, suffix: str, stream: BinaryIO) -> list[str]
 
 
 class _Layers:
-    """What a file is to hold of a picture: upright, band by band, so that no more than that is there twice."""
+    """The layers of an image to write, upright, band by band, so that at most one band is in memory twice."""
 
-    def __init__(self, picture: Picture, gray: bool, alpha: bool, deep: bool) -> None:
-        upright = UPRIGHT[picture.orientation]
-        self._pixels = upright(picture.pixels)
-        self._alpha = upright(picture.alpha) if alpha and picture.alpha is not None else None
+    def __init__(self, image: StoredImage, gray: bool, alpha: bool, deep: bool) -> None:
+        upright = UPRIGHT[image.orientation]
+        self._pixels = upright(image.pixels)
+        self._alpha = upright(image.alpha) if alpha and image.alpha is not None else None
         self.height, self.width = self._pixels.shape[:2]
         self.channels = (1 if gray else 3) + alpha
         self.dtype = np.dtype(np.uint16 if deep else np.uint8)
@@ -195,7 +162,7 @@ def _write_png_of_16_bit(
     done, encoded = cv2.imencodeWithMetadata(".png", stored, kinds, values)
     if not done:
         raise ValueError("OpenCV cannot encode it")
-    # Behind the header, which takes 33 bytes: pixels per meter.
+    # After the header of 33 bytes: pixels per meter.
     content = encoded.data
     stream.write(content[:33])
     if dpi:
@@ -205,7 +172,7 @@ def _write_png_of_16_bit(
 
 
 def _write_tiff(layers: _Layers, exif: bytes, icc: bytes, dpi: tuple[float, float] | None, stream: BinaryIO) -> None:
-    """Encode as one deflated strip behind Pillow's tags: neither Pillow nor OpenCV writes 16 bits and EXIF data."""
+    """Encode as one deflated strip after Pillow's tags: neither Pillow nor OpenCV writes both 16 bits and EXIF data."""
     compressor = zlib.compressobj()
     strip = [compressor.compress(band.astype(layers.dtype.newbyteorder("<")).tobytes()) for _, band in layers]
     strip.append(compressor.flush())
@@ -236,7 +203,7 @@ def _write_tiff(layers: _Layers, exif: bytes, icc: bytes, dpi: tuple[float, floa
 
 
 def _with_size(exif: bytes, height: int, width: int) -> bytes:
-    """Return EXIF data that states this size wherever it stated one."""
+    """Return EXIF data with the size replaced, if it has one."""
     data = Image.Exif()
     data.load(exif)
     details = data.get_ifd(IFD.Exif)

@@ -1,4 +1,4 @@
-"""What the values in a picture file stand for is what is read, by both readers; nothing is lost without a word."""
+"""What the values in an image file stand for is what is read, by both readers; nothing is lost without a word."""
 
 import struct
 import zlib
@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from panet_plugin.data import BadImageError, read_image
-from panet_plugin.data.pictures import decode_picture, list_pictures, read_picture
+from panet_plugin.data.image_reader import decode_stored, list_images, read_stored
 
 HEIGHT, WIDTH = 40, 48
 RAMP = np.linspace(0, 65535, HEIGHT * WIDTH).astype(np.uint16).reshape(HEIGHT, WIDTH)
@@ -52,7 +52,7 @@ def by_opencv(image, suffix):
 def check(tmp_path, content, pixels, alpha=None, atol=0):
     path = tmp_path / "picture"
     path.write_bytes(content)
-    picture = read_picture(path)
+    picture = read_stored(path)
     assert picture.pixels.dtype == pixels.dtype
     np.testing.assert_allclose(picture.pixels.astype(int), pixels.astype(int), rtol=0, atol=atol)
     if alpha is None:
@@ -84,8 +84,8 @@ def test_which_end_is_white(tmp_path, byteorder, photometric, dtype):
     stored = np.iinfo(dtype).max - gray if photometric == "miniswhite" else gray
     content = tiff(stored, photometric=photometric, byteorder=byteorder)
     if (dtype, photometric, byteorder) == (np.uint16, "miniswhite", ">"):
-        with pytest.raises(BadImageError, match="no known image format"):  # of Pillow
-            decode_picture(content, "picture")
+        with pytest.raises(BadImageError, match="unknown image format"):  # of Pillow
+            decode_stored(content, "picture")
     else:
         check(tmp_path, content, gray)
 
@@ -100,7 +100,7 @@ def test_a_fourth_channel_that_is_no_alpha(tmp_path):
     for dtype in (np.uint8, np.uint16):
         rgb = RGB16 if dtype == np.uint16 else (RGB16 // 257).astype(np.uint8)
         content = tiff(np.dstack([rgb, rgb[..., 0] // 50]), photometric="rgb", extrasamples=["unspecified"])
-        assert check(tmp_path, content, rgb).notes == ("a fourth channel that is no alpha was dropped",)
+        assert check(tmp_path, content, rgb).notes == ("a fourth channel that is not alpha was dropped",)
 
 
 def test_colors_that_are_multiplied_by_alpha(tmp_path):
@@ -138,36 +138,36 @@ def test_ppm_of_more_than_8_bits(tmp_path, most):
 def test_what_would_lose_precision_is_refused():
     content = by_opencv(RGB16[..., ::-1], ".jp2")
     with pytest.raises(BadImageError, match=r"deep\.jp2: .*more than 8 bits per channel in an unsupported form"):
-        decode_picture(content, "deep.jp2")
+        decode_stored(content, "deep.jp2")
     cmyk = tiff(np.dstack([RGB16, RAMP]), photometric="separated")
     with pytest.raises(BadImageError, match="not a readable image"):
-        decode_picture(cmyk, "cmyk.tif")
+        decode_stored(cmyk, "cmyk.tif")
     for dtype in (np.uint32, np.int32, np.float32, np.int16):
         with pytest.raises(BadImageError, match="not a readable image"):
-            decode_picture(tiff(RAMP.astype(dtype)), "deep.tif")
+            decode_stored(tiff(RAMP.astype(dtype)), "deep.tif")
 
 
 def test_programs_are_not_run(monkeypatch):
     """EPS is a program, which Pillow would give to Ghostscript."""
     monkeypatch.setattr("subprocess.Popen", lambda *command, **options: pytest.fail(f"runs {command}"))
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 5\n%%EndComments\n(x) (w) file\n%%EOF\n"
-    with pytest.raises(BadImageError, match=r"photo\.png: not a readable image: no known image format"):
-        decode_picture(eps, "photo.png")
+    with pytest.raises(BadImageError, match=r"photo\.png: not a readable image: unknown image format"):
+        decode_stored(eps, "photo.png")
 
 
 def test_the_resolution_is_read(tmp_path):
     image = Image.fromarray((RGB16 // 257).astype(np.uint8))
     for kind in ("PNG", "JPEG", "TIFF", "BMP"):
-        across, down = decode_picture(by_pillow(image, kind, dpi=(300, 150)), "x").dpi
+        across, down = decode_stored(by_pillow(image, kind, dpi=(300, 150)), "x").dpi
         assert (across, down) == pytest.approx((300, 150), abs=0.02)
-    assert decode_picture(by_pillow(image, "PNG"), "x").dpi is None
+    assert decode_stored(by_pillow(image, "PNG"), "x").dpi is None
 
 
-def test_what_is_a_picture_in_a_folder(tmp_path):
+def test_what_is_an_image_in_a_folder(tmp_path):
     for name in ("b.png", "a.JPG", "._b.png", ".hidden.png", "notes.txt", "deep/c.tif", ".deep/d.tif"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
-    assert [path.name for path in list_pictures(tmp_path)] == ["a.JPG", "b.png"]
-    assert [path.name for path in list_pictures(tmp_path, recursive=True)] == ["a.JPG", "b.png", "c.tif"]
-    assert list_pictures(tmp_path / "none") == []
+    assert [path.name for path in list_images(tmp_path)] == ["a.JPG", "b.png"]
+    assert [path.name for path in list_images(tmp_path, recursive=True)] == ["a.JPG", "b.png", "c.tif"]
+    assert list_images(tmp_path / "none") == []
