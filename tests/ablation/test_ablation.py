@@ -129,9 +129,9 @@ def test_the_sets_are_what_they_say(name, expected):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"settings": None}, "there is no settings"),
-        ({"seeds": None, "settings": {"one": {}}}, "there is no seeds"),
-        ({"base": "nothing.py", "settings": {"one": {}}}, "its base .*nothing.py is no existing"),
+        ({"settings": None}, "settings is missing"),
+        ({"seeds": None, "settings": {"one": {}}}, "seeds is missing"),
+        ({"base": "nothing.py", "settings": {"one": {}}}, "its base .*nothing.py is not an existing"),
         ({"settings": {}}, "settings must be overrides of the base by name"),
         ({"settings": {"a/b": {}}}, "expected names of letters"),
         ({"settings": {"one": 1}}, "expected names of letters"),
@@ -139,7 +139,7 @@ def test_the_sets_are_what_they_say(name, expected):
         ({"settings": {"one": {}}, "seeds": [0.5]}, "seeds must be distinct integers"),
         ({"settings": {"one": {}}, "crop": 0}, "crop must be a side in pixels"),
         ({"settings": {"one": {}, "two": {}}}, "two is the same as one"),
-        ({"settings": {"one": {"train_dataloader.num_workers": 0}}}, "one has no train_dataloader.num_workers"),
+        ({"settings": {"one": {"train_dataloader.num_workers": 0}}}, "one needs train_dataloader.num_workers"),
         ({"settings": {"one": {}, "two": {"train_dataloader.dataset.task.sigma": 30}}}, "two is for another task"),
         ({"settings": {"one": {"train_dataloader": 3}}}, "one does not fit .*dn50.py"),
     ],
@@ -306,7 +306,7 @@ def test_the_tool(write, here, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["ablate.py", *map(str, arguments)])
         runpy.run_path("tools/ablate.py", run_name="__main__")
 
-    with pytest.raises(SystemExit, match=r"error: .*no\.py: expected an existing \.py file with a set of settings"):
+    with pytest.raises(SystemExit, match=r"error: .*no\.py: expected an existing \.py file that describes a study"):
         tool(tmp_path / "no.py")
     path = write(settings={"none": {**NONE, "train_cfg.max_iters": 1}})
     tool(path, "--seeds", "3", "--out", tmp_path / "out")

@@ -109,7 +109,7 @@ def test_shards(hr_dir, tmp_path):
     assert (tmp_path / "root/DIV2K_train_HR_sub.lmdb/2-of-2.lmdb/data.mdb").is_file()
     other = run("make_lmdb.py", *arguments, "--shard", "1/1")
     assert other.returncode == 1
-    assert "is in 2 shards" in other.stderr
+    assert "has 2 shards" in other.stderr
     assert run("verify.py", tmp_path / "root").returncode == 0
     wrong = run("make_lmdb.py", *arguments, "--shard", "3/2")
     assert wrong.returncode == 2

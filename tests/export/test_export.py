@@ -192,7 +192,7 @@ def test_what_cannot_be_written_is_named(tmp_path):
         export_network(nn.Conv2d(2, 2, 1), tmp_path / "network.pt")
     with pytest.raises(ValueError, match=r"network\.pth: expected a file that ends in one of \.onnx, \.pt2, \.pt"):
         export_network(Sized(), tmp_path / "network.pth")
-    with pytest.raises(ValueError, match=r"opset is for \.onnx, got 18"):
+    with pytest.raises(ValueError, match=r"opset applies only to \.onnx, got 18"):
         export_network(Sized(), tmp_path / "network.pt", opset=18)
     with pytest.raises(
         ValueError, match=r"network\.onnx: opset must be at least 18, the first that PyTorch writes, got 16"

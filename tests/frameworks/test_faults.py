@@ -435,7 +435,7 @@ def test_basicsr_says_which_settings_stay_the_checkpoints(train_basicsr, caplog)
 def test_basicsr_refuses_to_outlive_its_schedule(train_basicsr):
     cosine = {"train__scheduler": {"_delete_": True, "type": "CosineAnnealingRestartLR", "eta_min": 0}}
     train_basicsr(**cosine)
-    with pytest.raises(TrainingError, match=r"ends at iteration 4, expected one of train\.total_iter=6"):
+    with pytest.raises(TrainingError, match=r"ends at iteration 4, expected 6 as set by train\.total_iter"):
         train_basicsr(resume=True, train__total_iter=6, **cosine)
 
 
@@ -481,7 +481,7 @@ def test_a_second_training_in_a_work_dir_is_refused(train, tmp_path):
     process = preloaded().Process(target=hold, args=(tmp_path / "run", ready, done))
     process.start()
     ready.wait()
-    with pytest.raises(TrainingError, match=rf"in use by another training \(process {process.pid}\)"):
+    with pytest.raises(TrainingError, match=rf"in use by another training run \(process {process.pid}\)"):
         train()
     process.kill()
     process.join()

@@ -213,7 +213,7 @@ def test_networks_that_cannot_be_shown():
         AttentionProbe(nn.Conv2d(3, 3, 1), image(8, 8))
     with pytest.raises(VisualizationError, match=r"PANet does not accept this image \(8x8x3\): .*channels"):
         AttentionProbe(PANet(1, 8, 2), image(8, 8))
-    with pytest.raises(VisualizationError, match=r"body.blocks.1: a pyramid level .* has no pixel"):
+    with pytest.raises(VisualizationError, match=r"body.blocks.1: the pyramid level .* has no pixel"):
         AttentionProbe(PANet(3, 8, 2, attention={"levels": 9}), image(3, 8))
 
     class Unused(nn.Module):

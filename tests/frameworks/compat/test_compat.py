@@ -192,7 +192,7 @@ def test_packages_that_are_too_new_are_hidden_only_during_the_import(tmp_path: P
     assert OPTIMIZERS.get("Adafactor") is importlib.import_module("transformers").Adafactor
     from mmagic.models.editors import UNet3DConditionMotionModel
 
-    with pytest.raises(ImportError, match="package 'diffusers' is not installed, or not in a version"):
+    with pytest.raises(ImportError, match="package 'diffusers' is not installed, or its version"):
         UNet3DConditionMotionModel()
 
 
