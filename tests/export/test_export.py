@@ -195,7 +195,7 @@ def test_what_cannot_be_written_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"opset applies only to \.onnx, got 18"):
         export_network(Sized(), tmp_path / "network.pt", opset=18)
     with pytest.raises(
-        ValueError, match=r"network\.onnx: opset must be at least 18, the first that PyTorch writes, got 16"
+        ValueError, match=r"network\.onnx: opset must be at least 18, the lowest that PyTorch supports, got 16"
     ):
         export_network(Sized(), tmp_path / "network.onnx", opset=16)
     with pytest.raises(ExportError, match=r"opset"):
