@@ -73,8 +73,8 @@ def main() -> None:
         print(f"\nForward pass with a window of {options.window}x{options.window} pixels, of one run each")
         report["window"] = [compare_window(name, options) for name in linear]
 
-    if options.json:
-        write_bytes(options.json, (json.dumps(report, indent=2) + "\n").encode())
+    if options.out:
+        write_bytes(options.out, (json.dumps(report, indent=2) + "\n").encode())
     if options.plot:
         plot((BASELINE, *implementations), options)
 
@@ -113,7 +113,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=8, help="time to spend on each implementation in each case")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the figures to this JSON file")
     parser.add_argument("--plot", type=Path, help="also draw time and memory over the size to this file")
     parser.add_argument("--peak-memory", nargs="+", help=argparse.SUPPRESS)
     return parser.parse_args()

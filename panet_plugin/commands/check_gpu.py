@@ -242,8 +242,8 @@ class Check:
 
         return self._time(step)
 
-    def _pictures(self) -> Iterator[tuple[Row, Callable[[], Row]]]:
-        """Whole pictures of 1920x1080, by a window of 48 pixels."""
+    def _images(self) -> Iterator[tuple[Row, Callable[[], Row]]]:
+        """Whole images of 1920x1080, with a window of 48 pixels."""
         small: Row = {} if self.on_gpu else {"num_blocks": 1, "mid_channels": 8}
         size = (1080, 1920) if self.on_gpu else (12, 20)
         for precision in ("fp32", "tf32", "bf16"):
@@ -400,7 +400,7 @@ class Check:
 
 #: Parts of the check and the seconds of each: together less than eight minutes, the start of Python included. A failed
 #: capture of a CUDA graph may spoil what comes after it.
-PARTS = {"correctness": 120, "attention": 130, "training": 90, "pictures": 40, "programs": 80}
+PARTS = {"correctness": 120, "attention": 130, "training": 90, "images": 40, "programs": 80}
 
 
 def set_products(products: str) -> None:

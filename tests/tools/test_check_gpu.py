@@ -42,7 +42,7 @@ def test_every_part_with_the_core_alone(tmp_path):
     assert all(row["repeatable"] for row in rows["correctness"])
     names = {row["implementation"] for row in rows["correctness"]}
     assert {"dense", "sdpa", "stream"} <= names and "triton" not in names and "no triton" in report["machine"]
-    for part in ("attention", "training", "pictures"):
+    for part in ("attention", "training", "images"):
         assert rows[part] and all(row["ms"] > 0 for row in rows[part])
     assert {row["window"] for row in rows["attention"]} >= {None, 4}
     assert not rows["programs"]

@@ -1,9 +1,15 @@
 """The networks that come with the package."""
 
+import numpy as np
 import pytest
 import torch
+from skimage import data
 
 from panet_plugin.archs import PANet
+from panet_plugin.degradations import imresize
+from panet_plugin.inference import Restorer
+from panet_plugin.inference.color import BT601
+from panet_plugin.metrics import quantize
 from panet_plugin.tasks import make_task
 from panet_plugin.weights import CheckpointError, bundle, bundled, list_bundled, load_official, write_checkpoint
 
@@ -23,6 +29,24 @@ def test_every_file_loads_is_small_and_says_its_task(path):
         restored = network(torch.full((1, channels, 6, 8), 0.5))
     assert restored.shape == (1, channels, 6 * task.scale, 8 * task.scale)
     assert restored.isfinite().all()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_file_improves_photographs_with_all_values(path):
+    """Black, white and saturated colors too, which training data may lack."""
+    task, photograph = list_bundled()[path], data.astronaut()[160:256, 100:220]
+    level = {task.strength: {"sigma": 25, "quality": 40}[task.strength]} if task.strength else {}
+    task = make_task(**{**task.describe(), **level})
+    restorer = Restorer(load_official(path))
+    for image in (photograph, 255 - photograph):
+        # Gray of the full range: the task's own luma of a color image ends at 16 and 235.
+        reference = image if task.channels == 3 else np.rint(image @ BT601).astype(np.uint8)
+        reference = task.reference(reference)
+        degraded = task.degrade_image(reference, "astronaut")
+        restored = np.atleast_3d(restorer.restore(degraded[..., 0] if task.channels == 1 else degraded))
+        simple = degraded if task.scale == 1 else quantize(imresize(degraded.astype(np.float64), task.scale))
+        assert task.protocol.psnr(restored, reference, task.scale) > task.protocol.psnr(simple, reference, task.scale)
+        assert np.abs(restored.astype(int) - reference).mean(2).max() < 160
 
 
 @pytest.fixture
