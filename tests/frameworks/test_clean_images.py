@@ -126,6 +126,22 @@ def test_transforms_stand_beside_mmagics_own(div2k):
         TRANSFORMS.build({"type": "DegradeByTask"})({"gt": clean})
 
 
+def test_some_training_images_of_gray_tasks_are_gray_from_0_to_255():
+    from mmengine.registry import TRANSFORMS
+
+    black_to_white = np.linspace((0, 0, 0), (255, 255, 255), 48).astype(np.uint8)[None] + np.zeros((4, 1, 1), np.uint8)
+    black_to_white[0, 0, 0] = 1  # not three equal channels everywhere
+    gray, color = make_task("artifact_reduction"), make_task("artifact_reduction", luma_only=False)
+    ranges = set()
+    transform = TRANSFORMS.build({"type": "RandomFullRangeGray"})
+    for _ in range(40):
+        sample = transform({"gt": black_to_white, "task": gray})
+        reference = TRANSFORMS.build({"type": "DegradeByTask"})(sample)["gt"]
+        ranges.add((int(reference.min()), int(reference.max())))
+        assert transform({"gt": black_to_white, "task": color})["gt"] is black_to_white
+    assert ranges == {(0, 255), (16, 235)}
+
+
 def test_metrics_without_a_protocol_need_the_task(div2k):
     from mmagic.registry import METRICS
 

@@ -30,6 +30,7 @@ from panet_plugin.frameworks.mmagic.transforms import (  # noqa: E402
     DegradeByTask,
     DownsampleBicubic,
     MosaicBayer,
+    RandomFullRangeGray,
 )
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "ProtocolSSIM",
     "PyramidAttention",
     "PyramidNonLocal2d",
+    "RandomFullRangeGray",
     "SequentialSampler",
     "WholeCheckpointHook",
     "WithPyramidAttention",

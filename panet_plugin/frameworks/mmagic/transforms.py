@@ -2,12 +2,39 @@
 
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
 from panet_plugin.data import fresh_rng
 from panet_plugin.tasks import Task, image_rng, make_task
+
+
+@TRANSFORMS.register_module()
+class RandomFullRangeGray(BaseTransform):
+    """Converts ``gt`` to gray from 0 to 255 by chance, for gray tasks; use it before ``DegradeByTask``.
+
+    The luma that a gray task makes of a color image ranges from 16 to 235. A network that sees nothing else in training
+    may fail on gray images and on the luma of JPEG files, which use all values.
+
+    Args:
+        prob: Probability, 0 to 1.
+    """
+
+    def __init__(self, prob: float = 0.5) -> None:
+        self.prob = prob
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Convert ``results["gt"]``, 8- or 16-bit in the order ``gt_channel_order``, to ``(H, W)``."""
+        image = results["gt"]
+        if results["task"].channels == 1 and np.atleast_3d(image).shape[2] == 3 and fresh_rng().random() < self.prob:
+            rgb = results.get("gt_channel_order", "bgr").lower() == "rgb"
+            results["gt"] = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY if rgb else cv2.COLOR_BGR2GRAY)
+        return results
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(prob={self.prob})"
 
 
 @TRANSFORMS.register_module()
