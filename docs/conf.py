@@ -134,10 +134,10 @@ def help_of(script: str) -> str:
 
 def find_comment(app: Sphinx, kind: str, name: str, value: object, options: object, lines: list[str]) -> None:
     """Describe a constant by the comment at its definition, which is in another module than its public name."""
-    module, _, constant = name.rpartition(".")
+    package, constant = name.partition(".")[0], name.rpartition(".")[2]
     if kind != "data":
         return
-    for origin in [name for name in sys.modules if f"{name}.".startswith(f"{module}.")]:
+    for origin in [name for name in sys.modules if f"{name}.".startswith(f"{package}.")]:
         comments = ModuleAnalyzer.for_module(origin).find_attr_docs()
         if ("", constant) in comments and getattr(sys.modules[origin], constant) is value:
             lines[:] = comments["", constant]
