@@ -120,8 +120,9 @@ class Restorer:
     def cost(self) -> Cost:
         """Cost of the network, measured in a second or two; errors as :attr:`channels`."""
         (channels, traits), window = self._taken, self.window
-        # Smaller images do not show the linear cost: they fit into the window.
-        start = 2 * window if window else None
+        # Smaller images do not show the linear cost: they fit into the window. Without attention the cost is linear for
+        # all sizes, and must not be fitted: noise would be mistaken for a quadratic term.
+        start = 2 * window if window else 128 if self.reach is not None else None
         return measure(lambda images: self._run_padded(pad(images, traits)), channels, traits.multiple, start)
 
     @property

@@ -162,3 +162,5 @@ def test_the_cost_of_a_window_is_linear(monkeypatch):
     assert made.cost.memory(2_000_000) == pytest.approx(2 * made.cost.memory(1_000_000))
     monkeypatch.setattr(cost, "LARGEST_SIDE", 24)
     assert Restorer(panet(1000)).cost.seconds(1) > 0
+    # Without attention, whatever the load of the machine.
+    assert Restorer(PANet(mid_channels=4, num_blocks=1, attention=False)).cost.time[1] == 0
