@@ -43,7 +43,13 @@ class Cost(NamedTuple):
         return self.space[0] * pixels + self.space[1] * pixels**2
 
 
-def measure(run: Callable[[Tensor], Tensor], channels: int, multiple: int = 1, linear_from: int | None = None) -> Cost:
+def measure(
+    run: Callable[[Tensor], Tensor],
+    channels: int,
+    multiple: int = 1,
+    linear_from: int | None = None,
+    local: bool = False,
+) -> Cost:
     """Run a network on small images of increasing size and fit its cost to the largest three.
 
     Memory is the peak of live tensors times :data:`SCRATCH`.
@@ -53,6 +59,8 @@ def measure(run: Callable[[Tensor], Tensor], channels: int, multiple: int = 1, l
         channels: Channels of the images.
         multiple: The sides must be multiples of it.
         linear_from: Side of images from which on the cost is known to be linear in the pixels.
+        local: Whether the network has no attention whose time grows faster than its memory. If its memory is linear,
+            so is its time, which noise must not turn into a quadratic one.
     """
     pixels: list[int] = []
     seconds: list[float] = []
@@ -72,7 +80,10 @@ def measure(run: Callable[[Tensor], Tensor], channels: int, multiple: int = 1, l
         side = rounded * 2
         if linear_from:
             break
-    return Cost(_fit(pixels, seconds), _fit(pixels, memory))
+    space = _fit(pixels, memory)
+    linear = local and not space[1]
+    spent = (seconds[-1] / pixels[-1], 0.0) if linear else _fit(pixels, seconds)
+    return Cost(spent, space)
 
 
 def _timed(run: Callable[[Tensor], Tensor], image: Tensor) -> float:

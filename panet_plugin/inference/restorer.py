@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from panet_plugin.archs import PyramidAttention, attention_window
+from panet_plugin.archs.rnan import NonLocalBlock
 from panet_plugin.inference.chopping import LEAST_LIMIT, chop
 from panet_plugin.inference.cost import Cost, free_memory, measure
 from panet_plugin.inference.ensemble import self_ensemble
@@ -120,10 +121,10 @@ class Restorer:
     def cost(self) -> Cost:
         """Cost of the network, measured in a second or two; errors as :attr:`channels`."""
         (channels, traits), window = self._taken, self.window
-        # Smaller images do not show the linear cost: they fit into the window. Without attention the cost is linear for
-        # all sizes, and must not be fitted: noise would be mistaken for a quadratic term.
-        start = 2 * window if window else 128 if self.reach is not None else None
-        return measure(lambda images: self._run_padded(pad(images, traits)), channels, traits.multiple, start)
+        # Smaller images do not show the linear cost: they fit into the window.
+        start = 2 * window if window else None
+        local = not any(isinstance(module, PyramidAttention | NonLocalBlock) for module in self.network.modules())
+        return measure(lambda images: self._run_padded(pad(images, traits)), channels, traits.multiple, start, local)
 
     @property
     def window(self) -> int | None:
