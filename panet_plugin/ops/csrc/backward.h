@@ -45,13 +45,7 @@ class QueryTiles {
     Walk walk(i64 item, i64 tile) const {
         const i64 first = (item * tiling_.tiles + tile) * problem_.height;
         const Borders borders(tiling_, problem_.width, tile);
-        Walk walk{};
-        walk.problem = &problem_;
-        walk.item = item;
-        walk.tile_width = tiling_.tile_width;
-        walk.key_block = tiling_.key_block;
-        walk.columns = borders.all;
-        walk.owned = borders.owned;
+        Walk walk = walk_over(problem_, tiling_, borders, item);
         walk.query_rows = {0, problem_.height};
         walk.query = query_.get() + first * query_floats_;
         walk.grad = grad_.get() + first * grad_floats_;

@@ -86,13 +86,7 @@ class QueryStrip {
 
     // The walk over these queries, which adds to `out`; the images of a level are missing.
     Walk walk(float* out) const {
-        Walk walk{};
-        walk.problem = &problem_;
-        walk.item = item_;
-        walk.tile_width = tiling_.tile_width;
-        walk.key_block = tiling_.key_block;
-        walk.columns = borders_.all;
-        walk.owned = borders_.owned;
+        Walk walk = walk_over(problem_, tiling_, borders_, item_);
         walk.query_rows = rows_;
         walk.query = query_.get() - all_rows_.begin * query_floats_;
         walk.maximum = maximum_.get() - rows_.begin * tiling_.tile_width;

@@ -12,6 +12,7 @@
 #include "scratch.h"
 #include "softmax.h"
 #include "tiles.h"
+#include "tiling.h"
 #include "vectors.h"
 
 namespace {
@@ -34,6 +35,18 @@ struct Walk {
     float* out;                     // [row - first][channel][column]: output or gradient of the query
     float *dkey, *dvalue, *dscale;  // of the level: [row - grown key row][column][channel]; (h, w)
 };
+
+// A walk over a tile of queries; the arrays that it reads and writes are missing.
+Walk walk_over(const Problem& problem, const Tiling& tiling, const Borders& borders, i64 item) {
+    Walk walk{};
+    walk.problem = &problem;
+    walk.item = item;
+    walk.tile_width = tiling.tile_width;
+    walk.key_block = tiling.key_block;
+    walk.columns = borders.all;
+    walk.owned = borders.owned;
+    return walk;
+}
 
 template <Pass PASS, class T, bool WINDOWED>
 class Walker {
