@@ -1,7 +1,5 @@
 """Generating OpenMMLab's metadata of the model zoo from the configs: model-index.yml and a metafile per family."""
 
-import ast
-import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,6 +72,8 @@ def model_index(root: Path) -> dict[str, str]:
     """
     families = {arch: family for family in FAMILIES for arch in family.archs}
     models: dict[str, list[tuple[Family, dict[str, Any]]]] = {}
+    counts: dict[str, int] = {}
+    build_arch, files = BRIDGES["mmagic"].load("archs").build_arch, list_bundled()
     for path in sorted((root / "configs").glob("[!_]*/*.py")):
         config = Config.fromfile(path)
         if "model" not in config:
@@ -84,54 +84,54 @@ def model_index(root: Path) -> dict[str, str]:
             raise ValueError(f"{path}: expected a network of {', '.join(families)}, found {arch}")
         family = families[arch]
         found = models.setdefault((path.parent / "metafile.yml").relative_to(root).as_posix(), [])
-        weights = _bundled(path, config)
-        found.append((family, _model(root, path, config, generator, family, weights.pop(path.stem, None))))
-        for name, file in weights.items():
-            task = list_bundled()[file]
-            changed = {**generator}
-            follow_task(changed, task)
-            found.append((family, {**_model(root, path, config, changed, family, file, task), "Name": name}))
+        bundled = _bundled(path, config, files)
+        for name in {path.stem: None, **bundled}:
+            weights = bundled.get(name)
+            trained = files[weights] if weights else None
+            network = {**generator}
+            if trained and name != path.stem:
+                follow_task(network, trained)
+            key = repr(network)
+            if key not in counts:
+                with torch.device("meta"):
+                    counts[key] = sum(parameter.numel() for parameter in build_arch(network).parameters())
+            found.append((family, _model(root, path, config, family, name, counts[key], weights, trained)))
     texts = {metafile: _dump(_metafile(found)) for metafile, found in models.items()}
     return {"model-index.yml": _dump({"Import": list(texts)}), **texts}
 
 
-def _bundled(path: Path, config: Config) -> dict[str, Path]:
+def _bundled(path: Path, config: Config, files: Mapping[Path, Task]) -> dict[str, Path]:
     """Return the bundled files that a config trained, as it is or with overrides of its task, by the run's name."""
     found = {}
-    for file, task in list_bundled().items():
-        parameters = task.describe()
-        own = config.get("task", {})
-        if parameters["name"] == own.get("name"):
-            own = make_task(**own).describe()
-            name = name_of_run(path.stem, {key: value for key, value in parameters.items() if value != own[key]})
+    own = make_task(**config.task).describe() if "task" in config else {}
+    for file, task in files.items():
+        if task.name == own.get("name"):
+            changed = {key: value for key, value in task.describe().items() if value != own[key]}
+            name = name_of_run(path.stem, changed)
             if file.stem == name.replace("_div2k", ""):
                 found[name] = file
     return found
-
-
-@functools.cache
-def _count_parameters(generator: str) -> int:
-    with torch.device("meta"):
-        network = BRIDGES["mmagic"].load("archs").build_arch(ast.literal_eval(generator))
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _model(
     root: Path,
     path: Path,
     config: Config,
-    generator: Mapping[str, Any],
     family: Family,
+    name: str,
+    parameters: int,
     weights: Path | None,
-    trained: Task | None = None,
+    trained: Task | None,
 ) -> dict[str, Any]:
-    task = trained or make_task(**config.val_dataloader.dataset.get("task", config.get("task", {})))
-    metadata: dict[str, Any] = {"Task": task.label, "Parameters": _count_parameters(repr(generator))}
+    # A run with overrides is described by what it trained for.
+    changed = trained if name != path.stem else None
+    task = changed or make_task(**config.val_dataloader.dataset.get("task", config.get("task", {})))
+    metadata = {"Task": task.label, "Parameters": parameters}
     twin = root / "configs/basicsr" / f"{path.stem}.yml"
     if twin.is_file():
         metadata["BasicSR Config"] = twin.relative_to(root).as_posix()
     model = {
-        "Name": path.stem,
+        "Name": name,
         "In Collection": family.name,
         "Config": path.relative_to(root).as_posix(),
         "Metadata": metadata,
@@ -146,12 +146,12 @@ def _model(
                     metrics = {"PSNR": score.psnr, "SSIM": score.ssim}
                     metrics = {name: value for name, value in metrics.items() if value is not None}
                     results.append({"Task": level.label, "Dataset": dataset, "Metrics": metrics})
-    if weights:
+    if weights and trained:
         model["Weights"] = weights.relative_to(BUNDLE.parents[2]).as_posix()
         for file in sorted((root / SCORES).glob(f"{path.stem}*.json")):
             report = json.loads(file.read_bytes())
             scored = make_task(**report["task"])
-            if not list_bundled()[weights].covers(scored):
+            if not trained.covers(scored):
                 continue  # of other weights that the config trained
             for mean in report["means"]:
                 if mean["method"].startswith(SCORED_AS):
