@@ -38,9 +38,10 @@ def main() -> None:
     args = parser.parse_args()
     task = parse_required_task(parser, args)
     with report_errors():
-        files = list(ImageSet.open(args.data).files.values())
+        images = ImageSet.open(args.data)
+        files = list(images.files.values())
         chosen = files[:: max(1, len(files) // args.images)][: args.images]
-        samples = [Sample(args.data.name, path, task) for path in chosen]
+        samples = [Sample(images.name, path, task) for path in chosen]
         network = load_official(args.weights or bundled(args.task, **task_parameters(args)))
         ways = {f"window {side}": {"window": side} for side in args.windows}
         ways |= {

@@ -11,6 +11,13 @@ from panet_plugin.data import fresh_rng
 from panet_plugin.tasks import Task, image_rng, make_task
 
 
+def _rgb_or_gray(results: dict[str, Any]) -> np.ndarray:
+    """Return ``gt`` as ``(H, W, C)``, three channels in the order RGB."""
+    image = np.atleast_3d(results["gt"])
+    bgr = image.shape[2] == 3 and results.get("gt_channel_order", "bgr").lower() == "bgr"
+    return image[..., ::-1] if bgr else image
+
+
 @TRANSFORMS.register_module()
 class RandomFullRangeGray(BaseTransform):
     """Converts ``gt`` to gray from 0 to 255 by chance, for gray tasks; use it before ``DegradeByTask``.
@@ -27,10 +34,9 @@ class RandomFullRangeGray(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Convert ``results["gt"]``, 8- or 16-bit in the order ``gt_channel_order``, to ``(H, W)``."""
-        image = results["gt"]
-        if results["task"].channels == 1 and np.atleast_3d(image).shape[2] == 3 and fresh_rng().random() < self.prob:
-            rgb = results.get("gt_channel_order", "bgr").lower() == "rgb"
-            results["gt"] = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY if rgb else cv2.COLOR_BGR2GRAY)
+        image = _rgb_or_gray(results)
+        if results["task"].channels == 1 and image.shape[2] == 3 and fresh_rng().random() < self.prob:
+            results["gt"] = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         return results
 
     def __repr__(self) -> str:
@@ -55,10 +61,7 @@ class DegradeByTask(BaseTransform):
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Degrade ``results["gt"]``: 8- or 16-bit, ``(H, W)`` or ``(H, W, C)`` in the order ``gt_channel_order``."""
         task = self.task_of(results)
-        image = np.atleast_3d(results["gt"])
-        if image.shape[2] == 3 and results.get("gt_channel_order", "bgr").lower() == "bgr":
-            image = image[..., ::-1]
-        reference = task.reference(image)
+        reference = task.reference(_rgb_or_gray(results))
         rng = (
             fresh_rng() if self.seed is None else image_rng(str(results.get("key", results.get("gt_path"))), self.seed)
         )
