@@ -1,7 +1,7 @@
-"""Bicubic interpolation as two products with matrices: of whole maps, and of parts of them.
+"""Bicubic interpolation as two matrix products: of whole feature maps, and of parts of them.
 
-Unlike PyTorch's own, whose gradient is added up on CUDA in any order, the result is the same from run to run, and no
-setting rounds it. Matrices are computed on the device: nothing is copied there.
+Unlike PyTorch's own, whose gradient is summed on CUDA in no fixed order, it is deterministic, and no setting rounds it.
+Matrices are computed on the device, so nothing is copied to it.
 """
 
 from functools import lru_cache
@@ -14,16 +14,16 @@ from panet_plugin.ops.autocast import without_autocast
 from panet_plugin.ops.exporting import current_loop, is_exporting
 from panet_plugin.ops.precision import float32_products
 
-#: Longest side of features that are resized by products with matrices: of larger ones these do too much for nothing.
+#: Longest side of features that are resized by matrix products; for larger ones, these are mostly zeros.
 LARGEST_MATRIX = 256
 
 
 def resize_bicubically(features: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize features as ``F.interpolate(mode="bicubic", align_corners=False)`` does, to rounding.
+    """Resize features as by ``F.interpolate(mode="bicubic", align_corners=False)``, to within rounding.
 
-    Where sides are small, or results have to be deterministic (``torch.use_deterministic_algorithms``), this is two
-    products with matrices: several times faster, the gradient above all, which is also the same from run to run on
-    CUDA. Exported programs have PyTorch's own operator.
+    If sides are small, or results must be deterministic (``torch.use_deterministic_algorithms``), this is computed by
+    two products with matrices, which are several times faster, in particular the gradient, and deterministic on CUDA.
+    Exported programs contain PyTorch's own operator.
 
     Args:
         features: ``(N, C, H, W)``.
@@ -44,12 +44,12 @@ def resize_part(
 
     Args:
         features: The part, ``(N, C, H, W)``.
-        start: The first row and column of the map that are in it.
+        start: First row and column of the part in the map.
         old: Height and width of the map.
-        new: The same of the resized one.
+        new: Height and width of the resized map.
 
     Returns:
-        The pixels, none if none are determined, and the first row and column of them.
+        The pixels, possibly none, and their first row and column.
     """
     dtype = _product_dtype(features)
     axes = list(zip(old, new, (range(i, i + n) for i, n in zip(start, features.shape[-2:], strict=True)), strict=True))
@@ -73,13 +73,13 @@ def bicubic_matrix(
 
     Args:
         old: Pixels of a column.
-        new: Pixels of a resized one.
-        dtype: Of the matrix.
-        device: Of the matrix, on which it is computed.
-        rows: Those of the matrix that are wanted; None for all.
-        columns: The same.
+        new: Pixels of a resized column.
+        dtype: Type of the matrix.
+        device: Device on which the matrix is computed.
+        rows: Rows of the matrix to return; None for all.
+        columns: Columns of the matrix to return; None for all.
     """
-    # That one has no float64.
+    # Apple's GPUs do not support float64.
     place = torch.device("cpu") if device.type == "mps" else device
     first, count = (rows.start, len(rows)) if rows is not None else (0, new)
     left, width = (columns.start, len(columns)) if columns is not None else (0, old)
@@ -93,28 +93,28 @@ def bicubic_matrix(
 
 @lru_cache(maxsize=256)
 def _kept_matrix(old: int, new: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    # For trainings, too, if it is made while a network is only run.
+    # A matrix that is created in inference mode must also be usable in training.
     with torch.inference_mode(False):
         return bicubic_matrix(old, new, dtype, device)
 
 
 @lru_cache(maxsize=4096)
 def _determined(old: int, new: int, part: range) -> range:
-    """Return which of ``new`` resized pixels are made of a part of ``old`` pixels alone."""
+    """Return which of ``new`` resized pixels depend only on a part of the ``old`` pixels."""
     pixels, _ = _taps(torch.arange(new, dtype=torch.float64), old, new)
     there = ((pixels >= part.start) & (pixels < part.stop)).all(1).nonzero()[:, 0]
     return range(int(there[0]), int(there[-1]) + 1) if len(there) else range(0)
 
 
 def _taps(index: Tensor, old: int, new: int) -> tuple[Tensor, Tensor]:
-    """Return the four pixels that a resized one is made of, and their weights, ``(pixels, 4)`` each."""
+    """Return the four pixels on which a resized pixel depends, and their weights, ``(pixels, 4)`` each."""
     center = (index + 0.5) * (old / new) - 0.5
     pixels = center.floor()[:, None] + torch.arange(-1, 3, device=index.device)
     return pixels.clamp(0, old - 1).long(), _cubic((center[:, None] - pixels).abs())
 
 
 def _cubic(distance: Tensor) -> Tensor:
-    """Return the kernel of bicubic interpolation with a = -0.75, as PyTorch's, for distances of at most 2."""
+    """Return PyTorch's bicubic kernel (a = -0.75) for distances of at most 2."""
     a = -0.75
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = a * (((distance - 5) * distance + 8) * distance - 4)
@@ -127,9 +127,9 @@ def _multiply(rows: Tensor, features: Tensor, columns: Tensor) -> Tensor:
 
 
 def _product_dtype(features: Tensor) -> torch.dtype:
-    """Return in which type levels are exact: half precision would round the matrices.
+    """Return the type in which to multiply: half precision would round the matrices.
 
-    Rounded levels would be the error of all that follows: where PyTorch may round products of float32, it is float64.
+    Rounded levels would affect everything computed from them, so float64 is used if PyTorch may round float32 products.
     """
     exact = float32_products(features.device.type) == "ieee" or features.device.type == "mps"
     return torch.promote_types(features.dtype, torch.float32 if exact else torch.float64)
@@ -137,15 +137,15 @@ def _product_dtype(features: Tensor) -> torch.dtype:
 
 def _by_products(features: Tensor) -> bool:
     if features.device.type == "mps" and float32_products("mps") != "ieee":
-        return False  # It has no float64.
+        return False  # without float64
     return max(features.shape[-2:]) <= LARGEST_MATRIX or torch.are_deterministic_algorithms_enabled()
 
 
 def _may_keep(features: Tensor) -> bool:
-    """Return whether matrices may be kept from call to call.
+    """Return whether matrices may be cached.
 
-    A program, a CUDA graph too, computes its own: a kept one may be gone when it runs. Of tensors that only look like
-    some nothing is to be kept.
+    Compiled programs and CUDA graphs compute their own, since a cached one may have been freed when they run. Fake
+    tensors must not be cached.
     """
     if torch.compiler.is_compiling() or type(features) is not Tensor:
         return False
