@@ -1,7 +1,7 @@
-"""Compare the ways to restore an image whole: PSNR and seconds per megapixel of windows, tiles, cuts and neither.
+"""Compare the PSNR and the time of restoring images with a window, in tiles, in the original's pieces, and whole.
 
-Seconds are those of the processor, of one thread, so that other programs hardly change them. Images are those of a
-benchmark set, evenly chosen.
+Seconds per megapixel are processor time of one thread, which other programs hardly affect. Images are chosen evenly
+from a benchmark set.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def measure(task: Task, samples: list[Sample], restorer: Restorer) -> tuple[float, float]:
-    """Return the mean PSNR and the seconds of the processor per megapixel of the degraded images."""
+    """Return the mean PSNR, and the processor time in seconds per megapixel of the degraded images."""
     torch.set_num_threads(1)
     scores, seconds, pixels = [], 0.0, 0
     for sample in samples:

@@ -8,10 +8,13 @@ import sys
 import golden_networks as golden
 import pytest
 import torch
+from evaluation_sets import make_set
 from mmengine.config import Config
 
 from panet_plugin.archs import PAEDSR, PANet
 from panet_plugin.data import read_image
+from panet_plugin.evaluation import ImageSet, Sample
+from panet_plugin.inference import Restorer
 from panet_plugin.tasks import make_task
 from panet_plugin.weights import load_official, read_state_dict, read_task, write_checkpoint
 
@@ -45,6 +48,26 @@ def test_demo_at_a_tiny_size(run_tool, tmp_path):
     assert all(name.removesuffix(".png") in report for name in pictures)
     assert "| mean |" in report
     assert min(read_image(work_dir / "comparison.png").shape[:2]) > 1000
+
+
+def test_benchmark_restoring(run_tool, tmp_path):
+    torch.manual_seed(0)
+    network = PANet(mid_channels=4, num_blocks=1)
+    task, weights = make_task("denoising", sigma=30), tmp_path / "panet.safetensors"
+    write_checkpoint(network, weights, task)
+    options = ["--task", "denoising", "--sigma", 30]
+    folder = make_set(tmp_path / "Set")
+    ways = ["--images", 1, "--windows", 6, "--tiles", 16]
+    run_tool(
+        "benchmark_restoring.py", *options, "--data", folder, "--weights", weights, *ways, "--out", tmp_path / "t.md"
+    )
+    rows = [line.strip("| ").split(" | ") for line in (tmp_path / "t.md").read_text().splitlines()[2:]]
+    assert [row[0] for row in rows] == ["window 6", "tiles 16", "cut as published", "whole"]
+    sample = Sample("Set", next(iter(ImageSet.open(folder).files.values())), task)
+    for (_, psnr, seconds), how in ((rows[0], {"window": 6}), (rows[-1], {"window": None})):
+        restored = Restorer(network, **how).restore(sample.degraded)
+        assert float(psnr) == pytest.approx(task.protocol.psnr(restored, sample.reference), abs=0.011)
+        assert float(seconds) > 0
 
 
 @pytest.mark.parametrize(
